@@ -1,0 +1,1 @@
+//! DECIDES how changes reach a target.

@@ -1,0 +1,1 @@
+//! SHOWS and takes orders over HTTP.

@@ -1,0 +1,1 @@
+//! DECIDES what is published.
