@@ -1,0 +1,33 @@
+//! Real servers and real processes for tests and the demo, private to the program that starts them.
+//!
+//! Everything started here lives on the loopback, on a free port, in a directory of its own, and ends with its handle:
+//! by process id, even when the program that started it is killed. No system service is started, stopped or changed.
+//!
+//! `tests/live/main.rs` and `examples/demo.rs` include this module by path; each uses a part of it.
+#![allow(dead_code, unused_imports)]
+
+mod node;
+mod ports;
+mod process;
+mod server;
+mod template;
+mod wait;
+
+pub use node::{Node, NodeOptions};
+pub use ports::free_port;
+pub use process::Running;
+pub use server::{PrivateServer, ServerOptions, Sync};
+pub use wait::{wait_for, wait_until};
+
+use std::path::PathBuf;
+
+/// What the harness keeps between runs and where it logs: `target/harness`.
+pub fn harness_dir() -> PathBuf {
+    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target"),
+    };
+    let dir = target.join("harness");
+    std::fs::create_dir_all(&dir).unwrap_or_else(|error| panic!("cannot create {}: {error}", dir.display()));
+    dir
+}
