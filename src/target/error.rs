@@ -3,7 +3,7 @@
 use crate::change::TableName;
 use crate::runtime::{Disposition, Fault};
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TargetError {
     #[error("cannot reach the database at {place}: {reason}")]
     Unreachable { place: String, reason: String },

@@ -16,10 +16,11 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
-use crate::change::{Change, GtidPosition, Image, Mark, OriginId, Rewrite, RowKey};
+use crate::change::{Change, GtidPosition, Image, Mark, OriginId, Rewrite, RowKey, TableName};
 
 mod error;
 pub mod keep;
+pub mod memory;
 
 pub use error::TargetError;
 pub use keep::{Conflict, ConflictKind, DeadLetter};
@@ -41,6 +42,21 @@ pub trait Target: Send + Sync {
 /// A row's identity on its target: table and key, as bytes that are equal exactly for the same row.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CanonicalKey(pub Box<[u8]>);
+
+impl CanonicalKey {
+    /// Of the table and the canonical form of each value. Lengths go first, so that no two keys run together.
+    pub fn new<P: AsRef<[u8]>>(table: &TableName, parts: impl IntoIterator<Item = P>) -> Self {
+        let mut bytes = Vec::with_capacity(48);
+        let mut put = |part: &[u8]| {
+            bytes.extend_from_slice(&(part.len() as u32).to_be_bytes());
+            bytes.extend_from_slice(part);
+        };
+        put(table.database.as_bytes());
+        put(table.table.as_bytes());
+        parts.into_iter().for_each(|part| put(part.as_ref()));
+        Self(bytes.into())
+    }
+}
 
 /// One row to be written.
 #[derive(Clone, PartialEq, Debug)]
