@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use crate::change::{BinlogCoordinates, Change, Gtid, GtidPosition};
 
 mod error;
+pub mod memory;
 
 pub use error::SourceError;
 
