@@ -4,25 +4,35 @@
 //! - **Order**: offsets of one origin grow by one from 0; records are read in the order they were appended.
 //! - **Durability**: when `append` answers, the records survive the loss of the process (and of the machine, as far as
 //!   the store's own durability goes) that answered.
-//! - **One writer**: an append names the offset it expects to get. If another writer was faster, nothing is kept and
-//!   the answer is [`TopicError::Fenced`].
-//! - **Atomicity**: an append is kept whole or not at all. After `Retry` the outcome may be unknown: ask `last`.
+//! - **One writer**: an append names the offset it expects to get. If another writer was faster, or took over by
+//!   [`TopicWriter::resume`], nothing is kept and the answer is [`TopicError::Fenced`]. If the topic ends before that
+//!   offset, it lost history: [`TopicError::PastEnd`].
+//! - **No gaps**: an append that answers is kept whole. One that fails, or whose call is dropped, may be kept whole, in
+//!   a first part, or not at all, and that may be decided only later: `resume` ends the uncertainty.
 //! - **History**: reading before what is kept, or past the end by more than nothing, is an error
 //!   ([`TopicError::Gone`], [`TopicError::PastEnd`]), never a skip.
 //! - Reading is safe to repeat, and never changes anything.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::change::wire::WireError;
+use crate::change::wire::{WireError, header};
 use crate::change::{Offset, OriginId, Record};
 use crate::runtime::{Disposition, Fault};
+
+pub mod contract;
+pub mod memory;
 
 /// Appends to the topic of one origin.
 #[async_trait]
 pub trait TopicWriter: Send {
-    /// Keeps the records at `expected` and after, in order, all or none; returns the offset after the last of them.
+    /// Makes this the topic's only writer and tells what it holds: whatever was sent before, by this writer or an
+    /// earlier one, is kept by now or never. To be called before the first append, and after each that failed.
+    async fn resume(&mut self) -> Result<Extent, TopicError>;
+
+    /// Keeps the records at `expected` and after, in order; returns the offset after the last of them.
     async fn append(&mut self, expected: Offset, records: &[Record]) -> Result<Offset, TopicError>;
 }
 
@@ -56,7 +66,7 @@ pub struct Extent {
 pub enum TopicError {
     #[error("cannot reach the topic at {place}: {reason}")]
     Unreachable { place: String, reason: String },
-    #[error("the topic of {origin} has another writer: its end is at {actual}, we expected {expected}")]
+    #[error("another writer took over the topic of {origin}: it ends at {actual}, our next offset was {expected}")]
     Fenced { origin: OriginId, expected: Offset, actual: Offset },
     #[error("the topic of {origin} no longer has offset {wanted}: the oldest kept is {first}")]
     Gone { origin: OriginId, wanted: Offset, first: Offset },
@@ -106,4 +116,34 @@ impl Fault for TopicError {
             Self::Store { .. } => "check the disk of the node that keeps the topics".into(),
         })
     }
+}
+
+/// What an append must hold to be kept: it begins where the topic ends.
+fn check_append(origin: &OriginId, expected: Offset, end: Offset) -> Result<(), TopicError> {
+    match expected.cmp(&end) {
+        Ordering::Equal => Ok(()),
+        Ordering::Less => Err(TopicError::Fenced { origin: origin.clone(), expected, actual: end }),
+        Ordering::Greater => Err(TopicError::PastEnd { origin: origin.clone(), wanted: expected, end }),
+    }
+}
+
+/// What a read must hold to be answered: it begins in the topic or where it ends.
+fn check_read(origin: &OriginId, wanted: Offset, first: Offset, end: Offset) -> Result<(), TopicError> {
+    if wanted < first {
+        return Err(TopicError::Gone { origin: origin.clone(), wanted, first });
+    }
+    if wanted > end {
+        return Err(TopicError::PastEnd { origin: origin.clone(), wanted, end });
+    }
+    Ok(())
+}
+
+/// A record that was read from the origin's topic, which must say so itself.
+fn readable(origin: &OriginId, offset: Offset, record: Result<Record, WireError>) -> Result<Record, TopicError> {
+    let fault = |source| TopicError::Unreadable { origin: origin.clone(), offset, source };
+    let record = record.map_err(fault)?;
+    if record.origin != *origin {
+        return Err(fault(WireError::Header { name: header::ORIGIN }));
+    }
+    Ok(record)
 }
