@@ -18,6 +18,7 @@ use async_trait::async_trait;
 
 use crate::change::{BinlogCoordinates, Change, Gtid, GtidPosition};
 
+pub mod binlog;
 mod error;
 pub mod memory;
 
