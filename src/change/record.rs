@@ -15,7 +15,8 @@ pub struct Offset(pub u64);
 
 impl Offset {
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        // Saturating, because offsets also come from outside.
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -30,7 +30,14 @@ pub enum WireError {
     Op { op: String },
     #[error("the record names no table")]
     Table,
+    #[error("the record's key names column `{column}`, which is in none of its images")]
+    Key { column: String },
+    #[error("the record has more than {COLUMNS_MAX} columns")]
+    Columns,
 }
+
+/// MariaDB's own limit of a table. Finding a column is a walk, so an endless list would also be an endless wait.
+const COLUMNS_MAX: usize = 4096;
 
 /// serde_json's own message may quote the value, so only the place is kept.
 fn json_fault(part: &'static str) -> impl Fn(serde_json::Error) -> WireError {
@@ -76,15 +83,17 @@ struct TransactionOrder {
 #[derive(Deserialize)]
 struct Key<'a> {
     #[serde(borrow, default)]
-    table: Cow<'a, str>,
-    #[serde(borrow, default)]
     key: Option<Members<'a>>,
 }
 
 #[derive(Deserialize)]
 struct LooseChange<'a> {
     #[serde(borrow)]
-    record_key: Key<'a>,
+    db: Cow<'a, str>,
+    #[serde(borrow)]
+    table: Cow<'a, str>,
+    #[serde(borrow, default)]
+    key: Option<Members<'a>>,
     #[serde(borrow)]
     op: Cow<'a, str>,
     #[serde(borrow)]
@@ -222,8 +231,8 @@ pub fn decode(wire: &WireRecord) -> Result<Record, WireError> {
 /// The reverse of [`super::encode_change`].
 pub fn decode_change(json: &[u8]) -> Result<Change, WireError> {
     let loose: LooseChange = serde_json::from_slice(json).map_err(json_fault("change"))?;
-    let table = TableName::parse(&loose.record_key.table).ok_or(WireError::Table)?;
-    assemble(table, &loose.op, loose.record_key.key, loose.before, loose.after, &loose.base64, &loose.checks)
+    let table = TableName::new(&loose.db, &loose.table);
+    assemble(table, &loose.op, loose.key, loose.before, loose.after, &loose.base64, &loose.checks)
 }
 
 fn text<'a>(wire: &'a WireRecord, name: &'static str) -> Result<&'a str, WireError> {
@@ -250,18 +259,24 @@ fn assemble(
     base64: &BinaryColumns,
     checks: &str,
 ) -> Result<Change, WireError> {
+    if table.database.is_empty() || table.table.is_empty() {
+        return Err(WireError::Table);
+    }
     let op = Op::from_letter(op).ok_or_else(|| WireError::Op { op: op.to_owned() })?;
     let mut columns: Vec<Column> = Vec::new();
     for (name, _) in [&after, &before].into_iter().flatten().flat_map(|members| &members.0) {
         if !columns.iter().any(|column| *column.name == **name) {
+            if columns.len() == COLUMNS_MAX {
+                return Err(WireError::Columns);
+            }
             columns.push(Column { name: Arc::from(&**name), kind: ColumnKind::Unknown, generated: false });
         }
     }
     let mut key_columns = Vec::new();
     for (name, _) in key.iter().flat_map(|members| &members.0) {
         // The key is part of an image, or we could not find the row.
-        let at = columns.iter().position(|column| *column.name == **name).ok_or(WireError::Table)?;
-        key_columns.push(at as u16);
+        let at = columns.iter().position(|column| *column.name == **name);
+        key_columns.push(at.ok_or_else(|| WireError::Key { column: name.clone().into_owned() })? as u16);
     }
     let shape = Arc::new(Shape { table, columns, key: key_columns });
     let image = |members: Option<Members>, binary| members.map(|members| fill(&shape, members, binary)).transpose();

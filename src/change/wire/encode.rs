@@ -49,7 +49,7 @@ pub fn encode(record: &Record) -> WireRecord {
             value.extend_from_slice(br#"{"op":"heartbeat","source":"#);
             write_source(&mut value, record, None);
             value.extend_from_slice(br#","ts_ms":"#);
-            write_number(&mut value, record.commit_second * 1000);
+            write_number(&mut value, record.commit_second.saturating_mul(1000));
             value.push(b'}');
         }
     }
@@ -59,8 +59,15 @@ pub fn encode(record: &Record) -> WireRecord {
 /// Only the change, self-contained: for our own tables, where images are kept to be published or put back later.
 pub fn encode_change(change: &Change) -> String {
     let mut out = Vec::with_capacity(256);
-    out.extend_from_slice(br#"{"record_key":"#);
-    write_key(&mut out, change);
+    // Both parts of the name by themselves: a database may have a dot in its name.
+    out.extend_from_slice(br#"{"db":"#);
+    write_string(&mut out, &change.table().database);
+    out.extend_from_slice(br#","table":"#);
+    write_string(&mut out, &change.table().table);
+    if let Some(key) = change.key() {
+        out.extend_from_slice(br#","key":"#);
+        write_object(&mut out, key.shape.key_names().zip(&key.values).map(|(name, value)| (&**name, value)));
+    }
     out.extend_from_slice(br#","before":"#);
     write_image(&mut out, &change.shape, change.before.as_ref());
     out.extend_from_slice(br#","after":"#);
@@ -130,13 +137,13 @@ fn write_envelope(out: &mut Vec<u8>, record: &Record, change: &Change) {
     out.extend_from_slice(br#","transaction":{"id":""#);
     write_gtid(out, record);
     out.extend_from_slice(br#"","total_order":"#);
-    write_number(out, record.row + 1);
+    write_number(out, record.row.saturating_add(1));
     out.extend_from_slice(br#","data_collection_order":"#);
-    write_number(out, record.table_row + 1);
+    write_number(out, record.table_row.saturating_add(1));
     out.extend_from_slice(br#"},"op":""#);
     out.extend_from_slice(change.op.letter().as_bytes());
     out.extend_from_slice(br#"","ts_ms":"#);
-    write_number(out, record.commit_second * 1000);
+    write_number(out, record.commit_second.saturating_mul(1000));
     out.push(b'}');
 }
 
@@ -146,7 +153,7 @@ fn write_source(out: &mut Vec<u8>, record: &Record, change: Option<&Change>) {
     );
     write_string(out, record.origin.as_str());
     out.extend_from_slice(br#","ts_ms":"#);
-    write_number(out, record.commit_second * 1000);
+    write_number(out, record.commit_second.saturating_mul(1000));
     if let Some(change) = change {
         out.extend_from_slice(br#","db":"#);
         write_string(out, &change.table().database);

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 mod decode;
 mod encode;
+#[cfg(test)]
+mod tests;
 
 pub use decode::{WireError, decode, decode_change};
 pub use encode::{change_json, encode, encode_change, key_json};
