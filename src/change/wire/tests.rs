@@ -211,7 +211,7 @@ fn bad_records_are_refused_by_what_is_wrong() {
     check(header::POSITION, &|wire| set(wire, header::POSITION, b"0-1"));
     check(header::READ_FROM, &|wire| set(wire, header::READ_FROM, b"x"));
     check(header::LAST, &|wire| set(wire, header::LAST, b"yes"));
-    check(header::BASE64, &|wire| set(wire, header::BASE64, b"[]"));
+    check(header::BASE64, &|wire| set(wire, header::BASE64, br#"{"after":7}"#));
     check("not base64", &|wire| {
         set(wire, header::BASE64, br#"{"after":["id"]}"#);
         replace(&mut wire.value, r#""id":1"#, r#""id":"***""#);
