@@ -297,7 +297,7 @@ fn split_unit(text: &str) -> Option<(u64, &str)> {
 pub fn show_duration(length: Duration) -> String {
     let millis = length.as_millis();
     for (each, unit) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
-        if millis >= each && millis % each == 0 {
+        if millis >= each && millis.is_multiple_of(each) {
             return format!("{}{unit}", millis / each);
         }
     }
@@ -306,7 +306,7 @@ pub fn show_duration(length: Duration) -> String {
 
 pub fn show_bytes(bytes: u64) -> String {
     for (each, unit) in [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
-        if bytes >= each && bytes % each == 0 {
+        if bytes >= each && bytes.is_multiple_of(each) {
             return format!("{}{unit}", bytes / each);
         }
     }

@@ -3,8 +3,10 @@
 mod backoff;
 mod clock;
 mod fault;
+mod supervise;
 
 pub use backoff::Backoff;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use fault::{Disposition, Fault, Stop};
+pub use supervise::{RoleState, RoleWatch, Supervisor};
 pub use tokio_util::sync::CancellationToken as Shutdown;
