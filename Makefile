@@ -1,0 +1,61 @@
+# Everything a person does with this project. `make help` lists it.
+# SPDX-License-Identifier: MIT OR Apache-2.0
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Cargo is often installed for one user only, outside the path of a plain shell.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+# SEED=n repeats one simulated run; FILTER=word runs the tests whose names hold it; KEEP=1 leaves the demo running.
+SEED ?=
+FILTER ?=
+KEEP ?=
+
+.PHONY: help
+help: ## List what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
+
+.PHONY: setup
+setup: ## Install what building and testing need (quick when all is there)
+	@scripts/setup.sh
+
+.PHONY: build
+build: setup ## Build the release program, target/release/tandem
+	cargo build --release --locked --bin tandem
+
+.PHONY: check
+check: setup ## Format, lint, tidy and unit tests: before each commit
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked --lib --bins --test tidy
+
+.PHONY: test
+test: setup ## All tests: unit, tidy, simulation, live against real servers
+	cargo test --locked
+
+.PHONY: sim
+sim: setup ## The simulation alone; SEED=n repeats one run
+	$(if $(SEED),TANDEM_SIM_SEED=$(SEED)) cargo test --locked --test sim $(FILTER) -- --nocapture
+
+.PHONY: live
+live: setup ## The live tests alone; FILTER=word picks some
+	cargo test --locked --test live $(FILTER)
+
+.PHONY: bench
+bench: build ## Measure, print a table, write target/bench/summary.json
+	cargo bench --locked --bench two_nodes
+
+.PHONY: demo
+demo: build ## Two laptops on two private databases, from seed to proof; KEEP=1 leaves them running
+	@cargo build --release --locked --example demo
+	@KEEP=$(KEEP) target/release/examples/demo
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all
+
+.PHONY: clean-services
+clean-services: ## End what `make demo KEEP=1` left running, and remove leftovers of killed tests
+	@scripts/clean-services.sh

@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Installs what building and testing need and is missing: a C toolchain, pkg-config, the headers that one test library needs, and
+# MariaDB's programs. Where it may not install, it says precisely what to install and ends with 1. Run it as often as you
+# like: with everything there it takes a moment and changes nothing.
+#
+# No service is started or changed: the tests start private servers of their own. For this only the server's *programs* are
+# installed (mariadb-server-core), not the package that would start a system-wide server.
+set -euo pipefail
+
+# The oldest compiler that Cargo.toml accepts (rust-version).
+rust_wanted=1.95
+
+export PATH="$HOME/.cargo/bin:$PATH:/usr/sbin:/usr/local/sbin:/usr/libexec"
+
+say() { printf '%s\n' "$*" >&2; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# What is missing, by what a person would call it; the names of packages differ by system.
+missing=()
+have cc && have g++ || missing+=(compiler)
+have make || missing+=(make)
+have pkg-config || missing+=(pkg-config)
+if have pkg-config && have cc; then
+    pkg-config --exists openssl || missing+=(openssl-headers)
+    printf '#include <zlib.h>\n' | cc -E -x c - >/dev/null 2>&1 || missing+=(zlib-headers)
+else
+    missing+=(openssl-headers zlib-headers)
+fi
+have mariadbd && have mariadb-install-db || missing+=(mariadb-server)
+have mariadb && have mariadb-binlog || missing+=(mariadb-client)
+
+package() { # package MANAGER THING
+    case "$1:$2" in
+    apt-get:compiler) echo gcc g++ libc6-dev ;;
+    apt-get:openssl-headers) echo libssl-dev ;;
+    apt-get:zlib-headers) echo zlib1g-dev ;;
+    apt-get:mariadb-server) echo mariadb-server-core ;;
+    apt-get:mariadb-client) echo mariadb-client ;;
+    dnf:compiler) echo gcc gcc-c++ ;;
+    dnf:pkg-config) echo pkgconf-pkg-config ;;
+    dnf:openssl-headers) echo openssl-devel ;;
+    dnf:zlib-headers) echo zlib-devel ;;
+    dnf:mariadb-client) echo mariadb ;;
+    pacman:compiler) echo gcc ;;
+    pacman:pkg-config) echo pkgconf ;;
+    pacman:openssl-headers) echo openssl ;;
+    pacman:zlib-headers) echo zlib ;;
+    pacman:mariadb-server) echo mariadb ;;
+    pacman:mariadb-client) echo mariadb-clients ;;
+    zypper:compiler) echo gcc gcc-c++ ;;
+    zypper:openssl-headers) echo libopenssl-devel ;;
+    zypper:zlib-headers) echo zlib-devel ;;
+    zypper:mariadb-server) echo mariadb ;;
+    apk:compiler) echo build-base ;;
+    apk:pkg-config) echo pkgconf ;;
+    apk:openssl-headers) echo openssl-dev ;;
+    apk:zlib-headers) echo zlib-dev ;;
+    apk:mariadb-server) echo mariadb ;;
+    brew:compiler) echo gcc ;;
+    brew:openssl-headers) echo openssl@3 ;;
+    brew:zlib-headers) echo zlib ;;
+    brew:mariadb-server | brew:mariadb-client) echo mariadb ;;
+    *) echo "$2" ;;
+    esac
+}
+
+packages() { # packages MANAGER
+    local thing
+    for thing in "${missing[@]}"; do package "$1" "$thing"; done | tr ' ' '\n' | awk '!seen[$0]++' | tr '\n' ' '
+}
+
+install_with_apt() {
+    local as_root=() wanted
+    if [ "$(id -u)" -ne 0 ]; then
+        have sudo && sudo -n true 2>/dev/null || return 1
+        as_root=(sudo -n)
+    fi
+    wanted=$(packages apt-get)
+    say "installing: $wanted"
+    # shellcheck disable=SC2086
+    "${as_root[@]}" apt-get update -qq >&2 &&
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $wanted >&2
+}
+
+if [ ${#missing[@]} -gt 0 ]; then
+    if have apt-get && install_with_apt; then
+        say "installed."
+    else
+        say "missing: ${missing[*]}. Install them, then run this again:"
+        have apt-get && say "  sudo apt-get install --no-install-recommends $(packages apt-get)"
+        have dnf && say "  sudo dnf install $(packages dnf)"
+        have pacman && say "  sudo pacman -S $(packages pacman)"
+        have zypper && say "  sudo zypper install $(packages zypper)"
+        have apk && say "  sudo apk add $(packages apk)"
+        have brew && say "  brew install $(packages brew)"
+        for manager in apt-get dnf pacman zypper apk brew; do have $manager && exit 1; done
+        say "  (no package manager that we know was found)"
+        exit 1
+    fi
+fi
+
+if ! have cargo; then
+    say "missing: Rust $rust_wanted or newer, with clippy and rustfmt. Install it with rustup (https://rustup.rs), then run this again."
+    exit 1
+fi
+rust=$(rustc --version | awk '{ print $2 }')
+if [ "$(printf '%s\n%s\n' "$rust_wanted" "$rust" | sort -V | head -n 1)" != "$rust_wanted" ]; then
+    say "Rust $rust is too old, $rust_wanted or newer is needed: rustup update stable"
+    exit 1
+fi
+for part in clippy rustfmt; do
+    if ! cargo "${part/rustfmt/fmt}" --version >/dev/null 2>&1; then
+        say "missing: $part. Install it: rustup component add $part"
+        exit 1
+    fi
+done
