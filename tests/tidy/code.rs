@@ -48,6 +48,8 @@ pub struct Token {
     pub line: usize,
     /// In a block under `#[cfg(test)]` or `#[test]`.
     pub test: bool,
+    /// In a test whose clock stands until it is moved (`start_paused`).
+    pub paused: bool,
     /// Inline modules (`mod x { … }`) around it.
     pub inline_modules: usize,
 }
@@ -107,7 +109,7 @@ fn scan(text: &str) -> (Vec<Token>, Vec<(usize, String)>) {
             [] => unreachable!("the loop ends before"),
         };
         if let Some(text) = token {
-            tokens.push(Token { text, line, test: false, inline_modules: 0 });
+            tokens.push(Token { text, line, test: false, paused: false, inline_modules: 0 });
         }
         line += chars[start..at].iter().filter(|&&c| c == '\n').count();
     }
@@ -156,36 +158,47 @@ fn character(rest: &[char]) -> usize {
 
 /// Marks test blocks and counts inline modules.
 fn mark_blocks(tokens: &mut [Token]) {
+    #[derive(Clone, Copy, Default)]
     struct Block {
         test: bool,
+        paused: bool,
         module: bool,
     }
     let mut blocks: Vec<Block> = Vec::new();
-    let (mut test_ahead, mut module_ahead) = (false, false);
+    // What the attributes and words before the next block say of it.
+    let mut ahead = Block::default();
     for at in 0..tokens.len() {
         let word = |n: usize| tokens.get(at + n).map_or("", |token| token.text.as_str());
         match word(0) {
-            "#" if is_test_attribute(&tokens[at..]) => test_ahead = true,
-            "mod" if word(2) == "{" => module_ahead = true,
+            "#" => {
+                let words = attribute(&tokens[at..]);
+                ahead.test |= words.contains(&"test") && !words.contains(&"not");
+                ahead.paused |= words.contains(&"start_paused");
+            }
+            "mod" if word(2) == "{" => ahead.module = true,
             "{" => {
-                let test = test_ahead || blocks.last().is_some_and(|block| block.test);
-                blocks.push(Block { test, module: module_ahead });
-                (test_ahead, module_ahead) = (false, false);
+                let around = blocks.last().copied().unwrap_or_default();
+                blocks.push(Block { test: ahead.test || around.test, paused: ahead.paused || around.paused, ..ahead });
+                ahead = Block::default();
             }
             "}" => _ = blocks.pop(),
             // The item under the attribute ended without a block of its own.
-            ";" => test_ahead = false,
+            ";" => ahead = Block::default(),
             _ => {}
         }
-        tokens[at].test = test_ahead || blocks.last().is_some_and(|block| block.test);
+        let around = blocks.last().copied().unwrap_or_default();
+        tokens[at].test = ahead.test || around.test;
+        tokens[at].paused = around.paused;
         tokens[at].inline_modules = blocks.iter().filter(|block| block.module).count();
     }
 }
 
-/// `#[test]`, `#[tokio::test…]`, `#[cfg(test)]`, `#[cfg(all(test, …))]`, but not `#[cfg(not(test))]`.
-fn is_test_attribute(tokens: &[Token]) -> bool {
-    let inside: Vec<&str> = tokens.iter().skip(1).take_while(|token| token.text != "]").map(|token| &*token.text).collect();
-    inside.first() == Some(&"[") && inside.contains(&"test") && !inside.contains(&"not")
+/// The words of the attribute that begins here: `#[test]`, `#[tokio::test(start_paused = true)]`, `#[cfg(test)]`.
+fn attribute(tokens: &[Token]) -> Vec<&str> {
+    if tokens.get(1).is_none_or(|token| token.text != "[") {
+        return Vec::new();
+    }
+    tokens.iter().skip(2).take_while(|token| token.text != "]").map(|token| &*token.text).collect()
 }
 
 /// A path that begins with `crate`, `super`, `self` or a name, as written in a `use` or anywhere else.

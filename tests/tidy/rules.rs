@@ -141,7 +141,9 @@ pub fn sleeps(files: &[SourceFile]) -> Vec<Finding> {
             let path = |n: usize| at.checked_sub(n).map_or("", |at| &*tokens[at].text);
             let blocking = token.text == "sleep" && path(1) == "::" && path(2) == "thread";
             let in_test = file.test_only || token.test || file.path.starts_with("examples/");
-            if blocking || (token.text == "sleep" && called && in_test) {
+            // Where the clock stands, a sleep moves it and takes no time.
+            let moves_the_clock = token.paused || file.path.starts_with("tests/sim/");
+            if blocking || (token.text == "sleep" && called && in_test && !moves_the_clock) {
                 findings.push(file.finding(token.line, "sleeps: wait for a fact (`wait_for`), or move the clock"));
             }
         }
@@ -155,8 +157,15 @@ pub fn clocks(files: &[SourceFile]) -> Vec<Finding> {
     for file in files.iter().filter(|file| file.path.starts_with("src/") && !file.path.starts_with("src/runtime/")) {
         for path in paths(&tokens(&file.text)).iter().filter(|path| !file.test_only && !path.test) {
             let segments: Vec<&str> = path.segments.iter().map(String::as_str).collect();
-            if matches!(segments[..], ["std", "time", "SystemTime" | "Instant", ..] | ["SystemTime", "now"]) {
-                findings.push(file.finding(path.line, "asks a clock of its own: use `runtime::Clock` or tokio's Instant"));
+            match segments[..] {
+                ["std", "time", "SystemTime" | "Instant", ..] | ["SystemTime", "now"] => {
+                    findings.push(file.finding(path.line, "asks a clock of its own: use `runtime::Clock` or tokio's Instant"))
+                }
+                ["fastrand", "Rng"] | ["fastrand", "Rng", "with_seed"] => {}
+                ["fastrand", ..] => {
+                    findings.push(file.finding(path.line, "draws chance of its own: only with a given seed, or in `runtime`"))
+                }
+                _ => {}
             }
         }
     }
@@ -343,6 +352,8 @@ mod tests {
         assert_eq!(found("src/a.rs", "#[tokio::test]\nasync fn f() { sleep(d).await }"), 1);
         assert_eq!(found("src/a.rs", "fn f() { std::thread::sleep(d) }"), 1);
         assert_eq!(found("src/a.rs", "async fn f() { tokio::time::sleep(d).await }"), 0);
+        assert_eq!(found("src/a.rs", "#[tokio::test(start_paused = true)]\nasync fn f() { sleep(d).await }"), 0);
+        assert_eq!(found("src/a.rs", "#[tokio::test(start_paused = true)]\nasync fn f() {}\n#[test]\nfn g() { sleep(d); }"), 1);
     }
 
     #[test]
@@ -352,6 +363,8 @@ mod tests {
         assert_eq!(found("src/tail/a.rs", "fn f() { std::time::Instant::now(); }"), 1);
         assert_eq!(found("src/tail/a.rs", "use std::time::Duration; use tokio::time::Instant;"), 0);
         assert_eq!(found("src/runtime/clock.rs", "use std::time::SystemTime;"), 0);
+        assert_eq!(found("src/tail/a.rs", "fn f() -> u64 { fastrand::u64(..) }"), 1);
+        assert_eq!(found("src/tail/a.rs", "fn f() { fastrand::Rng::with_seed(7); }"), 0);
     }
 
     #[test]

@@ -1,3 +1,5 @@
+//! What the memory twin promises of locks, marks, faults and what a binlog would show.
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
