@@ -6,6 +6,8 @@
 //! `tests/live/main.rs` and `examples/demo.rs` include this module by path; each uses a part of it.
 #![allow(dead_code, unused_imports)]
 
+mod digest;
+mod link;
 mod node;
 mod ports;
 mod process;
@@ -13,6 +15,8 @@ mod server;
 mod template;
 mod wait;
 
+pub use digest::{TableRows, databases_differ, tables};
+pub use link::Link;
 pub use node::{Node, NodeOptions};
 pub use ports::free_port;
 pub use process::Running;

@@ -111,7 +111,6 @@ impl PrivateServer {
         let (dir, temporary) = match &options.dir {
             Some(dir) => (dir.clone(), None),
             None => {
-                // In the system's place for temporary files: a socket's path must be shorter than 108 bytes.
                 let temporary = tempfile::Builder::new().prefix("tandem-").tempdir();
                 let temporary = temporary.unwrap_or_else(|error| panic!("cannot make a temporary directory: {error}"));
                 (temporary.path().to_owned(), Some(temporary))
@@ -343,8 +342,8 @@ impl PrivateServer {
         command
             .arg("--no-defaults")
             .arg(format!("--datadir={dir}/data"))
-            .arg(format!("--socket={dir}/s"))
-            .arg(format!("--pid-file={dir}/pid"))
+            // Below the data directory: an absolute path may be longer than the 107 bytes that a socket's may have.
+            .args(["--socket=socket", "--pid-file=pid"])
             .arg(format!("--init-file={dir}/accounts.sql"))
             .args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--skip-slave-start"])
             .arg(format!("--port={}", self.port))

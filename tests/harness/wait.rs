@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Short against the facts waited for (a row that crosses two servers), long against the cost of asking.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// Looks until the fact is true and returns how long that took; panics at the deadline, naming what was awaited.
 ///
