@@ -5,13 +5,18 @@
 //! decode; [`Rows`] walks the rows of one event with it. Bytes come from outside: every one is bounds-checked, and
 //! whatever does not add up is a [`DecodeError`], never a panic and never a guess.
 
+mod ascii;
 mod bytes;
+mod charset;
+mod column;
 mod compression;
+mod decimal;
 mod error;
 mod known;
 mod layout;
 pub mod rows;
 mod table_map;
+mod temporal;
 
 pub use compression::decompress;
 pub use error::DecodeError;
