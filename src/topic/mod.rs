@@ -23,6 +23,7 @@ use crate::change::{Offset, OriginId, Record};
 use crate::runtime::{Disposition, Fault};
 
 pub mod contract;
+pub mod hub;
 pub mod memory;
 
 /// Appends to the topic of one origin.
@@ -85,6 +86,8 @@ pub enum TopicError {
     },
     #[error("the topic's store failed: {reason}")]
     Store { reason: String },
+    #[error("the topic's store is damaged: {reason}")]
+    Damaged { reason: String },
 }
 
 impl Fault for TopicError {
@@ -98,7 +101,8 @@ impl Fault for TopicError {
             | Self::Gone { .. }
             | Self::PastEnd { .. }
             | Self::TooLarge { .. }
-            | Self::Unreadable { .. } => Disposition::Halt,
+            | Self::Unreadable { .. }
+            | Self::Damaged { .. } => Disposition::Halt,
         }
     }
 
@@ -114,6 +118,9 @@ impl Fault for TopicError {
             Self::Denied { .. } => "check this node's key".into(),
             Self::Unreadable { .. } => "run the same version of tandem on all nodes".into(),
             Self::Store { .. } => "check the disk of the node that keeps the topics".into(),
+            Self::Damaged { .. } => {
+                "put back the hub's folder from a copy, or begin with an empty one and seed the nodes again".into()
+            }
         })
     }
 }
