@@ -1,1 +1,3 @@
 //! SHOWS and takes orders over HTTP.
+
+pub mod hub;

@@ -26,6 +26,7 @@ pub fn imports(files: &[SourceFile], rooms: &[Room]) -> Vec<Finding> {
                 findings.push(file.finding(path.line, format!("`{}` may not import `{other}`", room.name)));
             } else if let Some(inner) = full.get(1)
                 && is_module(files, other, inner)
+                && !has(room.roots, &format!("{other}::{inner}"))
                 // Unit tests of the middle run over the memory twins.
                 && !(test && inner == "memory")
             {

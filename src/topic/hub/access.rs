@@ -37,8 +37,11 @@ impl TopicWriter for HubWriter {
 
     async fn append(&mut self, expected: Offset, records: &[Record]) -> Result<Offset, TopicError> {
         let limit = self.record_bytes_max;
-        let blocks = block::seal(expected, records, limit)
-            .map_err(|TooLarge { size }| TopicError::TooLarge { origin: self.origin.clone(), size, limit })?;
+        let blocks = block::seal(expected, records, limit).map_err(|TooLarge { size }| TopicError::TooLarge {
+            origin: self.origin.clone(),
+            size,
+            limit,
+        })?;
         let mut end = expected;
         for part in parts(blocks) {
             end = self.hub.append(&self.origin, self.generation, part).await?;

@@ -9,7 +9,7 @@ use reqwest::{Method, RequestBuilder, Response, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 
-use super::protocol::{self, AppendQuery, Appended, Listed, ReadQuery, Refusal, WAIT_MS_MAX, header};
+use super::protocol::{self, Appended, Listed, Refusal, WAIT_MS_MAX, header};
 use super::{Block, Held, Hub, RECORD_BYTES_LIMIT, Resumed};
 use crate::change::{Offset, OriginId};
 use crate::topic::TopicError;
@@ -28,9 +28,6 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// Between two bytes of an answer, and for the answer to begin beyond what was to be waited for.
 const SILENCE: Duration = Duration::from_secs(30);
-
-/// The slowest network on which a body still passes before we give up: a phone's hotspot at its worst.
-const BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
 
 /// A hub in another process. Clones share its connections.
 #[derive(Clone)]
@@ -67,14 +64,17 @@ impl HubClient {
     /// The topics that the hub keeps.
     pub async fn topics(&self) -> Result<Vec<protocol::ListedTopic>, TopicError> {
         let nobody = OriginId::new("");
-        let response = self.ask(&nobody, self.request(Method::GET, &["v1", "topics"]).timeout(SILENCE)).await?;
+        let response = self.ask(&nobody, self.request(Method::GET, &["v1", "topics"], &[]).timeout(SILENCE)).await?;
         Ok(self.json::<Listed>(response).await?.topics)
     }
 
-    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+    fn request(&self, method: Method, path: &[&str], query: &[(&str, u64)]) -> RequestBuilder {
         let mut url = self.base.clone();
         // Encodes what has a meaning in a path, so an origin may have any name.
         url.path_segments_mut().expect("http addresses have a path").pop_if_empty().extend(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query.iter().map(|(name, value)| (name, value.to_string())));
+        }
         self.http.request(method, url).bearer_auth(self.key.expose_secret())
     }
 
@@ -150,7 +150,7 @@ impl HubClient {
 
 /// Enough for the request to pass and for the hub to answer.
 fn patience(bytes: usize) -> Duration {
-    SILENCE + Duration::from_secs(bytes as u64 / BYTES_PER_SECOND_MIN)
+    SILENCE + Duration::from_secs(bytes as u64 / protocol::BYTES_PER_SECOND_MIN)
 }
 
 /// The innermost cause says what happened; reqwest's own messages repeat the address.
@@ -165,7 +165,7 @@ fn chain(error: &reqwest::Error) -> String {
 #[async_trait]
 impl Hub for HubClient {
     async fn resume(&self, origin: &OriginId) -> Result<Resumed, TopicError> {
-        let request = self.request(Method::POST, &["v1", "topics", origin.as_str(), "writer"]);
+        let request = self.request(Method::POST, &["v1", "topics", origin.as_str(), "writer"], &[]);
         let response = self.ask(origin, request.timeout(patience(RECORD_BYTES_LIMIT))).await?;
         let headers = response.headers();
         let generation = self.number(headers, header::GENERATION)?;
@@ -175,8 +175,9 @@ impl Hub for HubClient {
 
     async fn append(&self, origin: &OriginId, generation: Option<u64>, blocks: Vec<Block>) -> Result<Offset, TopicError> {
         let body = protocol::write_blocks(&blocks);
-        let request = self.request(Method::POST, &["v1", "topics", origin.as_str(), "blocks"]);
-        let request = request.query(&AppendQuery { generation }).timeout(patience(body.len())).body(body);
+        let query: Vec<_> = generation.map(|generation| ("generation", generation)).into_iter().collect();
+        let request = self.request(Method::POST, &["v1", "topics", origin.as_str(), "blocks"], &query);
+        let request = request.timeout(patience(body.len())).body(body);
         let response = self.ask(origin, request).await?;
         let Appended { end } = self.json(response).await?;
         let expected = blocks.last().map_or(end, Block::end);
@@ -186,16 +187,10 @@ impl Hub for HubClient {
         Ok(end)
     }
 
-    async fn read(
-        &self,
-        origin: &OriginId,
-        from: Offset,
-        bytes_max: usize,
-        wait: Duration,
-    ) -> Result<Vec<Block>, TopicError> {
+    async fn read(&self, origin: &OriginId, from: Offset, bytes_max: usize, wait: Duration) -> Result<Vec<Block>, TopicError> {
         let wait_ms = wait.as_millis().min(WAIT_MS_MAX.into()) as u64;
-        let query = ReadQuery { from, bytes_max: bytes_max as u64, wait_ms };
-        let request = self.request(Method::GET, &["v1", "topics", origin.as_str(), "blocks"]).query(&query);
+        let query = [("from", from.0), ("bytes_max", bytes_max as u64), ("wait_ms", wait_ms)];
+        let request = self.request(Method::GET, &["v1", "topics", origin.as_str(), "blocks"], &query);
         let request = request.timeout(Duration::from_millis(wait_ms) + patience(bytes_max));
         let blocks = self.blocks(self.ask(origin, request).await?).await?;
         let whole = blocks.first().is_none_or(|block| block.first <= from && from < block.end())
@@ -207,7 +202,7 @@ impl Hub for HubClient {
     }
 
     async fn held(&self, origin: &OriginId) -> Result<Held, TopicError> {
-        let request = self.request(Method::GET, &["v1", "topics", origin.as_str()]);
+        let request = self.request(Method::GET, &["v1", "topics", origin.as_str()], &[]);
         let response = self.ask(origin, request.timeout(patience(RECORD_BYTES_LIMIT))).await?;
         self.holding(response).await
     }

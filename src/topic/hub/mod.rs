@@ -36,13 +36,7 @@ pub trait Hub: Send + Sync {
     async fn append(&self, origin: &OriginId, generation: Option<u64>, blocks: Vec<Block>) -> Result<Offset, TopicError>;
 
     /// Whole blocks, of which the first holds `from`: as many as fit into `bytes_max` unpacked, but at least one.
-    async fn read(
-        &self,
-        origin: &OriginId,
-        from: Offset,
-        bytes_max: usize,
-        wait: Duration,
-    ) -> Result<Vec<Block>, TopicError>;
+    async fn read(&self, origin: &OriginId, from: Offset, bytes_max: usize, wait: Duration) -> Result<Vec<Block>, TopicError>;
 
     async fn held(&self, origin: &OriginId) -> Result<Held, TopicError>;
 }

@@ -29,18 +29,21 @@ pub mod header {
 /// Longest wait of a long-poll, so that nothing between the two ends thinks the connection dead. Clients ask again.
 pub const WAIT_MS_MAX: u64 = 25_000;
 
+/// The slowest network on which a body still passes before either end gives up: a phone's hotspot at its worst.
+pub const BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
+
 /// Bytes of a body of blocks where one record may have `record_bytes_max`: one block that holds such a record, or as
 /// many as an append takes. Random bytes do not get smaller when packed, but hardly larger either.
 pub fn body_bytes_max(record_bytes_max: usize) -> usize {
     record_bytes_max.max(APPEND_BYTES) + 2 * BLOCK_BYTES
 }
 
-#[derive(Serialize, Deserialize, Debug, Clone, Copy)]
+#[derive(Deserialize, Debug, Clone, Copy)]
 pub struct AppendQuery {
     pub generation: Option<u64>,
 }
 
-#[derive(Serialize, Deserialize, Debug, Clone, Copy)]
+#[derive(Deserialize, Debug, Clone, Copy)]
 pub struct ReadQuery {
     pub from: Offset,
     pub bytes_max: u64,
@@ -116,9 +119,10 @@ impl Refusal {
             Self::Gone { wanted, first } => TopicError::Gone { origin, wanted, first },
             Self::TooLarge { size, limit } => TopicError::TooLarge { origin, size, limit },
             Self::PastEnd { wanted, end } => TopicError::PastEnd { origin, wanted, end },
-            Self::BadRequest { reason } => {
-                TopicError::Denied { place, reason: format!("it does not understand us ({reason}); run the same version of tandem") }
-            }
+            Self::BadRequest { reason } => TopicError::Denied {
+                place,
+                reason: format!("it does not understand us ({reason}); run the same version of tandem"),
+            },
             Self::Store { reason } => TopicError::Store { reason },
             Self::Damaged { reason } => TopicError::Damaged { reason },
         }

@@ -70,9 +70,8 @@ impl StoreFile {
         make_folder(folder).map_err(|error| fault("make files", error))?;
         let lock = File::options().create(true).truncate(false).write(true).open(folder.join("hub.lock"));
         let lock = lock.map_err(|error| fault("open hub.lock", error))?;
-        lock.try_lock().map_err(|_| TopicError::Store {
-            reason: format!("another process keeps the topics in {}", folder.display()),
-        })?;
+        lock.try_lock()
+            .map_err(|_| TopicError::Store { reason: format!("another process keeps the topics in {}", folder.display()) })?;
         let path = folder.join("topics.db");
         let connection = open_writer(&path)?;
         Ok(Self { connection, path, _lock: lock })
@@ -97,22 +96,25 @@ impl StoreFile {
             Ok((row.get::<_, u16>(0)?, OriginId::new(row.get_ref(1)?.as_str()?), row.get::<_, i64>(2)? as u64))
         });
         let rows: Vec<_> = rows.map_err(store_fault)?.collect::<Result<_, _>>().map_err(store_fault)?;
-        rows.into_iter().map(|(id, origin, generation)| {
-            let (low, high) = places(id);
-            let edge = |order: &str| {
-                let sql = format!("SELECT place, sealed FROM blocks WHERE place >= ? AND place < ? ORDER BY place {order} LIMIT 1");
-                let found = self.connection.query_row(&sql, params![low, high], |row| {
-                    Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))
-                });
-                let found = found.optional().map_err(store_fault)?;
-                found.map(|(place, sealed)| checked(place, sealed.into())).transpose()
-            };
-            let (first, last) = (edge("ASC")?, edge("DESC")?);
-            let end = last.map_or(Offset(0), |block| block.end());
-            let first = first.map_or(Offset(0), |block| block.first);
-            Ok((origin, TopicState { id, first, end, generation }))
-        })
-        .collect()
+        rows.into_iter()
+            .map(|(id, origin, generation)| {
+                let (low, high) = places(id);
+                let edge = |order: &str| {
+                    let sql = format!(
+                        "SELECT place, sealed FROM blocks WHERE place >= ? AND place < ? ORDER BY place {order} LIMIT 1"
+                    );
+                    let found = self
+                        .connection
+                        .query_row(&sql, params![low, high], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)));
+                    let found = found.optional().map_err(store_fault)?;
+                    found.map(|(place, sealed)| checked(place, sealed.into())).transpose()
+                };
+                let (first, last) = (edge("ASC")?, edge("DESC")?);
+                let end = last.map_or(Offset(0), |block| block.end());
+                let first = first.map_or(Offset(0), |block| block.first);
+                Ok((origin, TopicState { id, first, end, generation }))
+            })
+            .collect()
     }
 
     /// The topic's first block but its last one: its place and the second it was appended.
@@ -185,7 +187,10 @@ fn open_writer(path: &Path) -> Result<Connection, TopicError> {
         if pages > 0 && pages * page_size <= CHECKED_WHOLE_BYTES {
             let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
             if verdict != "ok" {
-                return Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), Some(verdict)));
+                return Err(rusqlite::Error::SqliteFailure(
+                    rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
+                    Some(verdict),
+                ));
             }
         }
         Ok((connection, id, version))
@@ -194,11 +199,15 @@ fn open_writer(path: &Path) -> Result<Connection, TopicError> {
     let empty: bool =
         connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0)).map_err(store_fault)?;
     if empty {
-        let made = format!("BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;");
+        let made =
+            format!("BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;");
         connection.execute_batch(&made).map_err(store_fault)?;
     } else if (id, version) != (APPLICATION_ID, VERSION) {
         return Err(TopicError::Store {
-            reason: format!("{} was not made by this version of tandem (its version is {version}, ours {VERSION})", path.display()),
+            reason: format!(
+                "{} was not made by this version of tandem (its version is {version}, ours {VERSION})",
+                path.display()
+            ),
         });
     }
     Ok(connection)
@@ -288,7 +297,9 @@ impl Reader {
             let due = blocks.last().map_or(block.first, Block::end);
             let holds_from = !blocks.is_empty() || block.end() > from;
             if block.first != due || !holds_from {
-                return Err(TopicError::Damaged { reason: format!("offset {} is missing before {}", due.max(from), block.first) });
+                return Err(TopicError::Damaged {
+                    reason: format!("offset {} is missing before {}", due.max(from), block.first),
+                });
             }
             blocks.push(block);
         }

@@ -122,7 +122,7 @@ impl HubStore {
     async fn order(&self, origin: &OriginId, job: Job, bytes: usize) -> Result<TopicState, TopicError> {
         let room = self.0.writer.room(bytes).await?;
         let (reply, answer) = tokio::sync::oneshot::channel();
-        self.0.writer.send(Order { origin: origin.clone(), job, reply, room })?;
+        self.0.writer.send(Order { origin: origin.clone(), job, reply, _room: room })?;
         answer.await.map_err(|_| closed())?
     }
 }
@@ -144,13 +144,7 @@ impl Hub for HubStore {
         Ok(self.order(origin, Job::Append { generation, blocks }, bytes).await?.end)
     }
 
-    async fn read(
-        &self,
-        origin: &OriginId,
-        from: Offset,
-        bytes_max: usize,
-        wait: Duration,
-    ) -> Result<Vec<Block>, TopicError> {
+    async fn read(&self, origin: &OriginId, from: Offset, bytes_max: usize, wait: Duration) -> Result<Vec<Block>, TopicError> {
         let give_up = Instant::now() + wait;
         // No more than a hub would take in one append is given in one answer, or readers fill its memory.
         let bytes_max = bytes_max.min(APPEND_BYTES + BLOCK_BYTES);

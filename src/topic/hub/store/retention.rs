@@ -1,7 +1,9 @@
 //! Forgets what is older than promised, or too much, oldest first, in steps so small that no append waits for long.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::file::StoreFile;
 use super::{StoreOptions, Topics};

@@ -1,7 +1,7 @@
 //! The one thread that writes: it gathers what waits, commits it at once, and answers when it is durable.
 
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub struct Order {
     pub job: Job,
     pub reply: oneshot::Sender<Result<TopicState, TopicError>>,
     /// The order's share of the memory for waiting orders.
-    pub room: OwnedSemaphorePermit,
+    pub _room: OwnedSemaphorePermit,
 }
 
 /// KB of blocks that may wait for the thread, all nodes together.
@@ -142,11 +142,7 @@ impl Writer {
         }
     }
 
-    fn commit(
-        &mut self,
-        topics: &mut Topics,
-        orders: &[Order],
-    ) -> Result<Vec<Result<TopicState, TopicError>>, TopicError> {
+    fn commit(&mut self, topics: &mut Topics, orders: &[Order]) -> Result<Vec<Result<TopicState, TopicError>>, TopicError> {
         if self.doubtful {
             self.file.reconnect()?;
             *topics = self.file.topics()?;
