@@ -16,9 +16,11 @@ mod log;
 mod metrics;
 mod status;
 mod throttle;
+mod words;
 
 pub use log::{LogFormat, start_log};
 pub use status::{Level, LinkState, LinkStatus, RoleStatus, Status, TableStatus, TailerStatus};
+pub use words::{spoken_count, spoken_duration, spoken_time};
 
 use board::{Board, Role, TABLES_MAX};
 use metrics::Metrics;
