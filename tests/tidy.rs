@@ -35,7 +35,7 @@ pub const ROOMS: &[Room] = &[
     Room { name: "apply",   all: "change runtime observe", roots: "topic target", crates: "tokio" },
     Room { name: "target",  all: "change runtime observe", roots: "",             crates: "tokio mysql_async serde_json" },
     Room { name: "serve",   all: "change runtime observe", roots: "topic topic::hub", crates: "tokio axum rustls subtle secrecy serde_json base64" },
-    Room { name: "config",  all: "change runtime",         roots: "source tail topic apply target serve", crates: "toml secrecy" },
+    Room { name: "config",  all: "change runtime",         roots: "source tail topic topic::hub apply target serve", crates: "toml secrecy" },
     Room { name: "wiring",  all: ANY,                      roots: "",             crates: "tokio secrecy mysql_async" },
     Room { name: "cli",     all: "change runtime observe config wiring", roots: "", crates: "tokio clap comfy_table indicatif jiff serde_json reqwest rustls secrecy" },
 ];

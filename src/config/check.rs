@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::change::{OriginId, TableFilter, TablePattern};
+use crate::topic::hub::KeyHash;
 
 use super::fault::{Faults, Place};
 use super::raw::{Environment, Table, Value};
 use super::secret::surroundings;
 use super::section::{Complaints, Section, Spot};
-use super::{Config, Conflicts, DatabaseAddress, Hub, KeyHash, Limits, Node, Policy, SecretSource, Topic, TopicUrl, Web};
+use super::{Config, Conflicts, DatabaseAddress, Hub, Limits, Node, Policy, SecretSource, Topic, TopicUrl, Web};
 
 /// The only version of the file there is.
 const VERSION: u64 = 1;
@@ -116,7 +117,7 @@ fn nodes(section: Section, folder: &Path, complaints: &Complaints) -> Nodes {
                 section.refuse(replica_id, "replica_id", &rule, "give every node a number of its own");
             }
             if let Some(hash) = node.hub_key_hash {
-                match hashes.iter().find(|(known, _)| *known == hash) {
+                match hashes.iter().find(|(known, _)| known.matches(&hash)) {
                     Some((_, other)) => {
                         let rule = format!("is the same as for {other}");
                         section.refuse(&raw.place, "hub_key_hash", &rule, "give every node a key of its own: `tandem hub key`");
@@ -146,7 +147,7 @@ fn node(section: &mut Section, folder: &Path) -> Option<(Node, Place)> {
     }
     let hub_key = secret(section, folder, ["hub_key_env", "hub_key_file"], "hub_key_env = \"TANDEM_HUB_KEY\"");
     let hash = section.text("hub_key_hash");
-    let hub_key_hash = hash.as_ref().and_then(|spot| KeyHash::parse(&spot.value));
+    let hub_key_hash = hash.as_ref().and_then(|spot| spot.value.parse::<KeyHash>().ok());
     if let (Some(spot), None) = (&hash, hub_key_hash) {
         let fix = "`tandem hub key` makes a key and its hash";
         section.refuse(&spot.place, "hub_key_hash", "must be blake3: and 64 hexadecimal digits", fix);

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::change::{Cluster, OriginId, TableFilter, TablePattern};
+use crate::topic::hub::KeyHash;
 
 mod address;
 mod check;
@@ -24,7 +25,7 @@ pub use address::{DatabaseAddress, TopicUrl};
 pub use fault::{ConfigFault, Faults, Place};
 pub use raw::Environment;
 pub use secrecy::{ExposeSecret, SecretString};
-pub use secret::{KeyHash, SecretSource};
+pub use secret::SecretSource;
 
 /// A configuration file is a page; what is larger is some other file.
 const FILE_BYTES_MAX: u64 = 1 << 20;

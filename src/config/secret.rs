@@ -83,30 +83,3 @@ impl fmt::Display for SecretSource {
         }
     }
 }
-
-/// The blake3 hash of a key, by which the hub knows a node without having its key. Not a secret: keys are random and long.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct KeyHash(pub [u8; 32]);
-
-impl KeyHash {
-    /// Reads `blake3:` and 64 hexadecimal digits.
-    pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix("blake3:")?.as_bytes();
-        let mut hash = [0; 32];
-        if digits.len() != 2 * hash.len() {
-            return None;
-        }
-        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-            let digit = |at: usize| char::from(pair[at]).to_digit(16);
-            *byte = (digit(0)? * 16 + digit(1)?) as u8;
-        }
-        Some(Self(hash))
-    }
-}
-
-impl fmt::Display for KeyHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("blake3:")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
