@@ -1,0 +1,74 @@
+//! What is shipped beside the program fits it: example configuration, its reference, dashboard and alerts.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use tandem::config::{Config, Environment};
+
+fn read(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
+}
+
+fn check_config(file: &str, environment: &[(&str, &str)]) -> Config {
+    let environment: Environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    Config::parse(Path::new(file), &read(file), environment).unwrap_or_else(|faults| {
+        let lines: Vec<String> = faults.lines().map(|line| line.to_string()).collect();
+        panic!("{}", lines.join("\n"))
+    })
+}
+
+#[test]
+fn the_example_configuration_is_in_order() {
+    let secrets = [("TANDEM_PASSWORD", "p"), ("TANDEM_HUB_KEY", "k")];
+    let config = check_config("deploy/tandem.toml", &secrets);
+    for node in ["laptop-a", "laptop-b"] {
+        let own = config.own_node(Some(node)).unwrap_or_else(|_| panic!("{node} is not complete"));
+        assert_eq!(own.keeps_topics, node == "laptop-a");
+    }
+}
+
+#[test]
+fn every_key_is_in_the_reference() {
+    let reference = read("docs/configuration.md");
+    let config = check_config("deploy/tandem.toml", &[]);
+    let shown = config.show();
+    let keys: BTreeSet<&str> = shown.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key).collect();
+    assert!(keys.len() > 15, "only {} keys are shown", keys.len());
+    let missing: Vec<&str> = keys.into_iter().filter(|key| !reference.contains(&format!("`{key}`"))).collect();
+    assert!(missing.is_empty(), "docs/configuration.md does not explain {missing:?}");
+}
+
+/// Words that look like metrics of ours.
+fn metrics(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with("tandem_") || word.starts_with("process_"))
+        .map(|word| word.trim_end_matches("_bucket").to_owned())
+        .filter(|word| !["tandem_web_key"].contains(&word.as_str()))
+        .collect()
+}
+
+#[test]
+fn every_metric_has_its_panel_or_alert_and_every_panel_its_metric() {
+    let source = read("src/observe/metrics.rs");
+    // The names stand in quotes there; what is not a whole string is no metric.
+    let made: BTreeSet<String> = source.split('"').filter(|text| metrics(text).contains(*text)).map(str::to_owned).collect();
+    assert!(made.len() > 15, "only {} metrics found", made.len());
+    let used = metrics(&(read("grafana/dashboards/tandem.json") + &read("grafana/alerts.yml")));
+    let unwatched: Vec<&String> = made.difference(&used).filter(|name| *name != "process_start_time_seconds").collect();
+    assert!(unwatched.is_empty(), "in no panel and no alert: {unwatched:?}");
+    let unknown: Vec<&String> = used.difference(&made).collect();
+    assert!(unknown.is_empty(), "shown or watched, but not a metric: {unknown:?}");
+}
+
+#[test]
+fn the_dashboard_is_json_with_queries_in_every_panel() {
+    let dashboard: serde_json::Value = serde_json::from_str(&read("grafana/dashboards/tandem.json")).expect("it is JSON");
+    let panels = dashboard["panels"].as_array().expect("panels are a list");
+    for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+        let targets = panel["targets"].as_array().map_or(0, Vec::len);
+        assert!(targets > 0, "{} has no query", panel["title"]);
+    }
+    assert!(panels.len() > 10, "{} panels", panels.len());
+}
