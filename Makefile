@@ -29,7 +29,7 @@ build: setup ## Build the release program, target/release/tandem
 check: setup ## Format, lint, tidy and unit tests: before each commit
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo test --locked --lib --bins --test tidy
+	cargo test --locked --lib --bins --test tidy --test shipped
 
 .PHONY: test
 test: setup ## All tests: unit, tidy, simulation, live against real servers
