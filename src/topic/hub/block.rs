@@ -266,3 +266,98 @@ impl<'a> Cursor<'a> {
         Ok((name, self.bytes()?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::OriginId;
+    use crate::topic::contract::record;
+
+    const MAX: usize = 1 << 20;
+
+    fn records(count: u64) -> Vec<Record> {
+        let origin = OriginId::new("a");
+        (0..count).map(|number| record(&origin, number)).collect()
+    }
+
+    #[test]
+    fn records_come_back_from_their_blocks() {
+        for count in [1, 2, 1000] {
+            let records = records(count);
+            let blocks = seal(Offset(7), &records, MAX).unwrap();
+            assert_eq!(blocks.len() > 1, count == 1000, "a block is full at some point");
+            let mut found = Vec::new();
+            for block in &blocks {
+                let again = Block::from_sealed(block.first, block.sealed().clone()).unwrap();
+                assert_eq!(again, *block);
+                assert_eq!(again.first.0, 7 + found.len() as u64);
+                found.extend(again.open(Offset(0)).unwrap());
+            }
+            let expected = records.iter().enumerate().map(|(at, record)| (Offset(7 + at as u64), wire::encode(record)));
+            assert_eq!(found, expected.collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn opening_leaves_out_what_is_before() {
+        let block = &seal(Offset(10), &records(5), MAX).unwrap()[0];
+        for (from, expected) in [(0, 10..15), (10, 10..15), (12, 12..15), (15, 15..15), (u64::MAX, 15..15)] {
+            let found: Vec<u64> = block.open(Offset(from)).unwrap().into_iter().map(|(offset, _)| offset.0).collect();
+            assert_eq!(found, expected.collect::<Vec<_>>(), "from {from}");
+        }
+        assert_eq!(block.last().unwrap(), block.open(Offset(14)).unwrap()[0].1);
+    }
+
+    #[test]
+    fn a_record_over_the_limit_is_named_by_its_size() {
+        let size = seal(Offset(0), &records(1), MAX).unwrap()[0].check().unwrap();
+        assert!(seal(Offset(0), &records(1), size).is_ok());
+        assert_eq!(seal(Offset(0), &records(1), size - 1), Err(TooLarge { size }));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        for count in [1, 40] {
+            let block = &seal(Offset(0), &records(count), MAX).unwrap()[0];
+            for bit in 0..block.sealed().len() * 8 {
+                let mut sealed = block.sealed().to_vec();
+                sealed[bit / 8] ^= 1 << (bit % 8);
+                assert!(Block::from_sealed(Offset(0), sealed.into()).is_err(), "bit {bit} of a block of {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_that_lies_with_a_right_checksum_is_an_error_not_a_panic() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let good = [1, 40].map(|count| seal(Offset(0), &records(count), MAX).unwrap()[0].sealed().to_vec());
+        for _ in 0..20_000 {
+            let mut sealed = random.choice(&good).unwrap().clone();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(1..sealed.len());
+                sealed[at] = random.u8(..);
+            }
+            sealed.truncate(random.usize(HEAD..sealed.len() * 2));
+            let sum = checksum(&sealed[..HEAD - 4], &sealed[HEAD..]);
+            sealed[HEAD - 4..HEAD].copy_from_slice(&sum.to_le_bytes());
+            if let Ok(block) = Block::from_sealed(Offset(0), sealed.into())
+                && let Ok(size) = block.check()
+            {
+                assert!(size <= block.unpacked as usize);
+                assert_eq!(block.open(Offset(0)).unwrap().len(), block.count as usize);
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_block_are_refused() {
+        let sealed = seal(Offset(0), &records(1), MAX).unwrap()[0].sealed().to_vec();
+        for length in 0..sealed.len() {
+            assert!(Block::from_sealed(Offset(0), sealed[..length].to_vec().into()).is_err(), "cut to {length}");
+        }
+        assert!(Block::from_sealed(Offset(u64::MAX), sealed.clone().into()).is_err(), "past the last offset");
+        let mut newer = sealed;
+        newer[0] = 2;
+        assert_eq!(Block::from_sealed(Offset(0), newer.into()), Err(BlockError::Version(2)));
+    }
+}

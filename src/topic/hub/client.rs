@@ -41,7 +41,9 @@ pub struct HubClient {
 
 impl HubClient {
     pub fn new(options: ClientOptions) -> Result<Self, TopicError> {
-        let fault = |reason: String| TopicError::Unreachable { place: options.url.clone(), reason };
+        // Whatever stands before an @ may be a password.
+        let place = options.url.rsplit('@').next().unwrap_or_default();
+        let fault = |reason: String| TopicError::Unreachable { place: place.to_owned(), reason };
         let base = Url::parse(&options.url).map_err(|error| fault(format!("this is no address: {error}")))?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() || !base.username().is_empty() {
             return Err(fault("the address must be http://host:port or https://host:port".into()));

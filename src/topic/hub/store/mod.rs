@@ -22,6 +22,8 @@ use crate::topic::{TopicError, check_read};
 
 mod file;
 mod retention;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 /// How a store is kept.
