@@ -20,12 +20,14 @@ fn check_config(file: &str, environment: &[(&str, &str)]) -> Config {
 }
 
 #[test]
-fn the_example_configuration_is_in_order() {
+fn the_configurations_to_start_from_are_in_order() {
     let secrets = [("TANDEM_PASSWORD", "p"), ("TANDEM_HUB_KEY", "k")];
-    let config = check_config("deploy/tandem.toml", &secrets);
-    for node in ["laptop-a", "laptop-b"] {
-        let own = config.own_node(Some(node)).unwrap_or_else(|_| panic!("{node} is not complete"));
-        assert_eq!(own.keeps_topics, node == "laptop-a");
+    for file in ["deploy/tandem.toml", "deploy/compose/tandem.toml"] {
+        let config = check_config(file, &secrets);
+        for node in ["laptop-a", "laptop-b"] {
+            let own = config.own_node(Some(node)).unwrap_or_else(|_| panic!("{node} is not complete in {file}"));
+            assert_eq!(own.keeps_topics, node == "laptop-a");
+        }
     }
 }
 

@@ -54,7 +54,7 @@ impl Laptops {
 
         let (hub_port, web_ports) = (free_port(), [free_port(), free_port()]);
         let network = Link::to(hub_port).await;
-        let keys = [key(), key()];
+        let keys = [hub_key(tandem, &dir), hub_key(tandem, &dir)];
         let config = config(&servers, &keys, hub_port);
         let file = dir.join("tandem.toml");
         fs::write(&file, config).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
@@ -205,11 +205,15 @@ fn note_process(dir: &Path, id: Option<u32>, what: &str) {
     written.unwrap_or_else(|error| panic!("cannot note a process: {error}"));
 }
 
-/// A hub key and its hash.
-fn key() -> (String, String) {
-    let key: String = std::iter::repeat_with(fastrand::alphanumeric).take(43).collect();
-    let hash = format!("blake3:{}", blake3::hash(key.as_bytes()).to_hex());
-    (key, hash)
+/// A key for the hub and its hash, as `tandem hub key` prints them.
+fn hub_key(tandem: &Path, dir: &Path) -> (String, String) {
+    let output = NodeOptions::new("hub key", tandem, dir).run_once(&["hub", "key"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let word = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("`tandem hub key` printed no `{name}`: {text}")).trim().to_owned()
+    };
+    (word("key "), word("hub_key_hash "))
 }
 
 fn config(servers: &[Arc<PrivateServer>; 2], keys: &[(String, String); 2], hub_port: u16) -> String {

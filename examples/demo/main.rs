@@ -79,7 +79,7 @@ async fn story(keep: bool) -> Result<(), String> {
     laptops.mend();
     let took = laptops.wait_until_equal().await?;
     say(&format!("everything written apart is on both sides {} later", show(took)));
-    quote(&laptops.tandem(A, &["status"]));
+    command(&laptops, A, &["status"]);
 
     chapter(6, "What met: the conflict and its loser");
     conflict(&mut laptops).await?;
@@ -189,9 +189,8 @@ async fn apart(laptops: &mut Laptops) -> Result<(), String> {
         laptops.servers[laptop].sql_client(&format!("USE campus; {statement};"));
         say(&format!("{}: {words}", NAMES[laptop]));
     }
-    laptops.wait("laptop-b to notice", async |_| true).await?;
     say("");
-    quote(&laptops.tandem(B, &["status"]));
+    command(laptops, B, &["status"]);
     Ok(())
 }
 
@@ -217,9 +216,13 @@ async fn conflict(laptops: &mut Laptops) -> Result<(), String> {
     say("The later write won on both; what lost is kept:");
     say("");
     for laptop in [A, B] {
-        say(&format!("{}$ tandem conflicts list", NAMES[laptop]));
-        quote(&laptops.tandem(laptop, &["conflicts", "list"]));
+        command(laptops, laptop, &["conflicts", "list"]);
     }
+    let json = laptops.tandem(A, &["conflicts", "list", "--json"]);
+    let list: serde_json::Value = serde_json::from_str(&json).map_err(|error| format!("{error} in: {json}"))?;
+    let booking = list.as_array().and_then(|list| list.iter().find(|entry| entry["table"] == "campus.bookings"));
+    let id = booking.and_then(|entry| entry["id"].as_str()).ok_or("the conflict about the booking was not kept")?;
+    command(laptops, A, &["conflicts", "show", id]);
     Ok(())
 }
 
@@ -249,9 +252,10 @@ fn say(line: &str) {
     println!("{}", format!("   {line}").trim_end());
 }
 
-/// What a program printed.
-fn quote(text: &str) {
-    text.trim_end().lines().for_each(|line| say(&format!("| {line}")));
+/// Runs a `tandem` command on a laptop and shows what it printed.
+fn command(laptops: &Laptops, laptop: usize, args: &[&str]) {
+    say(&format!("{}$ tandem {}", NAMES[laptop], args.join(" ")));
+    laptops.tandem(laptop, args).trim_end().lines().for_each(|line| say(&format!("| {line}")));
 }
 
 fn show(delay: Duration) -> String {
