@@ -1,5 +1,6 @@
 //! What can go wrong while reading a database, by what somebody does about it.
 
+use super::binlog::DecodeError;
 use crate::change::{Gtid, GtidPosition, TableName};
 use crate::runtime::{Disposition, Fault};
 
@@ -26,18 +27,25 @@ pub enum SourceError {
     Purged { wanted: GtidPosition, oldest: GtidPosition },
     #[error("the position {} is not in the server's binlog: {reason}", shown(.wanted))]
     NotInHistory { wanted: GtidPosition, reason: String },
-    #[error("{gtid} changed rows by a logged statement instead of row events: {statement}…")]
-    StatementLogged { gtid: Gtid, statement: String },
+    #[error("{gtid} changed rows by a logged {verb} statement instead of row events")]
+    StatementLogged { gtid: Gtid, verb: &'static str },
     #[error("the server reports that its binlog has a gap after {after}: {message}")]
     Incident { after: String, message: String },
-    #[error("the binlog holds {event} in {gtid}, which this version cannot read")]
-    UnknownEvent { gtid: Gtid, event: String },
+    #[error("the binlog holds {event} at {at}, which this version cannot read")]
+    UnknownEvent { at: String, event: String },
+    #[error("the rows of {at} cannot be read")]
+    Undecodable {
+        at: String,
+        #[source]
+        source: DecodeError,
+    },
     #[error("the columns that {table} had at {gtid} are not known: {reason}")]
     ShapeUncertain { table: TableName, gtid: Gtid, reason: String },
     #[error("{gtid} commits the XA transaction {xid}, which was prepared before the position where reading began")]
     PreparedBefore { gtid: Gtid, xid: String },
-    #[error("{gtid} takes back a part of itself that is already passed on, or holds more than {limit_mb} MB until its commit")]
-    TooLargeToHold { gtid: Gtid, limit_mb: usize },
+    /// Large transactions wait in a file until their commit is read.
+    #[error("cannot keep a large transaction in {directory}: {reason}")]
+    CannotHold { directory: String, reason: String },
     #[error("the binlog cannot be read at {at}: {reason}")]
     Corrupt { at: String, reason: String },
 }
@@ -49,7 +57,7 @@ fn shown(position: &GtidPosition) -> String {
 impl Fault for SourceError {
     fn disposition(&self) -> Disposition {
         match self {
-            Self::Unreachable { .. } | Self::Lost { .. } | Self::Busy { .. } => Disposition::Retry,
+            Self::Unreachable { .. } | Self::Lost { .. } | Self::Busy { .. } | Self::CannotHold { .. } => Disposition::Retry,
             // The same password and certificate will not do better, and a server blocks hosts that fail too often.
             Self::Tls { .. }
             | Self::LoginDenied { .. }
@@ -63,7 +71,7 @@ impl Fault for SourceError {
             | Self::UnknownEvent { .. }
             | Self::ShapeUncertain { .. }
             | Self::PreparedBefore { .. }
-            | Self::TooLargeToHold { .. }
+            | Self::Undecodable { .. }
             | Self::Corrupt { .. } => Disposition::Halt,
         }
     }
@@ -103,7 +111,8 @@ impl Fault for SourceError {
             Self::PreparedBefore { .. } => {
                 "start from a position before it was prepared, or end open XA transactions first".into()
             }
-            Self::TooLargeToHold { .. } => "take a new snapshot of this node, starting after it".into(),
+            Self::Undecodable { source, .. } => return source.hint(),
+            Self::CannotHold { directory, .. } => format!("make room in {directory}, or name another directory"),
             Self::Corrupt { .. } => {
                 "check the server's disk and the network; compare with mariadb-binlog --verify-binlog-checksum".into()
             }
