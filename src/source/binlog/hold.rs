@@ -12,6 +12,7 @@ use std::path::Path;
 use tokio::task::JoinHandle;
 
 use super::event::EventHeader;
+use super::tables::InForce;
 use crate::change::Change;
 use crate::source::Ddl;
 
@@ -43,6 +44,8 @@ pub struct Hold {
     weight: usize,
     savepoints: Vec<(String, Mark)>,
     spill: Option<Spill>,
+    /// The tables of the statement in whose middle the spill begins.
+    spill_tables: Option<InForce>,
 }
 
 impl Hold {
@@ -62,8 +65,9 @@ impl Hold {
     }
 
     /// From here on events go to a file in this directory.
-    pub fn begin_spill(&mut self, directory: &Path) -> io::Result<()> {
+    pub fn begin_spill(&mut self, directory: &Path, tables: InForce) -> io::Result<()> {
         self.spill = Some(Spill::create(directory)?);
+        self.spill_tables = Some(tables);
         Ok(())
     }
 
@@ -101,11 +105,11 @@ impl Hold {
     }
 
     /// What there is to give away: the pieces in order, then what was spilled.
-    pub fn into_parts(mut self) -> (Vec<Piece>, Option<Spill>) {
+    pub fn into_parts(mut self) -> (Vec<Piece>, Option<(Spill, InForce)>) {
         if !self.changes.is_empty() {
             self.pieces.push(Piece { changes: self.changes, ddl: None });
         }
-        (self.pieces, self.spill)
+        (self.pieces, self.spill.zip(self.spill_tables))
     }
 }
 

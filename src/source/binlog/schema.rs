@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, Row};
 
@@ -30,6 +31,8 @@ pub struct Schema {
     opts: Opts,
     place: String,
     conn: Option<Conn>,
+    /// Goes on where it was when a call was dropped; begun anew each time, it might never end.
+    fetching: Option<(TableName, BoxFuture<'static, Result<(Conn, Fetched), SourceError>>)>,
     tables: BTreeMap<TableName, Fetched>,
     /// The last statements that passed, with the second in which they ended.
     passed: VecDeque<(u64, Box<[u8]>)>,
@@ -52,6 +55,8 @@ pub struct Moment<'a> {
     /// Everything up to the transaction, and itself.
     pub position: &'a GtidPosition,
     pub commit_second: u64,
+    /// Nothing else tells which column is which.
+    pub must_be_certain: bool,
 }
 
 /// Why what the server says now was also so then.
@@ -72,10 +77,10 @@ pub struct Answer {
 
 impl Schema {
     pub fn new(opts: Opts, place: String) -> Self {
-        Self { opts, place, conn: None, tables: BTreeMap::new(), passed: VecDeque::new() }
+        Self { opts, place, conn: None, fetching: None, tables: BTreeMap::new(), passed: VecDeque::new() }
     }
 
-    /// What is known of the table at this moment. Cancel-safe: a dropped call has only lost a connection.
+    /// What is known of the table at this moment. Cancel-safe: a call that was dropped goes on with the next for the same table.
     pub async fn ask(&mut self, table: &TableName, moment: &Moment<'_>) -> Result<Answer, SourceError> {
         if !self.tables.contains_key(table) {
             let fetched = self.fetch(table).await?;
@@ -85,11 +90,12 @@ impl Schema {
             self.passed.iter().filter(|(_, text)| statement::mentions(text, &table.table)).map(|(ended, _)| *ended).max();
         let fetched = self.tables.get_mut(table).expect("it was just put there");
         let basis = fetched.basis(moment, passed);
-        fetched.trusted |= match basis {
+        let disprovable = match basis {
             Some(Basis::Passed) => true,
             Some(Basis::Older) => !fetched.dated,
             Some(Basis::CaughtUp) | None => false,
         };
+        fetched.trusted |= moment.must_be_certain && disprovable;
         Ok(Answer { known: fetched.known.clone(), certain: basis.is_some() })
     }
 
@@ -113,34 +119,44 @@ impl Schema {
     }
 
     async fn fetch(&mut self, table: &TableName) -> Result<Fetched, SourceError> {
-        // Out of `self` while it works: dropped in the middle, a connection must not be used again.
-        let mut conn = match self.conn.take() {
-            Some(conn) => conn,
-            None => self.connect().await?,
-        };
-        let mut again = 0;
-        loop {
-            let read = read(&mut conn, table).await;
-            match read.map_err(|error| connection::fault(&self.place, &self.opts, error))? {
-                Some(fetched) => {
-                    self.conn = Some(conn);
-                    return Ok(fetched);
-                }
-                None if again < READ_AGAIN_MAX => again += 1,
-                None => {
-                    let reason = format!("{table} is being altered again and again");
-                    return Err(SourceError::Busy { place: self.place.clone(), reason });
-                }
-            }
+        if self.fetching.as_ref().is_some_and(|(asked, _)| asked != table) {
+            self.fetching = None;
+        }
+        let (opts, place, conn) = (&self.opts, &self.place, &mut self.conn);
+        let (_, fetching) = self.fetching.get_or_insert_with(|| {
+            let fetching = fetch(opts.clone(), place.clone(), conn.take(), table.clone());
+            (table.clone(), Box::pin(fetching))
+        });
+        let fetched = fetching.await;
+        self.fetching = None;
+        let (conn, fetched) = fetched?;
+        self.conn = Some(conn);
+        Ok(fetched)
+    }
+}
+
+async fn fetch(opts: Opts, place: String, conn: Option<Conn>, table: TableName) -> Result<(Conn, Fetched), SourceError> {
+    let fault = |error| connection::fault(&place, &opts, error);
+    // A connection that was idle for hours may have been closed by the server.
+    let alive = match conn {
+        Some(mut conn) => conn.ping().await.is_ok().then_some(conn),
+        None => None,
+    };
+    let mut conn = match alive {
+        Some(conn) => conn,
+        None => {
+            let mut conn = connection::open(&opts, &place).await?;
+            let set = format!("SET time_zone = '+00:00', lock_wait_timeout = {}", LOCK_WAIT.as_secs());
+            conn.query_drop(set).await.map_err(fault)?;
+            conn
+        }
+    };
+    for _ in 0..READ_AGAIN_MAX {
+        if let Some(fetched) = read(&mut conn, &table).await.map_err(fault)? {
+            return Ok((conn, fetched));
         }
     }
-
-    async fn connect(&self) -> Result<Conn, SourceError> {
-        let mut conn = connection::open(&self.opts, &self.place).await?;
-        let set = format!("SET time_zone = '+00:00', lock_wait_timeout = {}", LOCK_WAIT.as_secs());
-        conn.query_drop(set).await.map_err(|error| connection::fault(&self.place, &self.opts, error))?;
-        Ok(conn)
-    }
+    Err(SourceError::Busy { place: place.clone(), reason: format!("{table} is being altered again and again") })
 }
 
 impl Fetched {
@@ -235,7 +251,7 @@ mod tests {
     fn what_the_server_says_now_counts_only_where_it_was_so_then() {
         let check = |created, asked_at: &str, read: &str, second, passed, expected| {
             let position: GtidPosition = read.parse().unwrap();
-            let moment = Moment { position: &position, commit_second: second };
+            let moment = Moment { position: &position, commit_second: second, must_be_certain: true };
             assert_eq!(fetched(created, asked_at).basis(&moment, passed), expected, "{created:?} {asked_at} {read}");
         };
         check(Some(200), "0-1-9", "0-1-9", 100, None, Some(Basis::CaughtUp));

@@ -27,6 +27,10 @@ pub struct Tables {
     in_force: Vec<(u64, Mapped)>,
 }
 
+/// The tables of a statement.
+#[derive(Debug)]
+pub struct InForce(Vec<(u64, Mapped)>);
+
 #[derive(Clone, Debug)]
 pub enum Mapped {
     /// No rows of this table are wanted.
@@ -63,13 +67,9 @@ impl Tables {
         Ok(MapOutcome::Ready)
     }
 
-    /// What was missing for a table map event. Where `certain` is false, `known` may be of another time than the event.
-    pub fn learn(&mut self, body: &[u8], map: &TableMap, known: Option<&KnownTable>, certain: bool) -> Result<(), DecodeError> {
-        let layout = match Layout::new(map, known) {
-            // The names in the event are of its own time: what disagrees with them is of another, and is left aside.
-            Err(DecodeError::ShapeUnknown { .. }) if !certain && map.has_names() => Layout::new(map, None)?,
-            outcome => outcome?,
-        };
+    /// What was missing for a table map event.
+    pub fn learn(&mut self, body: &[u8], map: &TableMap, known: Option<&KnownTable>) -> Result<(), DecodeError> {
+        let layout = Layout::new(map, known)?;
         let mapped = Mapped::Captured(Arc::new(layout));
         self.remember(body, mapped.clone());
         self.put_in_force(map.table_id, mapped);
@@ -79,6 +79,15 @@ impl Tables {
     /// The table of a rows event; `None` where the event's statement did not map it.
     pub fn get(&self, table_id: u64) -> Option<&Mapped> {
         self.in_force.iter().find(|(id, _)| *id == table_id).map(|(_, mapped)| mapped)
+    }
+
+    /// The tables of the statement that is being read, to go on with it later.
+    pub fn in_force(&self) -> InForce {
+        InForce(self.in_force.clone())
+    }
+
+    pub fn resume(&mut self, in_force: InForce) {
+        self.in_force = in_force.0;
     }
 
     /// The last rows event of a statement has passed: its table maps are void.

@@ -214,7 +214,7 @@ impl Transactions {
         };
         if group.hold.weight() > most && group.hold.spill().is_none() {
             let directory = &self.limits.hold_dir;
-            group.hold.begin_spill(directory).map_err(|error| self.hold_fault(&error))?;
+            group.hold.begin_spill(directory, self.tables.in_force()).map_err(|error| self.hold_fault(&error))?;
         }
         Ok(())
     }
@@ -282,6 +282,10 @@ impl Transactions {
             hold = Hold::default();
         }
         let (pieces, spill) = hold.into_parts();
+        let spill = spill.map(|(spill, tables)| {
+            self.tables.resume(tables);
+            spill
+        });
         self.giving = Some(Giving { header: group.header, pieces: pieces.into_iter(), spill, changes: Vec::new(), weight: 0 });
         Ok(())
     }
@@ -426,12 +430,14 @@ async fn learn(
 ) -> Result<(), Unlearned> {
     let mut reached = position.clone();
     reached.advance(header.gtid);
-    let moment = Moment { position: &reached, commit_second: header.commit_second };
+    // Where the binlog names the columns, what the server says now cannot be taken for another column.
+    let must_be_certain = !map.has_names();
+    let moment = Moment { position: &reached, commit_second: header.commit_second, must_be_certain };
     let answer = schema.ask(&map.table, &moment).await.map_err(Unlearned::Asking)?;
-    if !answer.certain && !map.has_names() {
+    if must_be_certain && !answer.certain {
         return Err(Unlearned::Uncertain(map.table.clone()));
     }
-    tables.learn(body, map, answer.known.as_deref(), answer.certain).map_err(Unlearned::Layout)
+    tables.learn(body, map, answer.known.as_deref()).map_err(Unlearned::Layout)
 }
 
 /// The changes of a rows event, if its table is captured.
