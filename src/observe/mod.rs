@@ -233,9 +233,11 @@ impl Observer {
         self.board().peers.insert(peer.clone(), changes);
     }
 
-    /// A record that the checkpoint already covered.
-    pub fn duplicate(&self, origin: &OriginId) {
-        debug!(%origin, "duplicate skipped");
+    /// Records that the checkpoint already covered.
+    pub fn duplicates(&self, origin: &OriginId, records: u64) {
+        if records > 0 {
+            info!(%origin, records, "records that the checkpoint already covers were skipped");
+        }
     }
 
     /// The applier let go of its locks because the local tailer was behind.

@@ -23,7 +23,7 @@ pub mod keep;
 pub mod memory;
 
 pub use error::TargetError;
-pub use keep::{Conflict, ConflictKind, DeadLetter};
+pub use keep::{Conflict, ConflictKind, DeadLetter, Side};
 
 /// A node's database, as the applier writes it.
 #[async_trait]
