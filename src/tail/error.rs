@@ -29,8 +29,8 @@ impl Fault for TailError {
     fn disposition(&self) -> Disposition {
         match self {
             Self::Source(error) => error.disposition(),
-            // Either an append of ours that we had lost sight of came through, or a second tailer works: both end right
-            // if we read the last record again, because no record can be appended at an offset that is taken.
+            // A second tailer took over. If it lives we will take over in turn, and no record is published twice
+            // because each reads the last record first; the lease decides which of them works.
             Self::Topic(TopicError::Fenced { .. }) => Disposition::Retry,
             Self::Topic(error) => error.disposition(),
             Self::Mark { .. }

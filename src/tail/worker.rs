@@ -11,13 +11,12 @@ use crate::change::{GtidPosition, Offset, Record, Seen};
 use crate::observe::Observer;
 use crate::runtime::{Clock, Shutdown};
 use crate::source::{Source, SourceEvent};
-use crate::topic::{TopicError, TopicReader, TopicWriter};
+use crate::topic::{TopicError, TopicWriter};
 
 /// Publishes one node's own changes. Build it anew for every run.
 pub struct Tailer {
     pub options: TailOptions,
     pub source: Arc<dyn Source>,
-    pub reader: Arc<dyn TopicReader>,
     pub writer: Box<dyn TopicWriter>,
     pub follower: Arc<dyn Follower>,
     pub clock: Arc<dyn Clock>,
@@ -37,8 +36,8 @@ struct Appended {
 impl Tailer {
     /// Runs until shutdown (`Ok`) or a fault. After a fault with disposition `Retry`, run again.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), TailError> {
-        let Self { options, source, reader, writer, follower, clock, observer } = self;
-        let extent = reader.extent(&options.origin).await?;
+        let Self { options, source, mut writer, follower, clock, observer } = self;
+        let extent = writer.resume().await?;
         let (sequencer, fresh) = match &extent.last {
             Some(last) => (Sequencer::resume(options.clone(), observer.clone(), last), false),
             // The first heartbeat makes this position durable before anything is read.

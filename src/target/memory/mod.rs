@@ -103,6 +103,11 @@ impl MemoryTarget {
         self.lock_database().position(self.options.server_id)
     }
 
+    /// The committed checkpoints, without a pause.
+    pub fn marks(&self) -> BTreeMap<OriginId, Mark> {
+        self.lock_database().applied.clone()
+    }
+
     pub fn conflicts(&self) -> Vec<Conflict> {
         self.lock_database().kept.conflicts.values().cloned().collect()
     }

@@ -1,0 +1,112 @@
+//! The simulation: the real tailer and the real applier over the memory twins of database, topic and binlog, on one
+//! thread with paused time. A seed decides everything: how many nodes, how wrong their clocks are, who writes what when,
+//! what is delayed, refused, done and then reported as failed, cut off, and killed. The same seed is the same run.
+//!
+//! `make sim` runs many seeds, `make sim SEED=n` one. The checkers are in `check`; that they can fail is shown by taking
+//! one rule of the protocol away (`ablations`).
+
+mod check;
+mod world;
+
+use world::{Scenario, Without, run};
+
+/// Seeds of the ordinary test run. `TANDEM_SIM_SEEDS=from..to` and `TANDEM_SIM_SEED=n` choose others.
+fn seeds() -> std::ops::Range<u64> {
+    let number = |text: &str| text.trim().parse::<u64>().expect("a seed is a number");
+    if let Ok(seed) = std::env::var("TANDEM_SIM_SEED") {
+        let seed = number(&seed);
+        return seed..seed + 1;
+    }
+    match std::env::var("TANDEM_SIM_SEEDS") {
+        Ok(range) => {
+            let (from, to) = range.split_once("..").expect("TANDEM_SIM_SEEDS is from..to");
+            number(from)..number(to)
+        }
+        Err(_) => 0..600,
+    }
+}
+
+#[test]
+fn every_seed_converges_and_loses_nothing() {
+    let seeds = seeds();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let faults: Vec<(u64, String)> = std::thread::scope(|scope| {
+        let work = |part: u64| {
+            let seeds = seeds.clone();
+            move || seeds.filter(|seed| seed % threads == part).filter_map(fault).collect::<Vec<_>>()
+        };
+        let parts: Vec<_> = (0..threads).map(|part| scope.spawn(work(part))).collect();
+        parts.into_iter().flat_map(|part| part.join().expect("a run reports its panics as faults")).collect()
+    });
+    for (seed, fault) in faults.iter().take(5) {
+        eprintln!("seed {seed}: {fault}\n  repeat it with: make sim SEED={seed}");
+    }
+    assert!(faults.is_empty(), "{} of {} seeds failed", faults.len(), seeds.count());
+}
+
+fn fault(seed: u64) -> Option<(u64, String)> {
+    let outcome = std::panic::catch_unwind(|| run(&Scenario::of(seed, Without::default())));
+    match outcome {
+        Ok(Ok(_)) => None,
+        Ok(Err(fault)) => Some((seed, fault)),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            Some((seed, text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or("panic".into())))
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in [3, 4, 11] {
+        let once = run(&Scenario::of(seed, Without::default())).unwrap();
+        let again = run(&Scenario::of(seed, Without::default())).unwrap();
+        assert_eq!(once, again, "seed {seed}");
+    }
+}
+
+/// The simulation is only worth something if it meets what it is there for.
+#[test]
+fn the_seeds_meet_conflicts_collisions_crashes_and_lost_answers() {
+    let mut sum = world::Met::default();
+    for seed in 0..40 {
+        sum += run(&Scenario::of(seed, Without::default())).unwrap().met;
+    }
+    assert!(sum.writes > 1000, "{sum:?}");
+    assert!(sum.conflicts > 50, "{sum:?}");
+    assert!(sum.unique_conflicts > 5, "{sum:?}");
+    assert!(sum.crashes > 20, "{sum:?}");
+    assert!(sum.restarts > 50, "{sum:?}");
+}
+
+/// Takes a rule away and counts the seeds in which a checker notices.
+fn noticed(without: Without) -> usize {
+    (0..150)
+        .filter(|&seed| std::panic::catch_unwind(|| run(&Scenario::of(seed, without))).map_or(true, |run| run.is_err()))
+        .count()
+}
+
+#[test]
+fn without_the_wait_for_the_tailer_the_checkers_notice() {
+    assert!(noticed(Without { wait: true, ..Without::default() }) > 0);
+}
+
+#[test]
+fn without_the_clock_merge_the_checkers_notice() {
+    assert!(noticed(Without { clock_merge: true, ..Without::default() }) > 0);
+}
+
+#[test]
+fn without_tombstones_the_checkers_notice() {
+    assert!(noticed(Without { tombstones: true, ..Without::default() }) > 0);
+}
+
+#[test]
+fn without_the_published_resolution_the_checkers_notice() {
+    assert!(noticed(Without { resolution: true, ..Without::default() }) > 0);
+}
+
+#[test]
+fn without_the_echo_filter_the_checkers_notice() {
+    assert!(noticed(Without { echo_filter: true, ..Without::default() }) > 0);
+}

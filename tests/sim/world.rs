@@ -1,0 +1,492 @@
+//! One run: nodes that write, are cut off, crash, and must come to the same rows in the end.
+
+use std::ops::AddAssign;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fastrand::Rng;
+use tandem::apply::{Applier, ApplyOptions, LocalFeed};
+use tandem::change::{
+    BinlogCoordinates, Cluster, Column, ColumnKind, GtidPosition, Offset, OriginId, Record, Shape, TableFilter, TableName,
+    Value,
+};
+use tandem::observe::Observer;
+use tandem::runtime::{Clock, Disposition, Fault, Shutdown};
+use tandem::source::memory::{MemoryBinlog, MemorySource, MemoryTransaction, Pause, PausePoint};
+use tandem::source::{SourceError, TransactionHeader};
+use tandem::tail::{Follower, TailOptions, Tailer};
+use tandem::target::memory::{
+    CommittedTransaction, Faults, LocalWrite, MemoryOptions, MemoryTable, MemoryTarget, Step, Verdict,
+};
+use tandem::target::{ConflictKind, TargetError};
+use tandem::topic::memory::{MemoryTopics, SeededWeather};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use crate::check;
+
+/// The rule that is taken away, if any.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Without {
+    pub wait: bool,
+    pub clock_merge: bool,
+    pub tombstones: bool,
+    pub resolution: bool,
+    pub echo_filter: bool,
+}
+
+/// What a seed decides before anything runs.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub seed: u64,
+    pub without: Without,
+    pub nodes: usize,
+    pub rows: u64,
+    /// Rows collide in a secondary unique column.
+    pub unique: bool,
+    pub writing: Duration,
+    pub clock_offsets: Vec<i64>,
+    pub crashes: bool,
+    /// Everything that can be delayed is, by up to this.
+    pub delay: Duration,
+    /// Probability that one step fails.
+    pub loss: f64,
+    pub group_changes: usize,
+    pub part_changes: usize,
+    pub append_bytes: usize,
+}
+
+impl Scenario {
+    pub fn of(seed: u64, without: Without) -> Self {
+        let mut dice = Rng::with_seed(seed ^ 0x5bd1);
+        let nodes = [2, 2, 3, 4][dice.usize(..4)];
+        Self {
+            seed,
+            without,
+            nodes,
+            rows: [1, 2, 5][dice.usize(..3)],
+            unique: seed % 2 == 1,
+            writing: Duration::from_secs([4, 15, 40][dice.usize(..3)]),
+            clock_offsets: (0..nodes).map(|_| [0, 0, -30, 29, 3][dice.usize(..5)]).collect(),
+            crashes: dice.f64() < 0.7,
+            delay: Duration::from_millis([1, 20, 300][dice.usize(..3)]),
+            loss: [0.0, 0.01, 0.05][dice.usize(..3)],
+            group_changes: [1, 3, 500][dice.usize(..3)],
+            part_changes: [1, 2, usize::MAX][dice.usize(..3)],
+            append_bytes: [1, 600, 4 << 20][dice.usize(..3)],
+        }
+    }
+}
+
+/// What a run met: that it did is checked, too.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Met {
+    pub writes: usize,
+    pub conflicts: usize,
+    pub unique_conflicts: usize,
+    pub crashes: usize,
+    pub restarts: usize,
+}
+
+impl AddAssign for Met {
+    fn add_assign(&mut self, other: Self) {
+        self.writes += other.writes;
+        self.conflicts += other.conflicts;
+        self.unique_conflicts += other.unique_conflicts;
+        self.crashes += other.crashes;
+        self.restarts += other.restarts;
+    }
+}
+
+/// The trace of a run, equal for equal seeds.
+#[derive(PartialEq, Debug)]
+pub struct Run {
+    pub met: Met,
+    pub topics: Vec<Vec<Record>>,
+}
+
+/// A node, as far as it outlives its process.
+pub struct Node {
+    pub origin: OriginId,
+    pub database: MemoryTarget,
+    pub commits: Arc<Mutex<Vec<CommittedTransaction>>>,
+    binlog: MemoryBinlog,
+    weather: Arc<SeededWeather>,
+    clock: Arc<OffsetClock>,
+}
+
+pub struct World {
+    pub scenario: Scenario,
+    pub cluster: Vec<OriginId>,
+    pub nodes: Vec<Node>,
+    pub topics: MemoryTopics,
+    pub table: TableName,
+    /// Reasons for which a role stopped for good: none may.
+    pub halts: Mutex<Vec<String>>,
+    pub met: Mutex<Met>,
+}
+
+/// Wall clock of a node: virtual time, wrong by some seconds.
+struct OffsetClock {
+    start: Instant,
+    offset_seconds: i64,
+}
+
+impl Clock for OffsetClock {
+    fn now_micros(&self) -> u64 {
+        let now = 1_700_000_000_000_000 + self.start.elapsed().as_micros() as i64 + self.offset_seconds * 1_000_000;
+        now as u64
+    }
+}
+
+/// Delays and failures of a database and its binlog.
+struct Trouble {
+    random: Mutex<Rng>,
+    delay: Duration,
+    loss: f64,
+}
+
+impl Trouble {
+    fn new(seed: u64, scenario: &Scenario) -> Self {
+        Self { random: Mutex::new(Rng::with_seed(seed)), delay: scenario.delay, loss: scenario.loss }
+    }
+
+    async fn pass(&self) -> f64 {
+        let (delay, fate) = {
+            let mut random = self.random.lock().unwrap();
+            // Mostly quick, sometimes slow: races need both.
+            let share = random.f64() * random.f64();
+            (self.delay.mul_f64(share), random.f64())
+        };
+        sleep(delay).await;
+        fate
+    }
+}
+
+#[async_trait]
+impl Faults for Trouble {
+    async fn before(&self, step: Step<'_>) -> Verdict {
+        let fate = self.pass().await;
+        let unreachable = || TargetError::Unreachable { place: "memory".into(), reason: "cut".into() };
+        match step {
+            Step::Commit if fate < self.loss => Verdict::DoThenFail(unreachable()),
+            Step::LocalRow | Step::LocalCommit => Verdict::Go,
+            _ if fate < self.loss / 4.0 => Verdict::Refuse(unreachable()),
+            _ if fate < self.loss / 2.0 => Verdict::Refuse(TargetError::Contended { reason: "deadlock".into() }),
+            _ => Verdict::Go,
+        }
+    }
+}
+
+#[async_trait]
+impl Pause for Trouble {
+    async fn at(&self, _point: PausePoint) -> Result<(), SourceError> {
+        if self.pass().await < self.loss / 4.0 {
+            return Err(SourceError::Unreachable { place: "memory".into(), reason: "cut".into() });
+        }
+        Ok(())
+    }
+}
+
+struct Feed(Arc<LocalFeed>);
+
+impl Follower for Feed {
+    fn published(&self, first: Offset, records: &[Record]) {
+        self.0.published(first, records);
+    }
+
+    fn passed(&self, position: &GtidPosition) {
+        self.0.passed(position);
+    }
+}
+
+/// Runs a scenario to its end and checks it.
+pub fn run(scenario: &Scenario) -> Result<Run, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let world = Arc::new(World::new(scenario.clone()));
+        world.live().await?;
+        check::all(&world)?;
+        let topics = world.nodes.iter().map(|node| world.topics.records(&node.origin)).collect();
+        let met = *world.met.lock().unwrap();
+        Ok(Run { met, topics })
+    })
+}
+
+pub const COLUMNS: [&str; 3] = ["name", "payload", "seat"];
+
+impl World {
+    fn new(scenario: Scenario) -> Self {
+        let cluster: Vec<_> = (0..scenario.nodes).map(|number| OriginId::new(&format!("node-{number}"))).collect();
+        let table = TableName::new("campus", "riders");
+        let column = |name: &&str| Column { name: (*name).into(), kind: ColumnKind::Unknown, generated: false };
+        let columns = COLUMNS.iter().map(column).collect();
+        let shape = Arc::new(Shape { table: table.clone(), columns, key: vec![0] });
+        let unique = scenario.unique.then(|| ("seat".into(), 2));
+        let start = Instant::now();
+        let node = |number: usize| {
+            let seed = scenario.seed.wrapping_mul(31).wrapping_add(number as u64);
+            let clock = Arc::new(OffsetClock { start, offset_seconds: scenario.clock_offsets[number] });
+            let binlog = MemoryBinlog::default();
+            let commits: Arc<Mutex<Vec<CommittedTransaction>>> = Arc::default();
+            let on_commit = {
+                let (binlog, commits) = (binlog.clone(), commits.clone());
+                Arc::new(move |commit: CommittedTransaction| {
+                    let header = TransactionHeader {
+                        gtid: commit.gtid,
+                        commit_second: commit.commit_second,
+                        server_id: commit.gtid.server,
+                        coordinates: BinlogCoordinates::default(),
+                        read_from: None,
+                    };
+                    binlog.append(MemoryTransaction { header, changes: commit.changes.clone(), ddl: None });
+                    commits.lock().unwrap().push(commit);
+                })
+            };
+            let database_clock = clock.clone();
+            let options = MemoryOptions {
+                server_id: number as u32 + 1,
+                clock: Arc::new(move || database_clock.now_seconds()),
+                on_commit,
+                faults: Arc::new(Trouble::new(seed ^ 0xdb, &scenario)),
+                lock_wait: Duration::from_secs(1),
+            };
+            let tables = [MemoryTable { shape: shape.clone(), unique: unique.clone() }];
+            Node {
+                origin: cluster[number].clone(),
+                database: MemoryTarget::new(tables, options),
+                commits,
+                binlog,
+                weather: Arc::new(SeededWeather::new(seed ^ 0x77, scenario.delay, scenario.loss)),
+                clock,
+            }
+        };
+        let nodes = (0..scenario.nodes).map(node).collect();
+        let (halts, met) = Default::default();
+        Self { scenario, cluster, nodes, topics: MemoryTopics::new(), table, halts, met }
+    }
+
+    async fn live(self: &Arc<Self>) -> Result<(), String> {
+        let stop_writing = Instant::now() + self.scenario.writing;
+        let writers: Vec<_> = (0..self.nodes.len()).map(|at| tokio::spawn(self.clone().write(at, stop_writing))).collect();
+        let keepers: Vec<_> = (0..self.nodes.len()).map(|at| tokio::spawn(self.clone().keep(at, stop_writing))).collect();
+        for writer in writers {
+            writer.await.map_err(|error| error.to_string())?;
+        }
+        let give_up = Instant::now() + Duration::from_secs(3600);
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            if let Some(halt) = self.halts.lock().unwrap().first() {
+                return Err(format!("a role stopped: {halt}"));
+            }
+            if let Some(keeper) = keepers.iter().find(|keeper| keeper.is_finished()) {
+                return Err(format!("a node ended by itself: {}", keeper.is_finished()));
+            }
+            if self.is_quiet() {
+                break;
+            }
+            if Instant::now() > give_up {
+                return Err("an hour after the last write the nodes are still not done".into());
+            }
+        }
+        self.stays_quiet().await?;
+        keepers.iter().for_each(JoinHandle::abort);
+        Ok(())
+    }
+
+    /// Everything committed is published, and everything published is applied everywhere.
+    fn is_quiet(&self) -> bool {
+        let last_data = |origin: &OriginId| {
+            let records = self.topics.records(origin);
+            records.iter().rposition(|record| !record.is_heartbeat()).map(|at| Offset(at as u64))
+        };
+        let published = |node: &Node| {
+            self.topics.records(&node.origin).last().is_some_and(|last| last.position.covers_all(&node.database.end()))
+        };
+        let applied = |node: &Node| {
+            let marks = node.database.marks();
+            let others = self.cluster.iter().filter(|origin| **origin != node.origin);
+            others.into_iter().all(|origin| last_data(origin) <= marks.get(origin).and_then(|mark| mark.data))
+        };
+        self.nodes.iter().all(|node| published(node) && applied(node))
+    }
+
+    /// When all is done nothing more is published but a heartbeat now and then: nobody answers an answer.
+    async fn stays_quiet(&self) -> Result<(), String> {
+        let count = |node: &Node| {
+            let records = self.topics.records(&node.origin);
+            (records.iter().filter(|record| !record.is_heartbeat()).count(), records.len())
+        };
+        let before: Vec<_> = self.nodes.iter().map(count).collect();
+        sleep(Duration::from_secs(100)).await;
+        for (node, before) in self.nodes.iter().zip(before) {
+            let after = count(node);
+            if after.0 != before.0 {
+                return Err(format!("{} published {} changes although nobody wrote", node.origin, after.0 - before.0));
+            }
+            if after.1 - before.1 > 15 {
+                return Err(format!("{} published {} heartbeats in 100 idle seconds", node.origin, after.1 - before.1));
+            }
+        }
+        Ok(())
+    }
+
+    /// The application of one node.
+    async fn write(self: Arc<Self>, at: usize, until: Instant) {
+        let mut dice = Rng::with_seed(self.scenario.seed ^ (at as u64 + 1) << 32);
+        let mut number = 0;
+        while Instant::now() < until {
+            sleep(Duration::from_millis(dice.u64(..900))).await;
+            let mut row = |dice: &mut Rng| {
+                number += 1;
+                // One row may be spelled in several ways: rule 14.
+                let name = ["rider", "Rider", "RIDER "][dice.usize(..3)]
+                    .replace("er", &format!("er{}", dice.u64(..self.scenario.rows)));
+                let seat = if self.scenario.unique && dice.f64() < 0.9 { Value::Int(dice.i64(..4)) } else { Value::Null };
+                vec![Value::text(name), Value::Int((at as i64 + 1) * 1_000_000 + number), seat]
+            };
+            let table = || self.table.clone();
+            let mut writes = Vec::new();
+            for _ in 0..if dice.f64() < 0.3 { 3 } else { 1 } {
+                let row = row(&mut dice);
+                let other = vec![Value::text(format!("rider{}", dice.u64(..self.scenario.rows)))];
+                writes.push(match dice.u64(..10) {
+                    0 | 1 => LocalWrite::Delete { table: table(), key: other },
+                    2 => LocalWrite::Update { table: table(), key: other, row },
+                    _ => LocalWrite::Put { table: table(), row },
+                });
+            }
+            // Refused for a taken value or for a lock: the application would tell its user.
+            if let Ok(Some(_)) = self.nodes[at].database.local_write(&writes).await {
+                self.met.lock().unwrap().writes += 1;
+            }
+        }
+    }
+
+    /// Runs a node's process, kills it now and then, and takes its network away.
+    async fn keep(self: Arc<Self>, at: usize, until: Instant) {
+        let mut dice = Rng::with_seed(self.scenario.seed ^ (at as u64 + 1) << 40);
+        loop {
+            let process = Process::start(&self, at, dice.u64(..));
+            let left = until.saturating_duration_since(Instant::now());
+            if !self.scenario.crashes || left.is_zero() {
+                self.nodes[at].weather.set_offline(false);
+                // Until the world ends; a panic of a role is passed on.
+                process.ended().await;
+                return;
+            }
+            sleep(left.mul_f64(dice.f64())).await;
+            if dice.f64() < 0.3 {
+                self.nodes[at].weather.set_offline(true);
+                sleep(Duration::from_millis(dice.u64(..8000))).await;
+                self.nodes[at].weather.set_offline(false);
+            }
+            self.met.lock().unwrap().crashes += 1;
+            drop(process);
+            sleep(Duration::from_millis(dice.u64(..2000))).await;
+        }
+    }
+}
+
+/// The tasks of one node; killed, not asked, when dropped.
+struct Process(Vec<JoinHandle<()>>);
+
+impl Process {
+    fn start(world: &Arc<World>, at: usize, seed: u64) -> Self {
+        let local = Arc::new(LocalFeed::default());
+        let tailer = tokio::spawn(tail(world.clone(), at, local.clone(), seed));
+        let applier = tokio::spawn(apply(world.clone(), at, local, seed ^ 1));
+        Self(vec![tailer, applier])
+    }
+
+    async fn ended(mut self) {
+        let (first, _) = (self.0.remove(0), ());
+        let outcome = first.await;
+        if let Err(error) = outcome
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn tail(world: Arc<World>, at: usize, local: Arc<LocalFeed>, seed: u64) {
+    let node = &world.nodes[at];
+    let scenario = &world.scenario;
+    let trouble = Arc::new(Trouble::new(seed, scenario));
+    loop {
+        let mut options = TailOptions::new(node.origin.clone(), TableFilter::everything());
+        options.append_bytes = scenario.append_bytes;
+        options.ablation.no_clock_merge = scenario.without.clock_merge;
+        options.ablation.no_resolution = scenario.without.resolution;
+        options.ablation.no_echo_filter = scenario.without.echo_filter;
+        let source =
+            MemorySource::new(node.binlog.clone()).with_pause(trouble.clone()).with_part_changes_max(scenario.part_changes);
+        let tailer = Tailer {
+            options,
+            source: Arc::new(source),
+            writer: Box::new(world.topics.writer(node.origin.clone(), node.weather.clone())),
+            follower: Arc::new(Feed(local.clone())),
+            clock: node.clock.clone(),
+            observer: Observer::default(),
+        };
+        match tailer.run(Shutdown::new()).await {
+            Err(error) if error.disposition() == Disposition::Retry => again(&world).await,
+            other => return halted(&world, at, "tailer", other.err()).await,
+        }
+    }
+}
+
+async fn apply(world: Arc<World>, at: usize, local: Arc<LocalFeed>, _seed: u64) {
+    let node = &world.nodes[at];
+    let scenario = &world.scenario;
+    loop {
+        let cluster = Cluster::new(world.cluster.clone(), &node.origin).unwrap();
+        let mut options = ApplyOptions::new(cluster);
+        options.group_changes = scenario.group_changes;
+        options.tailer_wait = Duration::from_secs(2);
+        options.idle_checkpoint = 5;
+        options.ablation.no_wait = scenario.without.wait;
+        options.ablation.no_tombstones = scenario.without.tombstones;
+        let applier = Applier {
+            options,
+            target: Arc::new(node.database.clone()),
+            reader: Arc::new(world.topics.reader(node.weather.clone())),
+            local: local.clone(),
+            clock: node.clock.clone(),
+            observer: Observer::default(),
+        };
+        match applier.run(Shutdown::new()).await {
+            Err(error) if error.disposition() == Disposition::Retry => again(&world).await,
+            other => return halted(&world, at, "applier", other.err()).await,
+        }
+    }
+}
+
+/// As a supervisor would: a while later, from the beginning.
+async fn again(world: &World) {
+    world.met.lock().unwrap().restarts += 1;
+    sleep(Duration::from_millis(100)).await;
+}
+
+async fn halted<E: std::fmt::Display>(world: &World, at: usize, role: &str, error: Option<E>) {
+    let reason = error.map_or("it ended".into(), |error| error.to_string());
+    world.halts.lock().unwrap().push(format!("{role} of {}: {reason}", world.nodes[at].origin));
+    std::future::pending().await
+}
+
+/// How many conflicts the nodes keep, for [`Met`].
+pub fn count_conflicts(world: &World) {
+    let mut met = world.met.lock().unwrap();
+    for conflict in world.nodes.iter().flat_map(|node| node.database.conflicts()) {
+        met.conflicts += 1;
+        met.unique_conflicts += usize::from(conflict.kind == ConflictKind::UniqueTaken);
+    }
+}
