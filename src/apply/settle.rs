@@ -230,8 +230,6 @@ impl Engine<'_> {
         let change = record.change().expect("a group's records hold changes");
         let entry = rows.entry(&step.canonical, self.index);
         let verdict = self.verdict(group, step, entry.as_ref());
-        // A row's later changes in the group meet the same other write: that is one conflict, not several.
-        let fresh = verdict.conflict() && work.disputed.insert(step.canonical.clone());
         let policy = self.options.policy(change.table());
         let held = rows.held(&step.canonical);
         let incoming = Side { origin: group.origin.clone(), hlc: version.hlc, row: image_of(step) };
@@ -245,19 +243,19 @@ impl Engine<'_> {
             };
             let kept_here = verdict.wins() && self.keeps_its_own(policy, entry.version.node, group.node);
             let (winner, loser) = if verdict.wins() && !kept_here { (incoming, standing) } else { (standing, incoming) };
-            if fresh {
-                work.done.conflicts.push(Conflict {
-                    id: conflict_id(&step.canonical, version, entry.version),
-                    kind: kind(change.op, held.is_some()),
-                    key: step.key.clone(),
-                    winner,
-                    loser,
-                    open: *policy == Policy::Manual,
-                });
-            }
+            work.done.conflicts.push(Conflict {
+                id: conflict_id(&step.canonical, version, entry.version),
+                kind: kind(change.op, held.is_some()),
+                key: step.key.clone(),
+                winner,
+                loser,
+                open: *policy == Policy::Manual,
+            });
             if kept_here {
-                work.rewrites.push(Rewrite { change: held.map_or_else(|| delete_of(&step.key), put_of) });
-                rows.note(&step.canonical, version);
+                // Once: later changes of the group to this row lose to the same write of ours.
+                if work.kept.insert(step.canonical.clone()) {
+                    work.rewrites.push(Rewrite { change: held.map_or_else(|| delete_of(&step.key), put_of) });
+                }
                 return Ok(Fate::LostToNewer);
             }
         }
@@ -378,7 +376,8 @@ impl Trouble {
 struct Work {
     done: Committed,
     rewrites: Vec<Rewrite>,
-    disputed: BTreeSet<CanonicalKey>,
+    /// Rows of ours that stand by preference.
+    kept: BTreeSet<CanonicalKey>,
     failed: BTreeMap<usize, String>,
     /// A row that we had not locked holds a unique value: start again, and lock it too.
     surprised: bool,

@@ -79,34 +79,32 @@ fn the_seeds_meet_conflicts_collisions_crashes_and_lost_answers() {
     assert!(sum.restarts > 50, "{sum:?}");
 }
 
-/// Takes a rule away and counts the seeds in which a checker notices.
-fn noticed(without: Without) -> usize {
-    (0..150)
-        .filter(|&seed| std::panic::catch_unwind(|| run(&Scenario::of(seed, without))).map_or(true, |run| run.is_err()))
-        .count()
+/// True where, with a rule taken away, a checker notices in one of the seeds.
+fn noticed(without: Without) -> bool {
+    (0..400).any(|seed| std::panic::catch_unwind(|| run(&Scenario::of(seed, without))).map_or(true, |run| run.is_err()))
 }
 
 #[test]
 fn without_the_wait_for_the_tailer_the_checkers_notice() {
-    assert!(noticed(Without { wait: true, ..Without::default() }) > 0);
+    assert!(noticed(Without { wait: true, ..Without::default() }));
 }
 
 #[test]
 fn without_the_clock_merge_the_checkers_notice() {
-    assert!(noticed(Without { clock_merge: true, ..Without::default() }) > 0);
+    assert!(noticed(Without { clock_merge: true, ..Without::default() }));
 }
 
 #[test]
 fn without_tombstones_the_checkers_notice() {
-    assert!(noticed(Without { tombstones: true, ..Without::default() }) > 0);
+    assert!(noticed(Without { tombstones: true, ..Without::default() }));
 }
 
 #[test]
 fn without_the_published_resolution_the_checkers_notice() {
-    assert!(noticed(Without { resolution: true, ..Without::default() }) > 0);
+    assert!(noticed(Without { resolution: true, ..Without::default() }));
 }
 
 #[test]
 fn without_the_echo_filter_the_checkers_notice() {
-    assert!(noticed(Without { echo_filter: true, ..Without::default() }) > 0);
+    assert!(noticed(Without { echo_filter: true, ..Without::default() }));
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fastrand::Rng;
-use tandem::apply::{Applier, ApplyOptions, LocalFeed};
+use tandem::apply::{Applier, ApplyOptions, LocalFeed, Policy};
 use tandem::change::{
     BinlogCoordinates, Cluster, Column, ColumnKind, GtidPosition, Offset, OriginId, Record, Shape, TableFilter, TableName,
     Value,
@@ -55,6 +55,7 @@ pub struct Scenario {
     pub group_changes: usize,
     pub part_changes: usize,
     pub append_bytes: usize,
+    pub policy: Policy,
 }
 
 impl Scenario {
@@ -75,6 +76,9 @@ impl Scenario {
             group_changes: [1, 3, 500][dice.usize(..3)],
             part_changes: [1, 2, usize::MAX][dice.usize(..3)],
             append_bytes: [1, 600, 4 << 20][dice.usize(..3)],
+            policy: [Policy::NewestWins, Policy::Prefer(vec![OriginId::new("node-1")]), Policy::Manual]
+                [dice.usize(..6).saturating_sub(3)]
+            .clone(),
         }
     }
 }
@@ -274,7 +278,7 @@ impl World {
         for writer in writers {
             writer.await.map_err(|error| error.to_string())?;
         }
-        let give_up = Instant::now() + Duration::from_secs(3600);
+        let give_up = Instant::now() + Duration::from_secs(600);
         loop {
             sleep(Duration::from_secs(1)).await;
             if let Some(halt) = self.halts.lock().unwrap().first() {
@@ -287,7 +291,7 @@ impl World {
                 break;
             }
             if Instant::now() > give_up {
-                return Err("an hour after the last write the nodes are still not done".into());
+                return Err("ten minutes after the last write the nodes are still not done".into());
             }
         }
         self.stays_quiet().await?;
@@ -336,6 +340,10 @@ impl World {
     async fn write(self: Arc<Self>, at: usize, until: Instant) {
         let mut dice = Rng::with_seed(self.scenario.seed ^ (at as u64 + 1) << 32);
         let mut number = 0;
+        // What is there before a node's topic begins is existing data, which a snapshot publishes.
+        while self.topics.end(&self.nodes[at].origin) == Offset(0) {
+            sleep(Duration::from_millis(100)).await;
+        }
         while Instant::now() < until {
             sleep(Duration::from_millis(dice.u64(..900))).await;
             let mut row = |dice: &mut Rng| {
@@ -451,6 +459,7 @@ async fn apply(world: Arc<World>, at: usize, local: Arc<LocalFeed>, _seed: u64) 
         let cluster = Cluster::new(world.cluster.clone(), &node.origin).unwrap();
         let mut options = ApplyOptions::new(cluster);
         options.group_changes = scenario.group_changes;
+        options.default_policy = scenario.policy.clone();
         options.tailer_wait = Duration::from_secs(2);
         options.idle_checkpoint = 5;
         options.ablation.no_wait = scenario.without.wait;
