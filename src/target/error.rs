@@ -7,8 +7,8 @@ use crate::runtime::{Disposition, Fault};
 pub enum TargetError {
     #[error("cannot reach the database at {place}: {reason}")]
     Unreachable { place: String, reason: String },
-    /// A deadlock or a lock time-out: somebody else was in the way.
-    #[error("the database could not give the locks now: {reason}")]
+    /// A deadlock, a lock time-out, a full disk: it may go well the next time.
+    #[error("the database could not do it now: {reason}")]
     Contended { reason: String },
     /// A unique key other than the primary key is taken by another row. Settled by the applier.
     #[error("{table}: the unique key `{index}` is taken by another row")]

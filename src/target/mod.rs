@@ -20,6 +20,7 @@ use crate::change::{Change, GtidPosition, Image, Mark, OriginId, Rewrite, RowKey
 
 mod error;
 pub mod keep;
+pub mod mariadb;
 pub mod memory;
 
 pub use error::TargetError;

@@ -25,8 +25,11 @@ const ACCOUNT: &str = "tandem";
 const PASSWORD: &str = "tandem-test-only";
 
 /// What a node's account needs, as docs/operations.md lists it. BINLOG REPLAY is the one it can do without.
-pub const GRANTS: &[&str] =
-    &["SELECT, INSERT, UPDATE, DELETE ON *.*", "ALL ON tandem.*", "REPLICATION SLAVE, BINLOG MONITOR, BINLOG REPLAY ON *.*"];
+pub const GRANTS: &[&str] = &[
+    "SELECT, INSERT, UPDATE, DELETE, TRIGGER ON *.*",
+    "ALL ON tandem.*",
+    "REPLICATION SLAVE, BINLOG MONITOR, BINLOG REPLAY ON *.*",
+];
 
 /// What survives the loss of the machine. The loss of the process alone loses nothing in either.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,3 +5,4 @@ mod harness;
 
 mod capture;
 mod servers;
+mod target;
