@@ -75,11 +75,15 @@ install_with_apt() {
         have sudo && sudo -n true 2>/dev/null || return 1
         as_root=(sudo -n)
     fi
+    "${as_root[@]}" apt-get update -qq >&2 || return 1
     wanted=$(packages apt-get)
+    # Older releases have the version in the name: mariadb-server-core-10.6.
+    if ! apt-cache show mariadb-server-core >/dev/null 2>&1; then
+        wanted=${wanted/mariadb-server-core/$(apt-cache pkgnames mariadb-server-core- | sort -V | tail -n 1)}
+    fi
     say "installing: $wanted"
     # shellcheck disable=SC2086
-    "${as_root[@]}" apt-get update -qq >&2 &&
-        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $wanted >&2
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $wanted >&2
 }
 
 if [ ${#missing[@]} -gt 0 ]; then

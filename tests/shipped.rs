@@ -74,3 +74,40 @@ fn the_dashboard_is_json_with_queries_in_every_panel() {
     }
     assert!(panels.len() > 10, "{} panels", panels.len());
 }
+
+/// Titles of a document, in small letters.
+fn titles(document: &str) -> BTreeSet<String> {
+    read(document).lines().filter_map(|line| line.strip_prefix("## ")).map(str::to_lowercase).collect()
+}
+
+#[test]
+fn what_errors_refer_to_is_in_the_documents() {
+    let (mut referred, mut missing) = (0, Vec::new());
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("it was just listed") {
+            let path = entry.expect("the folder is open").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            // As in `see docs/operations.md, \"TLS\"`, whose quotes are escaped in code.
+            let text = fs::read_to_string(&path).expect("sources are text").replace('\\', "");
+            for rest in text.split("docs/").skip(1) {
+                let name = rest.split(".md").next().unwrap_or_default();
+                if name.contains(char::is_whitespace) || !rest[name.len()..].starts_with(".md") {
+                    continue;
+                }
+                referred += 1;
+                let document = format!("docs/{name}.md");
+                let title = rest[name.len()..].strip_prefix(".md, \"").and_then(|rest| rest.split('"').next());
+                let there = Path::new(env!("CARGO_MANIFEST_DIR")).join(&document).is_file();
+                if !there || title.is_some_and(|title| !titles(&document).contains(&title.to_lowercase())) {
+                    missing.push(format!("{}: {document} {}", path.display(), title.unwrap_or_default()));
+                }
+            }
+        }
+    }
+    assert!(referred > 2, "only {referred} references found");
+    assert!(missing.is_empty(), "not there:\n{}", missing.join("\n"));
+}
