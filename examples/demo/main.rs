@@ -14,7 +14,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use campus::CONTESTED;
-use laptops::{A, B, Laptops, NAMES};
+use harness::Cluster;
+use laptops::{A, B, DEADLINE, NAMES};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -55,7 +56,7 @@ async fn story(keep: bool) -> Result<(), String> {
     let start = Instant::now();
 
     chapter(1, "Two laptops, each with a MariaDB of its own");
-    let mut laptops = Laptops::start(&tandem()?, dir(), campus::SCHEMA, keep).await;
+    let mut laptops = laptops::start(&tandem()?, dir(), campus::SCHEMA, keep).await;
     let version: Option<String> = laptops.servers[A].first("SELECT VERSION()").await;
     for (name, server) in NAMES.iter().zip(&laptops.servers) {
         say(&format!("{name}   MariaDB {} on port {}", version.as_deref().unwrap_or("?"), server.port()));
@@ -65,19 +66,19 @@ async fn story(keep: bool) -> Result<(), String> {
     chapter(2, "A campus ride service, seeded on laptop-a");
     laptops.servers[A].sql_client(&campus::seed());
     let rows = campus::RIDERS + campus::DRIVERS + campus::BOOKINGS + campus::NOTIFICATIONS + campus::RESETS;
-    let took = laptops.wait_until_equal().await?;
+    let took = laptops.wait_until_equal(DEADLINE).await?;
     say(&format!("{rows} rows in 5 tables; all of them on laptop-b {} later", show(took)));
 
     chapter(3, "Writes on both sides, with the ordinary client");
     single_writes(&mut laptops).await?;
 
     chapter(4, "laptop-b goes offline, and both go on working");
-    laptops.cut();
+    laptops.cut(B);
     apart(&mut laptops).await?;
 
     chapter(5, "laptop-b is back");
-    laptops.mend();
-    let took = laptops.wait_until_equal().await?;
+    laptops.mend(B);
+    let took = laptops.wait_until_equal(DEADLINE).await?;
     say(&format!("everything written apart is on both sides {} later", show(took)));
     command(&laptops, A, &["status"]);
 
@@ -100,7 +101,7 @@ async fn story(keep: bool) -> Result<(), String> {
         say("To end it: make clean-services");
     } else {
         say(&format!("The status page of a node was at {} (make demo KEEP=1 leaves it up).", laptops.status_page(A)));
-        say(&format!("Logs and configuration: {}", laptops.dir.display()));
+        say(&format!("Logs and configuration: {}", laptops.dir().display()));
         laptops.end().await?;
     }
     println!("\nDone in {:.0} s.", start.elapsed().as_secs_f32());
@@ -108,7 +109,7 @@ async fn story(keep: bool) -> Result<(), String> {
 }
 
 /// One row at a time, each way, with its delay.
-async fn single_writes(laptops: &mut Laptops) -> Result<(), String> {
+async fn single_writes(laptops: &mut Cluster) -> Result<(), String> {
     let steps: [(usize, &str, &str); 6] = [
         (
             A,
@@ -141,7 +142,8 @@ async fn single_writes(laptops: &mut Laptops) -> Result<(), String> {
     ];
     for (from, statement, place) in steps {
         let took =
-            laptops.cross(from, statement, &format!("SELECT CAST(SYSDATE(6) AS CHAR) FROM campus.{place} LIMIT 1")).await?;
+            laptops::cross(laptops, from, statement, &format!("SELECT CAST(SYSDATE(6) AS CHAR) FROM campus.{place} LIMIT 1"))
+                .await?;
         let line: String = statement.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(72).collect();
         say(&format!("{}: {line}…", NAMES[from]));
         say(&format!("    on {} {} after its commit", NAMES[1 - from], show(took)));
@@ -150,7 +152,7 @@ async fn single_writes(laptops: &mut Laptops) -> Result<(), String> {
 }
 
 /// An evening on both sides, the same booking changed on both, and one e-mail address taken twice.
-async fn apart(laptops: &mut Laptops) -> Result<(), String> {
+async fn apart(laptops: &mut Cluster) -> Result<(), String> {
     for laptop in [A, B] {
         laptops.servers[laptop].sql_client(&campus::evening(laptop as u64 + 1, 80));
         say(&format!("{}: 80 transactions of an ordinary evening", NAMES[laptop]));
@@ -194,13 +196,15 @@ async fn apart(laptops: &mut Laptops) -> Result<(), String> {
     Ok(())
 }
 
-async fn a_second_passes(laptops: &mut Laptops) -> Result<(), String> {
+async fn a_second_passes(laptops: &mut Cluster) -> Result<(), String> {
     let now = laptops.servers[B].first::<u64>("SELECT UNIX_TIMESTAMP()").await;
-    laptops.wait("the next second", async |servers| servers[B].first::<u64>("SELECT UNIX_TIMESTAMP()").await > now).await?;
+    laptops
+        .wait("the next second", DEADLINE, async |servers| servers[B].first::<u64>("SELECT UNIX_TIMESTAMP()").await > now)
+        .await?;
     Ok(())
 }
 
-async fn conflict(laptops: &mut Laptops) -> Result<(), String> {
+async fn conflict(laptops: &mut Cluster) -> Result<(), String> {
     let booking = format!("SELECT CONCAT(status, ', fare ', COALESCE(fare, '-')) FROM campus.bookings WHERE id = {CONTESTED}");
     let sam = "SELECT GROUP_CONCAT(name) FROM campus.riders WHERE email = 'sam@campus.example'";
     for laptop in [A, B] {
@@ -226,10 +230,10 @@ async fn conflict(laptops: &mut Laptops) -> Result<(), String> {
     Ok(())
 }
 
-async fn prove(laptops: &Laptops) -> Result<(), String> {
+async fn prove(laptops: &Cluster) -> Result<(), String> {
     say(&format!("{:24} {:>8} {:>8}   {:16}   {:16}", "table", NAMES[A], NAMES[B], "digest", "digest"));
     let mut unequal = Vec::new();
-    for [one, other] in laptops.proof().await {
+    for [one, other] in laptops::both_sides(laptops).await {
         let verdict = if one == other { "equal" } else { "DIFFERENT" };
         say(&format!(
             "{:24} {:>8} {:>8}   {}   {}   {verdict}",
@@ -253,7 +257,7 @@ fn say(line: &str) {
 }
 
 /// Runs a `tandem` command on a laptop and shows what it printed.
-fn command(laptops: &Laptops, laptop: usize, args: &[&str]) {
+fn command(laptops: &Cluster, laptop: usize, args: &[&str]) {
     say(&format!("{}$ tandem {}", NAMES[laptop], args.join(" ")));
     laptops.tandem(laptop, args).trim_end().lines().for_each(|line| say(&format!("| {line}")));
 }

@@ -6,6 +6,7 @@
 //! `tests/live/main.rs` and `examples/demo.rs` include this module by path; each uses a part of it.
 #![allow(dead_code, unused_imports)]
 
+mod cluster;
 mod digest;
 mod link;
 mod node;
@@ -15,6 +16,7 @@ mod server;
 mod template;
 mod wait;
 
+pub use cluster::{Cluster, ClusterOptions};
 pub use digest::{TableRows, databases_differ, tables};
 pub use link::Link;
 pub use node::{Node, NodeOptions};
