@@ -28,7 +28,7 @@ pub struct Room {
 pub const ROOMS: &[Room] = &[
     Room { name: "change",  all: "",                       roots: "",             crates: "base64 itoa ryu serde_json" },
     Room { name: "runtime", all: "",                       roots: "",             crates: "tokio tokio_util fastrand" },
-    Room { name: "observe", all: "change runtime",         roots: "",             crates: "prometheus tracing tracing_subscriber jiff" },
+    Room { name: "observe", all: "change runtime",         roots: "",             crates: "prometheus tracing tracing_subscriber jiff serde_json" },
     Room { name: "source",  all: "change runtime observe", roots: "",             crates: "tokio mysql_async flate2 crc32fast" },
     Room { name: "tail",    all: "change runtime observe", roots: "source topic", crates: "tokio" },
     Room { name: "topic",   all: "change runtime observe", roots: "",             crates: "tokio fastrand reqwest rusqlite zstd crc32fast base64 blake3 subtle secrecy rustls serde_json" },
@@ -37,7 +37,7 @@ pub const ROOMS: &[Room] = &[
     Room { name: "serve",   all: "change runtime observe", roots: "topic topic::hub", crates: "tokio axum rustls subtle secrecy serde_json base64" },
     Room { name: "config",  all: "change runtime",         roots: "source tail topic topic::hub apply target serve", crates: "toml secrecy" },
     Room { name: "wiring",  all: ANY,                      roots: "",             crates: "tokio secrecy mysql_async" },
-    Room { name: "cli",     all: "change runtime observe config wiring", roots: "", crates: "tokio clap comfy_table indicatif jiff serde_json reqwest rustls secrecy" },
+    Room { name: "cli",     all: "change runtime observe config wiring", roots: "", crates: "tokio clap clap_complete comfy_table indicatif jiff serde_json reqwest rustls secrecy" },
 ];
 
 /// Of `all`: every room, and the insides of every room.

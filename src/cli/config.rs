@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{Common, Outcome};
+use super::{Common, Outcome, output};
 
 /// Check the configuration, or show what is in force.
 #[derive(Args)]
@@ -25,7 +25,7 @@ pub fn run(args: ConfigArgs) -> Outcome {
     match args.command {
         ConfigCommand::Check(common) => check(&common),
         ConfigCommand::Show(common) => {
-            print!("{}", common.load()?.show());
+            output::line(common.load()?.show().trim_end());
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -34,14 +34,14 @@ pub fn run(args: ConfigArgs) -> Outcome {
 fn check(common: &Common) -> Outcome {
     let config = common.load()?;
     let nodes = config.nodes.keys().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-    println!("{} is in order: cluster {}, nodes {nodes}.", config.file.display(), config.cluster);
+    output::line(format_args!("{} is in order: cluster {}, nodes {nodes}.", config.file.display(), config.cluster));
     match &common.node {
         Some(name) => {
             let own = config.own_node(Some(name))?;
             config.web_key()?;
-            println!("This is {}; its secrets are there.", own.name());
+            output::line(format_args!("This is {}; its secrets are there.", own.name()));
         }
-        None => println!("No node is named (--node or TANDEM_NODE), so secrets were not looked for."),
+        None => output::line(format_args!("No node is named (--node or TANDEM_NODE), so secrets were not looked for.")),
     }
     Ok(ExitCode::SUCCESS)
 }

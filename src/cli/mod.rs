@@ -11,7 +11,15 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Config, Faults};
 use crate::runtime::Stop;
 
+mod completions;
 mod config;
+mod conflicts;
+mod failed;
+mod hub;
+mod node_api;
+mod output;
+mod run;
+mod status;
 
 /// Keeps MariaDB databases of two or more sites the same, in both directions.
 #[derive(Parser)]
@@ -23,7 +31,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Status(status::StatusArgs),
+    Conflicts(conflicts::ConflictsArgs),
+    Failed(failed::FailedArgs),
     Config(config::ConfigArgs),
+    Hub(hub::HubArgs),
+    Completions(completions::CompletionsArgs),
 }
 
 /// Which configuration, and which node of it: the same for every command that needs them.
@@ -70,17 +83,35 @@ impl Failure {
     }
 }
 
+/// Looked, and found a difference.
+const DIFFERENCE: u8 = 1;
 const COULD_NOT: u8 = 2;
+const INTERRUPTED: u8 = 130;
 
 type Outcome = Result<ExitCode, Failure>;
 
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let outcome = match cli.command {
+    let outcome = match Cli::parse().command {
         Command::Config(args) => config::run(args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Status(args) => block_on(status::run(args)),
+        Command::Conflicts(args) => block_on(conflicts::run(args)),
+        Command::Failed(args) => block_on(failed::run(args)),
+        Command::Hub(args) => block_on(hub::run(args)),
     };
     outcome.unwrap_or_else(|failure| {
         failure.print();
         ExitCode::from(COULD_NOT)
     })
+}
+
+fn block_on(work: impl Future<Output = Outcome>) -> Outcome {
+    // All connections of this process use one implementation of cryptography. It can be there already only if a test put it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Stop::halt(format!("cannot start: {error}"), "free memory or threads"))?;
+    let outcome = runtime.block_on(work);
+    // What does not end is not waited for: everything durable is durable already.
+    runtime.shutdown_background();
+    outcome
 }

@@ -12,12 +12,14 @@ use crate::change::{Cluster, Op, OriginId, Record, TableName};
 use crate::runtime::{Clock, RoleState, RoleWatch, Stop, SystemClock};
 
 mod board;
+mod kept;
 mod log;
 mod metrics;
 mod status;
 mod throttle;
 mod words;
 
+pub use kept::{ConflictView, FailedView, SideView};
 pub use log::{LogFormat, start_log};
 pub use status::{Level, LinkState, LinkStatus, RoleStatus, Status, TableStatus, TailerStatus};
 pub use words::{spoken_count, spoken_duration, spoken_time};

@@ -6,9 +6,11 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
-use crate::observe::{Level, LinkState, LinkStatus, Status, spoken_count, spoken_duration, spoken_time};
+use crate::observe::{
+    ConflictView, FailedView, Level, LinkState, LinkStatus, SideView, Status, spoken_count, spoken_duration, spoken_time,
+};
 
-use super::{ConflictView, FailedView, LIST_MAX, SideView};
+use super::LIST_MAX;
 
 const STYLE: &str = include_str!("page/style.css");
 

@@ -92,7 +92,7 @@ async fn overview(State(shown): State<Shown>) -> Html<String> {
 }
 
 async fn conflicts_page(State(shown): State<Shown>) -> Result<Html<String>, Trouble> {
-    let conflicts = shown.keeper.conflicts(LIST_MAX).await?;
+    let conflicts = shown.keeper.conflicts(LIST_MAX, false).await?;
     Ok(Html(page::conflicts(&shown.observer.status(), &conflicts)))
 }
 
@@ -112,6 +112,7 @@ async fn status(State(shown): State<Shown>) -> Json<Status> {
 #[derive(Deserialize)]
 struct Asked {
     limit: Option<usize>,
+    open: Option<bool>,
 }
 
 impl Asked {
@@ -121,7 +122,7 @@ impl Asked {
 }
 
 async fn conflicts(State(shown): State<Shown>, Query(asked): Query<Asked>) -> Result<Response, Trouble> {
-    Ok(Json(shown.keeper.conflicts(asked.limit()).await?).into_response())
+    Ok(Json(shown.keeper.conflicts(asked.limit(), asked.open.unwrap_or(false)).await?).into_response())
 }
 
 async fn conflict(State(shown): State<Shown>, Path(id): Path<String>) -> Result<Response, Trouble> {

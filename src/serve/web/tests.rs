@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::change::OriginId;
+use crate::observe::{ConflictView, FailedView, SideView};
 use crate::runtime::{RoleState, RoleWatch};
-use crate::serve::{ConflictView, FailedView, SideView};
 
 /// A database that holds one conflict, or cannot be reached.
 struct Kept {
@@ -40,11 +40,11 @@ fn conflict() -> ConflictView {
 
 #[async_trait]
 impl Keeper for Kept {
-    async fn conflicts(&self, at_most: usize) -> Result<Vec<ConflictView>, Stop> {
+    async fn conflicts(&self, at_most: usize, open_only: bool) -> Result<Vec<ConflictView>, Stop> {
         if !self.reachable {
             return Err(Stop::halt("cannot reach the database", "start it"));
         }
-        Ok([conflict()].into_iter().take(at_most).collect())
+        Ok([conflict()].into_iter().filter(|conflict| conflict.open || !open_only).take(at_most).collect())
     }
 
     async fn conflict(&self, id: &str) -> Result<Option<ConflictView>, Stop> {
@@ -141,6 +141,7 @@ async fn the_api_answers_in_json() {
     let list: Vec<ConflictView> = serde_json::from_str(&page.get("/api/conflicts").await.body).unwrap();
     assert_eq!(list, [conflict()]);
     assert_eq!(page.get("/api/conflicts?limit=0").await.body, "[]");
+    assert_eq!(page.get("/api/conflicts?open=true").await.body, "[]");
     assert_eq!(page.get("/api/conflicts?limit=x").await.status, 400);
     let one: ConflictView = serde_json::from_str(&page.get("/api/conflicts/c-7f").await.body).unwrap();
     assert_eq!(one.id, "c-7f3a");
