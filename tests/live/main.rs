@@ -1,8 +1,13 @@
 //! Live tests: real code against real servers, each private to its test. `make live`; a missing server fails loudly.
 
+#[path = "../decoder/file.rs"]
+mod binlog_file;
 #[path = "../harness/mod.rs"]
 mod harness;
+#[path = "../decoder/replay.rs"]
+mod replay;
 
 mod capture;
 mod servers;
 mod target;
+mod types;

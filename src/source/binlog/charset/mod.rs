@@ -210,6 +210,7 @@ mod tests {
         check("gbk", b"a\xc4\xe3\xba\xc3", Some("a你好"));
         check("big5", b"\xa7\x41\xa6\x6e", Some("你好"));
         check("sjis", b"\xb1\x82\xa0\x81\x5f", Some("ｱあ\\"));
+        check("sjis", b"\x8f\xa0?", Some("匠?"));
         check("cp932", b"\xb1\x82\xa0\\", Some("ｱあ\\"));
         check("ujis", b"\x8e\xb1\xa4\xa2\x8f\xb0\xa1", Some("ｱあ丂"));
         check("eucjpms", b"\xa4\xa2\x8f\xb0\xa1", Some("あ丂"));

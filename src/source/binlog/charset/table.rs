@@ -1,26 +1,33 @@
 //! A character set as a table of codes of one, two or three bytes. All characters lie in the first plane of Unicode.
 
+use std::fmt;
+
 /// No character, or none of its own.
 const GAP: u16 = 0xfffd;
 
 /// The lead byte of the three-byte codes of ujis and eucjpms.
 const LEAD_OF_THREE: u8 = 0x8f;
 
-#[derive(Debug)]
 pub(in super::super) struct Table {
     single: [u16; 256],
     holds_ascii: bool,
     /// By lead byte; empty in a single-byte character set.
     two: Vec<Page>,
-    /// By the second byte, after [`LEAD_OF_THREE`].
+    /// By the second byte, after [`LEAD_OF_THREE`]; empty where that is a lead byte like any other.
     three: Vec<Page>,
 }
 
 /// The characters of consecutive last bytes.
-#[derive(Debug, Default, Clone)]
+#[derive(Default, Clone)]
 struct Page {
     first: u8,
     characters: Vec<u16>,
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table").finish_non_exhaustive()
+    }
 }
 
 impl Page {
@@ -44,13 +51,16 @@ impl Table {
     pub(super) fn multi_byte(text: &str) -> Self {
         let mut low = Vec::new();
         let mut high = "";
-        let (mut two, mut three) = (vec![Page::default(); 256], vec![Page::default(); 256]);
+        let (mut two, mut three) = (vec![Page::default(); 256], Vec::new());
         for (code, characters) in text.lines().filter_map(|line| line.split_once(' ')) {
             let number = usize::from_str_radix(code, 16).unwrap_or(0);
             let page = || Page { first: (number & 0xff) as u8, characters: characters.chars().map(unit).collect() };
             match code.len() {
                 2 => low.extend(characters.chars().map(|character| (number as u8, character))),
-                6 => three[number >> 8 & 0xff] = page(),
+                6 => {
+                    three.resize(256, Page::default());
+                    three[number >> 8 & 0xff] = page();
+                }
                 4 if code != "high" => two[number >> 8] = page(),
                 _ => high = characters,
             }

@@ -9,6 +9,7 @@ use super::super::temporal::DIGITS_MAX;
 use super::pair::Pair;
 use crate::change::{ColumnKind, Value};
 
+type MemberBytes = Vec<Box<[u8]>>;
 type Chosen = Result<(ColumnReader, ColumnKind), DecodeError>;
 
 impl Pair<'_> {
@@ -161,7 +162,7 @@ impl Pair<'_> {
     }
 
     /// The members of ENUM and SET, and the character set they are in here.
-    fn members(&self) -> Result<(Vec<Box<[u8]>>, Charset), DecodeError> {
+    fn members(&self) -> Result<(MemberBytes, Charset), DecodeError> {
         let charset = self.charset()?;
         if let Some(members) = &self.map.members {
             return Ok((members.clone(), charset));
@@ -179,7 +180,7 @@ impl Pair<'_> {
 
 impl Members {
     /// As UTF-8 where every member is text in its character set, else as they are.
-    fn new(members: Vec<Box<[u8]>>, charset: Charset) -> Self {
+    fn new(members: MemberBytes, charset: Charset) -> Self {
         let text = |member: &[u8]| match charset.value(member) {
             Value::Text(text) => Some(text.into_boxed_bytes()),
             _ => None,
