@@ -31,6 +31,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Run(run::RunArgs),
     Status(status::StatusArgs),
     Conflicts(conflicts::ConflictsArgs),
     Failed(failed::FailedArgs),
@@ -92,6 +93,7 @@ type Outcome = Result<ExitCode, Failure>;
 
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Run(args) => block_on(run::run(args)),
         Command::Config(args) => config::run(args),
         Command::Completions(args) => completions::run(&args),
         Command::Status(args) => block_on(status::run(args)),

@@ -7,7 +7,51 @@ use clap::{Args, ValueEnum};
 use crate::observe::{LogFormat, start_log};
 use crate::runtime::{Shutdown, Stop};
 
-use super::{Failure, INTERRUPTED, Outcome};
+use crate::wiring::{self, Role};
+
+use super::{Common, Failure, INTERRUPTED, Outcome};
+
+/// Run this node: all its roles, or those named.
+#[derive(Args)]
+pub struct RunArgs {
+    /// Which of the node's roles; all of them if none is named. `hub` runs where the configuration says so.
+    #[arg(value_name = "ROLE")]
+    roles: Vec<RoleArg>,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RoleArg {
+    /// Keeps the topics.
+    Hub,
+    /// Publishes this node's changes.
+    Tailer,
+    /// Applies the other nodes' changes.
+    Applier,
+    /// Shows status and metrics.
+    Web,
+}
+
+pub async fn run(args: RunArgs) -> Outcome {
+    let config = args.common.load()?;
+    let own = config.own_node(args.common.node.as_deref())?;
+    args.log.start()?;
+    let roles: Vec<Role> = args
+        .roles
+        .iter()
+        .map(|role| match role {
+            RoleArg::Hub => Role::Hub,
+            RoleArg::Tailer => Role::Tailer,
+            RoleArg::Applier => Role::Applier,
+            RoleArg::Web => Role::Web,
+        })
+        .collect();
+    let shutdown = Shutdown::new();
+    until_signal(wiring::run_node(&config, own, &roles, shutdown.clone()), shutdown).await
+}
 
 /// How the log is written.
 #[derive(Args)]

@@ -94,6 +94,13 @@ pub fn key_json(key: &RowKey) -> String {
     String::from_utf8(out).expect("JSON that we wrote is UTF-8")
 }
 
+/// A row's known columns for people: `{"id":7,"name":"Ada"}`.
+pub fn image_json(shape: &Shape, image: &Image) -> String {
+    let mut out = Vec::with_capacity(128);
+    write_image(&mut out, shape, Some(image));
+    String::from_utf8(out).expect("JSON that we wrote is UTF-8")
+}
+
 fn checks_text(change: &Change) -> Option<&'static str> {
     match (change.checks.foreign_keys_off, change.checks.unique_off) {
         (false, false) => None,

@@ -13,7 +13,7 @@ mod encode;
 mod tests;
 
 pub use decode::{WireError, decode, decode_change};
-pub use encode::{change_json, encode, encode_change, key_json};
+pub use encode::{change_json, encode, encode_change, image_json, key_json};
 
 /// A record as bytes, in the terms of Kafka: key, value, headers.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

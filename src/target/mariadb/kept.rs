@@ -1,5 +1,7 @@
 //! What the node keeps for people, read back: conflicts and dead letters.
 
+use std::collections::BTreeMap;
+
 use mysql_async::Row;
 use mysql_async::prelude::FromValue;
 
@@ -32,9 +34,11 @@ pub struct KeptDeadLetter {
     pub noted_at: String,
 }
 
-/// What waits for a person.
+/// How much is kept of one other origin.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Waiting {
+pub struct Kept {
+    /// All conflicts with it, open or settled.
+    pub conflicts: u64,
     pub conflicts_open: u64,
     pub dead_letters: u64,
 }
@@ -71,10 +75,22 @@ impl MariadbTarget {
         self.read(sql.as_bytes(), "listing the conflicts", conflict).await
     }
 
+    /// The conflict of this id, or the only one whose id begins so.
     pub async fn conflict(&self, id: &str) -> Result<Option<KeptConflict>, TargetError> {
-        let mut sql = format!("{CONFLICT} WHERE id = ").into_bytes();
-        literal::value(&mut sql, &Value::text(id));
-        Ok(self.read(&sql, "reading a conflict", conflict).await?.pop())
+        // Ids are made of these alone; anything else could mean more in a pattern.
+        if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            return Ok(None);
+        }
+        let mut sql = format!("{CONFLICT} WHERE id LIKE ").into_bytes();
+        literal::value(&mut sql, &Value::text(format!("{id}%")));
+        sql.extend_from_slice(b" ORDER BY id LIMIT 2");
+        let mut found = self.read(&sql, "reading a conflict", conflict).await?;
+        let exact = found.iter().position(|conflict| conflict.id == id);
+        Ok(match (exact, found.len()) {
+            (Some(at), _) => Some(found.swap_remove(at)),
+            (None, 1) => found.pop(),
+            _ => None,
+        })
     }
 
     /// The newest first, at most `limit`.
@@ -83,11 +99,27 @@ impl MariadbTarget {
         self.read(sql.as_bytes(), "listing the dead letters", dead_letter).await
     }
 
-    pub async fn waiting(&self) -> Result<Waiting, TargetError> {
-        let sql =
-            b"SELECT (SELECT COUNT(*) FROM tandem.conflicts WHERE state = 'open'), (SELECT COUNT(*) FROM tandem.dead_letters)";
-        let count = |row: &mut Row| Some(Waiting { conflicts_open: take(row, 0)?, dead_letters: take(row, 1)? });
-        Ok(self.read(sql, "counting conflicts and dead letters", count).await?.pop().unwrap_or_default())
+    /// What is kept, by the other origin that it has to do with.
+    pub async fn kept(&self, own: &OriginId) -> Result<BTreeMap<OriginId, Kept>, TargetError> {
+        let mut sql = b"SELECT IF(winner_origin = ".to_vec();
+        literal::value(&mut sql, &Value::text(own.as_str()));
+        sql.extend_from_slice(
+            b", loser_origin, winner_origin), COUNT(*), SUM(state = 'open') + 0e0, 0 FROM tandem.conflicts GROUP BY 1
+            UNION ALL SELECT origin, 0, 0e0, COUNT(*) FROM tandem.dead_letters GROUP BY 1",
+        );
+        let count = |row: &mut Row| {
+            let kept =
+                Kept { conflicts: take(row, 1)?, conflicts_open: take::<f64>(row, 2)? as u64, dead_letters: take(row, 3)? };
+            Some((OriginId::new(&take::<String>(row, 0)?), kept))
+        };
+        let mut sums: BTreeMap<OriginId, Kept> = BTreeMap::new();
+        for (origin, kept) in self.read(&sql, "counting conflicts and dead letters", count).await? {
+            let sum = sums.entry(origin).or_default();
+            sum.conflicts += kept.conflicts;
+            sum.conflicts_open += kept.conflicts_open;
+            sum.dead_letters += kept.dead_letters;
+        }
+        Ok(sums)
     }
 
     async fn read<T>(&self, sql: &[u8], task: &str, of: impl Fn(&mut Row) -> Option<T>) -> Result<Vec<T>, TargetError> {

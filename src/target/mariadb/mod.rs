@@ -26,7 +26,7 @@ mod session;
 mod statement;
 mod transaction;
 
-pub use kept::{KeptConflict, KeptDeadLetter, Waiting};
+pub use kept::{Kept, KeptConflict, KeptDeadLetter};
 pub use preflight::TableFault;
 
 use canonical::Weights;

@@ -2,6 +2,7 @@
 
 use tandem::change::Rewrite;
 use tandem::target::keep::{Conflict, ConflictKind, DeadLetter, Side};
+use tandem::target::mariadb::Kept;
 
 use super::*;
 
@@ -34,8 +35,9 @@ async fn conflicts_and_dead_letters_come_back_whole() {
     transaction.keep_dead_letters(std::slice::from_ref(&letter)).await.unwrap();
     transaction.commit().await.unwrap();
 
-    let waiting = target.waiting().await.unwrap();
-    assert_eq!((waiting.conflicts_open, waiting.dead_letters), (1, 1));
+    let kept = target.kept(&OriginId::new("nobody")).await.unwrap();
+    let sum = |count: fn(&Kept) -> u64| kept.values().map(count).sum::<u64>();
+    assert_eq!((sum(|kept| kept.conflicts), sum(|kept| kept.conflicts_open), sum(|kept| kept.dead_letters)), (2, 1, 1));
     assert_eq!(target.conflicts(false, 10).await.unwrap().len(), 2);
     assert_eq!(target.conflicts(false, 1).await.unwrap().len(), 1);
     let open = target.conflicts(true, 10).await.unwrap();
@@ -66,7 +68,7 @@ async fn conflicts_and_dead_letters_come_back_whole() {
     transaction.keep_dead_letters(&[DeadLetter { attempts: 6, ..letter }]).await.unwrap();
     transaction.rewrite(&[Rewrite { change: change(&riders(), Op::Delete, rider("bob", None, 1).after, None) }]).await.unwrap();
     transaction.commit().await.unwrap();
-    assert_eq!(target.waiting().await.unwrap(), waiting);
+    assert_eq!(target.kept(&OriginId::new("nobody")).await.unwrap(), kept);
     assert_eq!(target.dead_letters(10).await.unwrap()[0].letter.attempts, 6);
     assert_eq!(server.first::<u64>("SELECT COUNT(*) FROM tandem.resolutions").await, Some(1));
 }
