@@ -37,7 +37,7 @@ test: setup ## All tests: unit, tidy, simulation, live against real servers
 
 .PHONY: sim
 sim: setup ## The simulation alone; SEED=n repeats one run
-	$(if $(SEED),TANDEM_SIM_SEED=$(SEED)) cargo test --locked --test sim $(FILTER) -- --nocapture
+	$(if $(SEED),TANDEM_SIM_SEED=$(SEED)) cargo test --locked --test sim $(if $(SEED),every_seed,$(FILTER)) -- --nocapture
 
 .PHONY: live
 live: setup ## The live tests alone; FILTER=word picks some
