@@ -29,7 +29,7 @@ pub const ROOMS: &[Room] = &[
     Room { name: "change",  all: "",                       roots: "",             crates: "base64 itoa ryu serde_json" },
     Room { name: "runtime", all: "",                       roots: "",             crates: "tokio tokio_util fastrand" },
     Room { name: "observe", all: "change runtime",         roots: "",             crates: "prometheus tracing tracing_subscriber jiff serde_json" },
-    Room { name: "source",  all: "change runtime observe", roots: "",             crates: "tokio mysql_async flate2 crc32fast" },
+    Room { name: "source",  all: "change runtime observe", roots: "",             crates: "tokio mysql_async flate2 crc32fast tempfile" },
     Room { name: "tail",    all: "change runtime observe", roots: "source topic", crates: "tokio" },
     Room { name: "topic",   all: "change runtime observe", roots: "",             crates: "tokio fastrand reqwest rusqlite zstd crc32fast base64 blake3 subtle secrecy rustls serde_json" },
     Room { name: "apply",   all: "change runtime observe", roots: "topic target", crates: "tokio" },

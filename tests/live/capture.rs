@@ -9,27 +9,27 @@ use tandem::source::{Source, SourceError, SourceEvent, TransactionPart, Transact
 
 use crate::harness::{PrivateServer, ServerOptions};
 
-const WITHIN: Duration = Duration::from_secs(30);
+pub const WITHIN: Duration = Duration::from_secs(30);
 
-fn source_with(server: &PrivateServer, change: impl FnOnce(&mut BinlogOptions)) -> BinlogSource {
+pub fn source_with(server: &PrivateServer, change: impl FnOnce(&mut BinlogOptions)) -> BinlogSource {
     let mut options = BinlogOptions::new(server.account_opts(), 1101, TableFilter::everything());
     options.heartbeat = Duration::from_millis(200);
     change(&mut options);
     BinlogSource::new(options)
 }
 
-fn source(server: &PrivateServer) -> BinlogSource {
+pub fn source(server: &PrivateServer) -> BinlogSource {
     source_with(server, |_| {})
 }
 
 /// Reads up to and with the end of the server's history as it is now.
-async fn read_from(source: &BinlogSource, from: &str) -> Result<Vec<TransactionPart>, SourceError> {
+pub async fn read_from(source: &BinlogSource, from: &str) -> Result<Vec<TransactionPart>, SourceError> {
     let end = source.position().await?;
     let mut stream = source.stream(&from.parse().unwrap()).await?;
     read_to(&mut *stream, from.parse().unwrap(), &end).await
 }
 
-async fn read_to(
+pub async fn read_to(
     stream: &mut dyn TransactionStream,
     mut position: GtidPosition,
     end: &GtidPosition,
@@ -47,7 +47,7 @@ async fn read_to(
     Ok(parts)
 }
 
-async fn read_all(server: &PrivateServer) -> Vec<TransactionPart> {
+pub async fn read_all(server: &PrivateServer) -> Vec<TransactionPart> {
     read_from(&source(server), "").await.unwrap()
 }
 
@@ -63,7 +63,7 @@ fn shown(value: Option<&Value>) -> String {
 }
 
 /// `c riders 1,Ann` per change, `ddl …` per statement, and `-` between transactions.
-fn story(parts: &[TransactionPart]) -> Vec<String> {
+pub fn story(parts: &[TransactionPart]) -> Vec<String> {
     let mut story = Vec::new();
     for part in parts {
         for change in &part.changes {
@@ -281,8 +281,8 @@ async fn compressed_events_and_those_without_checksum_are_read() {
         &["--binlog-checksum=NONE"],
         &["--binlog-annotate-row-events=0"],
     ] {
-        let mut options = ServerOptions::default();
-        options.args = args.iter().map(|arg| arg.to_string()).collect();
+        let args: Vec<_> = args.iter().map(|arg| arg.to_string()).collect();
+        let options = ServerOptions { args: args.clone(), ..ServerOptions::default() };
         let server = PrivateServer::start(options).await;
         server.query("CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY, v VARCHAR(1000)) COMMENT 'a statement that is long enough'").await;
         server.sql_client("USE d; INSERT INTO d.t SELECT seq, REPEAT('x', 500) FROM seq_1_to_50; UPDATE d.t SET v = REPEAT('y', 500); DELETE FROM d.t");

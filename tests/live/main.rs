@@ -8,6 +8,7 @@ mod harness;
 mod replay;
 
 mod capture;
+mod capture_errors;
 mod servers;
 mod target;
 mod types;

@@ -49,6 +49,10 @@ fn connecting(place: &str, opts: &Opts, error: Error) -> SourceError {
         Error::Driver(DriverError::ConnectionClosed) => {
             SourceError::Unreachable { place: place.to_owned(), reason: "it closed the connection".into() }
         }
+        Error::Server(error) if code::LOGIN.contains(&error.code) => {
+            // The server's text names the account and the host it saw, never the password.
+            SourceError::LoginDenied { place: place.to_owned(), account: account(opts), reason: error.message }
+        }
         error => fault(place, opts, error),
     }
 }
@@ -73,34 +77,25 @@ mod code {
     pub const TOO_MANY_CONNECTIONS: u16 = 1040;
     pub const ACCESS_DENIED: u16 = 1045;
     pub const SHUTDOWN: u16 = 1053;
-    pub const HOST_BLOCKED: u16 = 1129;
-    pub const HOST_NOT_PRIVILEGED: u16 = 1130;
     pub const TABLE_ACCESS_DENIED: u16 = 1142;
     pub const LOCK_WAIT_TIMEOUT: u16 = 1205;
     pub const DEADLOCK: u16 = 1213;
     pub const SPECIFIC_ACCESS_DENIED: u16 = 1227;
-    pub const ACCESS_DENIED_NO_PASSWORD: u16 = 1698;
-    pub const MUST_CHANGE_PASSWORD: u16 = 1820;
-    pub const PASSWORD_EXPIRED: u16 = 1862;
     pub const CONNECTION_KILLED: u16 = 1927;
-    pub const ACCOUNT_LOCKED: u16 = 4151;
+
+    /// A login that would not do better the next time: no access, host blocked or not allowed, no password method, a
+    /// password that must be changed or has expired, an account that is locked.
+    pub const LOGIN: [u16; 7] = [ACCESS_DENIED, 1129, 1130, 1698, 1820, 1862, 4151];
 }
 
 fn server_fault(place: String, opts: &Opts, error: &ServerError) -> SourceError {
     let account = account(opts);
-    // The server's text names the account and the host it saw, never the password.
     let reason = error.message.clone();
     match error.code {
-        code::ACCESS_DENIED
-        | code::HOST_NOT_PRIVILEGED
-        | code::HOST_BLOCKED
-        | code::ACCESS_DENIED_NO_PASSWORD
-        | code::MUST_CHANGE_PASSWORD
-        | code::PASSWORD_EXPIRED
-        | code::ACCOUNT_LOCKED => SourceError::LoginDenied { place, account, reason },
-        code::SPECIFIC_ACCESS_DENIED | code::TABLE_ACCESS_DENIED => {
+        // On an open connection this is the answer to asking for the binlog.
+        code::ACCESS_DENIED | code::SPECIFIC_ACCESS_DENIED | code::TABLE_ACCESS_DENIED => {
             let grants = format!("GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO {account}");
-            SourceError::GrantMissing { place, account, what: format!("read the binlog: {reason}"), grants }
+            SourceError::GrantMissing { place, account, what: "read the binlog".into(), grants }
         }
         code::LOCK_WAIT_TIMEOUT | code::DEADLOCK => SourceError::Busy { place, reason },
         code::TOO_MANY_CONNECTIONS | code::SHUTDOWN => SourceError::Unreachable { place, reason },

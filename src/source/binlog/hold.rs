@@ -313,7 +313,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_cut_off_is_written_over() {
         let mut spill = Spill::create(&std::env::temp_dir()).unwrap();
-        let mut put = async |spill: &mut Spill, number: u32, size: usize| {
+        let put = async |spill: &mut Spill, number: u32, size: usize| {
             spill.push(&header(number), &vec![number as u8; size]);
             spill.settle().await.unwrap();
         };

@@ -32,11 +32,13 @@ pub struct Schema {
     place: String,
     conn: Option<Conn>,
     /// Goes on where it was when a call was dropped; begun anew each time, it might never end.
-    fetching: Option<(TableName, BoxFuture<'static, Result<(Conn, Fetched), SourceError>>)>,
+    fetching: Option<(TableName, Fetching)>,
     tables: BTreeMap<TableName, Fetched>,
     /// The last statements that passed, with the second in which they ended.
     passed: VecDeque<(u64, Box<[u8]>)>,
 }
+
+type Fetching = BoxFuture<'static, Result<(Conn, Fetched), SourceError>>;
 
 #[derive(Clone)]
 struct Fetched {
