@@ -47,11 +47,11 @@ fn from_server(error: &ServerError, place: &str, about: About<'_>) -> TargetErro
         1040 | 1203 | 1226 => unreachable("it takes no more connections now"),
         1053 | 1077 | 1079 => unreachable("it is shutting down"),
         1158..=1161 | 1927 | 2006 | 2013 => unreachable("the connection was lost"),
-        1044 | 1045 | 1130 | 1698 => TargetError::Refused {
+        1045 | 1130 | 1698 => TargetError::Refused {
             what: format!("the database at {place} refused to log in (error {})", error.code),
             remedy: "check user and password; an account for 'localhost' is not the same as one for '127.0.0.1' or '%'".into(),
         },
-        1142 | 1143 | 1227 | 1370 | 1410 => denied(error.code, place, about),
+        1044 | 1142 | 1143 | 1227 | 1370 | 1410 => denied(error.code, place, about),
         1290 | 1792 | 1836 => TargetError::Refused {
             what: format!("the database at {place} is read-only"),
             remedy: "set read_only=OFF there, or point this node at the server that takes writes".into(),

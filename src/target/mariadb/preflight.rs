@@ -76,11 +76,13 @@ impl MariadbTarget {
                 faults.insert(TableFault { table, reason, remedy });
             }
         }
-        if !tables.is_empty() && !self.sees_triggers().await? {
+        let databases: BTreeSet<&str> = tables.keys().map(|table| &*table.database).collect();
+        let seen = self.triggers_seen_in().await?;
+        for database in databases.into_iter().filter(|database| !seen.iter().any(|seen| seen == "*" || seen == database)) {
             faults.insert(TableFault {
-                table: TableName::new("*", "*"),
+                table: TableName::new(database, "*"),
                 reason: "the account may not see triggers, so a table with one would not be noticed".into(),
-                remedy: "as an administrator: GRANT TRIGGER ON *.* TO the account".into(),
+                remedy: format!("as an administrator: GRANT TRIGGER ON `{database}`.* TO the account"),
             });
         }
         Ok(faults.into_iter().collect())
@@ -117,12 +119,16 @@ impl MariadbTarget {
         Ok(rows.into_iter().map(|(database, table, name)| (TableName::new(&database, &table), name)).collect())
     }
 
-    /// The server shows triggers only to those who may make them.
-    async fn sees_triggers(&self) -> Result<bool, TargetError> {
-        let sql = "SELECT COUNT(*) FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'TRIGGER'
-            AND GRANTEE = CONCAT('''', SUBSTRING_INDEX(CURRENT_USER(), '@', 1), '''@''', SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')";
-        let counts: Vec<(u64,)> = self.typed(sql).await?;
-        Ok(counts.first().is_some_and(|(count,)| *count > 0))
+    /// The server shows triggers only to those who may make them: here, or everywhere (`*`).
+    async fn triggers_seen_in(&self) -> Result<Vec<String>, TargetError> {
+        let account =
+            "CONCAT('''', SUBSTRING_INDEX(CURRENT_USER(), '@', 1), '''@''', SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')";
+        let sql = format!(
+            "SELECT '*' FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'TRIGGER' AND GRANTEE = {account}
+             UNION SELECT REPLACE(TABLE_SCHEMA, '\\\\', '') FROM information_schema.SCHEMA_PRIVILEGES
+             WHERE PRIVILEGE_TYPE = 'TRIGGER' AND GRANTEE = {account}"
+        );
+        Ok(self.typed::<(String,)>(&sql).await?.into_iter().map(|(database,)| database).collect())
     }
 
     async fn typed<T: FromRow>(&self, sql: &str) -> Result<Vec<T>, TargetError> {
