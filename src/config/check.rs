@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::apply::Policy;
 use crate::change::{OriginId, TableFilter, TablePattern};
 use crate::topic::hub::KeyHash;
 
@@ -12,7 +13,7 @@ use super::fault::{Faults, Place};
 use super::raw::{Environment, Table, Value};
 use super::secret::surroundings;
 use super::section::{Complaints, Section, Spot};
-use super::{Config, Conflicts, DatabaseAddress, Hub, Limits, Node, Policy, SecretSource, Topic, TopicUrl, Web};
+use super::{Config, Conflicts, DatabaseAddress, Hub, Limits, Node, SecretSource, Topic, TopicUrl, Web};
 
 /// The only version of the file there is.
 const VERSION: u64 = 1;

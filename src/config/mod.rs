@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use crate::apply::Policy;
 use crate::change::{Cluster, OriginId, TableFilter, TablePattern};
 use crate::topic::hub::KeyHash;
 
@@ -85,16 +86,6 @@ pub struct Conflicts {
     pub default: Policy,
     /// The first pattern that matches decides; full names come before patterns with `*`.
     pub tables: Vec<(TablePattern, Policy)>,
-}
-
-/// What a table wants to become of conflicts.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Policy {
-    NewestWins,
-    /// The change of the node that stands first, whatever its time.
-    Prefer(Vec<OriginId>),
-    /// Newest wins for now; the conflict stays open until a person decides.
-    Manual,
 }
 
 #[derive(Clone, Debug)]

@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
+use crate::apply::Policy;
+
 use super::section::{show_bytes, show_duration};
-use super::{Config, OriginId, Policy, SecretSource};
+use super::{Config, OriginId, SecretSource};
 
 pub fn show(config: &Config) -> String {
     let mut out = String::new();

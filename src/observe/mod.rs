@@ -334,6 +334,11 @@ impl Observer {
     }
 }
 
+/// A hub by itself, which has no node to observe.
+pub fn hub_starts(listen: &std::net::SocketAddr, data: &std::path::Path) {
+    info!(%listen, data = %data.display(), "hub starts");
+}
+
 impl RoleWatch for Observer {
     fn role_changed(&self, role: &str, state: RoleState, why: Option<&Stop>) {
         let now = self.now();

@@ -1,6 +1,7 @@
 //! The keeper of the topics, put together from the configuration.
 
 use crate::config::{Config, Hub};
+use crate::observe;
 use crate::runtime::{Shutdown, Stop};
 use crate::serve::hub::{HubOptions, serve_hub};
 
@@ -16,7 +17,7 @@ pub async fn run_hub(config: &Config, shutdown: Shutdown) -> Result<(), Stop> {
         let message = format!("the topics are kept by {node}, whose `tandem run` does it: [hub] node says so");
         return Err(Stop::halt(message, "run that node, or remove `node` under [hub]"));
     }
-    tracing::info!(listen = %hub.listen, data = %hub.data.display(), "hub starts");
+    observe::hub_starts(&hub.listen, &hub.data);
     Ok(serve_hub(hub_options(config, hub), shutdown).await?)
 }
 

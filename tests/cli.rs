@@ -1,0 +1,388 @@
+//! The built program as a person or a script meets it: what it prints, where, and its exit codes.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use assert_cmd::Command;
+use async_trait::async_trait;
+use serde_json::json;
+use tandem::change::{Cluster, Op, OriginId, TableName};
+use tandem::observe::{ConflictView, FailedView, Fate, KeptCount, Observer, SideView, Status};
+use tandem::runtime::{ManualClock, RoleState, RoleWatch, Shutdown, Stop};
+use tandem::serve::{Keeper, Web, WebOptions};
+
+const HASH_A: &str = "blake3:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const HASH_B: &str = "blake3:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+fn config(web: &str) -> String {
+    let node = |name: &str, id: u32, hash: &str| {
+        format!(
+            "[nodes.{name}]\ndatabase = \"mysql://tandem@127.0.0.1:3306/campus\"\npassword_env = \"PASSWORD\"\n\
+             replica_id = {id}\nhub_key_env = \"HUB_KEY\"\nhub_key_hash = \"{hash}\"\n"
+        )
+    };
+    let (a, b) = (node("laptop-a", 1, HASH_A), node("laptop-b", 2, HASH_B));
+    format!(
+        "version = 1\ncluster = \"campus\"\n{a}{b}[topic]\nurl = \"http://127.0.0.1:7421\"\n[hub]\nlisten = \"127.0.0.1:0\"\n\
+         [tables]\ninclude = [\"campus.*\"]\n[web]\nlisten = \"{web}\"\n"
+    )
+}
+
+/// A folder with a configuration, in which the program is run.
+struct Place(tempfile::TempDir);
+
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Place {
+    fn with(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("tandem.toml"), text).unwrap();
+        Self(folder)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn command(&self, args: &[&str], env: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
+        let foreign = std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("TANDEM"));
+        foreign.for_each(|name| {
+            command.env_remove(name);
+        });
+        command.current_dir(self.path()).env("TZ", "UTC").args(args).envs(env.iter().copied());
+        command
+    }
+
+    fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Said {
+        let output = self.command(args, env).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Said { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    fn run(&self, args: &[&str]) -> Said {
+        self.run_with(args, &[])
+    }
+}
+
+#[test]
+fn help_names_every_command_and_its_one_line() {
+    let said = Place::with("").run(&["--help"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert_eq!(
+        said.out,
+        "\
+Keeps MariaDB databases of two or more sites the same, in both directions
+
+Usage: tandem <COMMAND>
+
+Commands:
+  run          Run this node: all its roles, or those named, until told to end
+  status       Show how the running node and its links are
+  conflicts    See conflicts and both of their sides
+  failed       See changes that could not be applied
+  config       Check the configuration, or show what is in force
+  hub          Keep the topics, without a database here: for a server between the nodes
+  completions  Print completions for a shell
+
+Options:
+  -h, --help     Print help
+  -V, --version  Print version
+"
+    );
+}
+
+#[test]
+fn wrong_usage_is_2_and_speaks_on_standard_error() {
+    let place = Place::with("");
+    for args in [
+        &[][..],
+        &["syncronise"],
+        &["status", "--no-such"],
+        &["conflicts"],
+        &["conflicts", "list", "--limit", "0"],
+        &["run", "cook"],
+    ] {
+        let said = place.run(args);
+        assert_eq!((said.code, said.out.as_str()), (2, ""), "{args:?}");
+        assert!(!said.err.is_empty(), "{args:?}");
+    }
+    assert_eq!(place.run(&["--version"]).out, format!("tandem {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn config_check_says_that_a_file_is_in_order_or_all_that_is_wrong() {
+    let place = Place::with(&config("127.0.0.1:7420"));
+    let said = place.run(&["config", "check"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert_eq!(
+        said.out,
+        "tandem.toml is in order: cluster campus, nodes laptop-a, laptop-b.\n\
+         No node is named (--node or TANDEM_NODE), so secrets were not looked for.\n"
+    );
+    let own = place.run_with(&["config", "check"], &[("TANDEM_NODE", "laptop-a"), ("PASSWORD", "x"), ("HUB_KEY", "y")]);
+    assert_eq!((own.code, own.out.lines().last()), (0, Some("This is laptop-a; its secrets are there.")));
+
+    let said = place.run_with(&["config", "check", "--node", "laptop-a"], &[("PASSWORD", "x"), ("TANDEM__WEB__LISTN", "y")]);
+    assert_eq!((said.code, said.out.as_str()), (2, ""));
+    assert_eq!(said.err, "error: environment variable TANDEM__WEB__LISTN: unknown key `web.listn` — did you mean `listen`?\n");
+
+    let bad = config("0.0.0.0:7420").replace("\"campus\"\n", "\"\"\n");
+    let said = Place::with(&bad).run(&["config", "check"]);
+    assert_eq!((said.code, said.out.as_str()), (2, ""));
+    assert_eq!(
+        said.err,
+        "error: tandem.toml line 2: `cluster` is empty — write a value, or remove the line\n\
+         error: tandem.toml line 22: `web.listen` is open to other machines, which needs a key — add key_env or key_file under \
+         [web], or listen on 127.0.0.1\n"
+    );
+    let said = place.run(&["config", "check", "--config", "elsewhere.toml"]);
+    assert!(said.code == 2 && said.err.starts_with("error: elsewhere.toml: cannot read the configuration: "), "{}", said.err);
+}
+
+#[test]
+fn config_show_hides_secrets_and_can_be_read_again() {
+    let place = Place::with(&config("127.0.0.1:7420"));
+    let said = place.run_with(&["config", "show"], &[("PASSWORD", "geheim"), ("HUB_KEY", "geheim")]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert!(!said.out.contains("geheim") && said.out.contains("password_env = \"PASSWORD\""), "{}", said.out);
+    assert_eq!(Place::with(&said.out).run(&["config", "show"]).out, said.out);
+}
+
+#[test]
+fn a_node_that_lacks_a_secret_does_not_start() {
+    let said = Place::with(&config("127.0.0.1:7420")).run_with(&["run", "--node", "laptop-a"], &[("PASSWORD", "x")]);
+    assert_eq!((said.code, said.out.as_str()), (2, ""));
+    assert_eq!(
+        said.err,
+        "error: tandem.toml: the secret of `nodes.laptop-a.hub_key` cannot be had: the environment variable HUB_KEY is not set — \
+         set it for this process, for example in the service's environment file\n"
+    );
+}
+
+#[test]
+fn a_key_of_the_hub_comes_with_the_hash_that_the_configuration_takes() {
+    let place = Place::with("");
+    let (one, two) = (place.run(&["hub", "key"]), place.run(&["hub", "key"]));
+    assert_eq!((one.code, two.code), (0, 0));
+    let part = |said: &Said, name: &str| said.out.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    assert_ne!(part(&one, "key"), part(&two, "key"));
+    let place = Place::with(&config("127.0.0.1:7420").replace(HASH_A, &part(&one, "hub_key_hash")));
+    assert_eq!(place.run(&["config", "check"]).code, 0);
+}
+
+#[test]
+fn a_hub_needs_to_be_asked_for() {
+    let text = config("127.0.0.1:7420");
+    let without = text.replace("[hub]\nlisten = \"127.0.0.1:0\"\n", "");
+    let said = Place::with(&without).run(&["hub"]);
+    assert_eq!(said.code, 2);
+    assert_eq!(
+        said.err,
+        "error: tandem.toml has no [hub], so it is not said where the topics are kept — add [hub] with listen = \"0.0.0.0:7421\"\n"
+    );
+    let of_node = text.replace("[hub]\n", "[hub]\nnode = \"laptop-b\"\n");
+    let said = Place::with(&of_node).run(&["hub"]);
+    assert!(said.code == 2 && said.err.contains("kept by laptop-b, whose `tandem run` does it"), "{}", said.err);
+}
+
+#[test]
+fn completions_know_the_commands() {
+    let said = Place::with("").run(&["completions", "bash"]);
+    assert_eq!(said.code, 0);
+    assert!(said.out.contains("conflicts") && said.out.contains("_tandem"), "{}", said.out);
+}
+
+/// A time that the clock of the shown node stands at: 2027-01-15 08:00:00 UTC.
+const NOW: u64 = 1_800_000_000;
+
+struct Kept;
+
+fn conflict() -> ConflictView {
+    let side = |origin: &str, name: &str| SideView {
+        origin: origin.into(),
+        written_seconds: NOW - 60,
+        row: json!({"id": 7, "name": name}).as_object().cloned(),
+    };
+    ConflictView {
+        id: "c-7f3a".into(),
+        table: "campus.riders".into(),
+        key: json!({"id": 7}).as_object().cloned().unwrap(),
+        kind: "update_origin_differs".into(),
+        open: true,
+        winner: side("laptop-b", "Ada"),
+        loser: side("laptop-a", "Ida\u{1b}[31m"),
+    }
+}
+
+#[async_trait]
+impl Keeper for Kept {
+    async fn conflicts(&self, at_most: usize, open_only: bool) -> Result<Vec<ConflictView>, Stop> {
+        let settled = ConflictView { id: "c-0001".into(), open: false, ..conflict() };
+        Ok([conflict(), settled].into_iter().filter(|conflict| conflict.open || !open_only).take(at_most).collect())
+    }
+
+    async fn conflict(&self, id: &str) -> Result<Option<ConflictView>, Stop> {
+        Ok(Some(conflict()).filter(|conflict| conflict.id.starts_with(id)))
+    }
+
+    async fn failed(&self, _at_most: usize) -> Result<Vec<FailedView>, Stop> {
+        Ok(vec![FailedView {
+            origin: "laptop-b".into(),
+            offset: 12,
+            table: "campus.bookings".into(),
+            key: json!({"id": 1}).as_object().cloned().unwrap(),
+            op: "insert".into(),
+            reason: "a foreign key has no row".into(),
+            attempts: 3,
+        }])
+    }
+}
+
+/// The pages of a node without the node: what a command asks.
+struct Shown {
+    observer: Observer,
+    place: Place,
+    _shutdown: tokio_util::sync::DropGuard,
+}
+
+impl Shown {
+    async fn start(key: Option<&str>) -> Self {
+        let names = ["laptop-a", "laptop-b"].map(OriginId::new);
+        let cluster = Cluster::new(names.clone(), &names[0]).unwrap();
+        let clock = Arc::new(ManualClock::at_micros(NOW * 1_000_000));
+        let observer = Observer::new("campus", &cluster, &["tailer", "applier"], clock);
+        let listen: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let options = WebOptions { listen, key: key.map(Into::into) };
+        let web = Web::bind(options, observer.clone(), Arc::new(Kept)).await.unwrap();
+        let mut text = config(&web.address().to_string());
+        if key.is_some() {
+            text += "key_env = \"WEB_KEY\"\n";
+        }
+        let shutdown = Shutdown::new();
+        tokio::spawn(web.run(shutdown.clone()));
+        Self { observer, place: Place::with(&text), _shutdown: shutdown.drop_guard() }
+    }
+
+    fn calm(&self) {
+        let b = OriginId::new("laptop-b");
+        for role in ["tailer", "applier"] {
+            self.observer.role_changed(role, RoleState::Running, None);
+        }
+        self.observer.link(&b, true, None);
+        self.observer.kept([(b.clone(), KeptCount::default())]);
+        for _ in 0..1_204 {
+            self.observer.applied(&b, &TableName::new("campus", "riders"), Op::Update, Fate::Applied);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_shows_a_line_per_link_and_the_verdict() {
+    let node = Shown::start(None).await;
+    node.calm();
+    let said = node.place.run(&["status", "--check"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert_eq!(
+        said.out,
+        "\
+LINK                 STATE       PENDING  LAG  APPLIED TODAY  CONFLICTS  FAILED
+laptop-b > laptop-a  up to date        0  0 s          1 204          0       0
+
+laptop-a: Everything is up to date.
+"
+    );
+    let b = OriginId::new("laptop-b");
+    node.observer.committed(&b, NOW - 540, 0.0);
+    node.observer.pending(&b, 412);
+    node.observer.link(&b, false, Some("cannot reach the topic"));
+    node.observer.kept([(b, KeptCount { conflicts: 3, conflicts_open: 1, dead_letters: 0 })]);
+    let stop = Stop::halt("the binlog no longer has what we need", "seed this node again");
+    node.observer.role_changed("tailer", RoleState::Halted, Some(&stop));
+    let said = node.place.run(&["status"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "without --check the state is no failure");
+    assert_eq!(
+        said.out,
+        "\
+LINK                 STATE    PENDING  LAG    APPLIED TODAY  CONFLICTS  FAILED
+laptop-b > laptop-a  offline      412  9 min          1 204          3       0
+
+laptop-a: The tailer is stopped: the binlog no longer has what we need.
+tailer is stopped: the binlog no longer has what we need — seed this node again
+laptop-b > laptop-a: cannot reach the topic
+See the conflicts that wait for you:   tandem conflicts list
+"
+    );
+    assert_eq!(node.place.run(&["status", "--check"]).code, 1);
+    let json = node.place.run(&["status", "--json"]);
+    let status: Status = serde_json::from_str(&json.out).unwrap();
+    assert_eq!((status.links[0].pending, json.code), (Some(412), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conflicts_and_failed_changes_are_listed_and_shown() {
+    let node = Shown::start(None).await;
+    let said = node.place.run(&["conflicts", "list", "--open"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert_eq!(
+        said.out,
+        "\
+ID      TABLE          ROW   KIND                   KEPT                          LOST                          STATE
+c-7f3a  campus.riders  id 7  update origin differs  laptop-b 2027-01-15 07:59:00  laptop-a 2027-01-15 07:59:00  waits for a decision
+
+See both sides of one:   tandem conflicts show c-7f3a
+"
+    );
+    assert_eq!(node.place.run(&["conflicts", "list"]).out.lines().count(), 5);
+    let shown = node.place.run(&["conflicts", "show", "c-7"]);
+    assert_eq!(
+        shown.out,
+        "\
+c-7f3a: campus.riders, row with id 7: update origin differs, waits for a decision.
+
+   COLUMN  KEPT: laptop-b 2027-01-15 07:59:00  LOST: laptop-a 2027-01-15 07:59:00
+   id      7                                   7
+*  name    Ada                                 Ida\u{fffd}[31m
+"
+    );
+    let missing = node.place.run(&["conflicts", "show", "c-9"]);
+    assert_eq!((missing.code, missing.err.as_str()), (2, "error: there is no such conflict — see the list\n"));
+    let failed = node.place.run(&["failed", "list"]);
+    assert_eq!(
+        failed.out,
+        "\
+TABLE            ROW   CHANGE  FROM            ATTEMPTS  REASON
+campus.bookings  id 1  insert  laptop-b at 12         3  a foreign key has no row
+"
+    );
+    let json: Vec<FailedView> = serde_json::from_str(&node.place.run(&["failed", "list", "--json"]).out).unwrap();
+    assert_eq!(json[0].offset, 12);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_says_when_it_cannot_ask_the_node_it_means() {
+    let node = Shown::start(Some("open sesame")).await;
+    assert_eq!(node.place.run_with(&["status"], &[("WEB_KEY", "open sesame")]).code, 0);
+    let wrong = node.place.run_with(&["status"], &[("WEB_KEY", "sesame")]);
+    let expected = "error: this is not the key — [web] key_env or key_file must be that of the running node\n";
+    assert_eq!((wrong.code, wrong.err.as_str()), (2, expected));
+    let other = node.place.run_with(&["conflicts", "list", "--node", "laptop-b"], &[("WEB_KEY", "open sesame")]);
+    assert!(other.code == 2 && other.err.contains(" is laptop-a, not laptop-b — "), "{}", other.err);
+
+    // Bound and dropped: nobody listens there now.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let absent = Place::with(&config(&free.to_string())).run(&["status"]);
+    assert_eq!(absent.code, 2);
+    assert_eq!(
+        absent.err,
+        format!(
+            "error: no running node answers at http://{free} — start it with `tandem run`; its address is [web] listen in the \
+             configuration\n"
+        )
+    );
+}
