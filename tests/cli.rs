@@ -82,7 +82,7 @@ Keeps MariaDB databases of two or more sites the same, in both directions
 Usage: tandem <COMMAND>
 
 Commands:
-  run          Run this node: all its roles, or those named, until told to end
+  run          Run this node: all its roles, or those named
   status       Show how the running node and its links are
   conflicts    See conflicts and both of their sides
   failed       See changes that could not be applied
@@ -309,7 +309,7 @@ laptop-a: Everything is up to date.
     assert_eq!(
         said.out,
         "\
-LINK                 STATE    PENDING  LAG    APPLIED TODAY  CONFLICTS  FAILED
+LINK                 STATE    PENDING    LAG  APPLIED TODAY  CONFLICTS  FAILED
 laptop-b > laptop-a  offline      412  9 min          1 204          3       0
 
 laptop-a: The tailer is stopped: the binlog no longer has what we need.
@@ -385,4 +385,29 @@ async fn a_command_says_when_it_cannot_ask_the_node_it_means() {
              configuration\n"
         )
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_hub_alone_runs_until_it_is_told_to_end_and_ends_well() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    let place = Place::with(&config("127.0.0.1:7420"));
+    let mut hub = std::process::Command::new(env!("CARGO_BIN_EXE_tandem"))
+        .current_dir(place.path())
+        .args(["hub", "--config", "tandem.toml", "--log-format", "json"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(hub.stderr.take().unwrap()).lines();
+    let first: serde_json::Value = serde_json::from_str(&log.next().unwrap().unwrap()).unwrap();
+    assert_eq!(
+        (&first["level"], &first["message"], &first["listen"]),
+        (&json!("INFO"), &json!("hub starts"), &json!("127.0.0.1:0"))
+    );
+    let told = std::process::Command::new("kill").args(["-TERM", &hub.id().to_string()]).status().unwrap();
+    assert!(told.success());
+    assert_eq!(hub.wait().unwrap().code(), Some(0));
+    assert!(place.path().join("tandem-state/hub").is_dir(), "the topics are kept beside the configuration");
 }
