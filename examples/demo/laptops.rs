@@ -33,6 +33,7 @@ pub async fn cross(laptops: &mut Cluster, from: usize, statement: &str, look: &s
     let sql = format!("USE campus; {statement}; SELECT CAST(SYSDATE(6) AS CHAR);");
     let client = tokio::task::spawn_blocking(move || writer.sql_client(&sql));
     let mut conn = laptops.servers[1 - from].conn().await;
+    conn.query_drop("USE campus").await.map_err(|error| error.to_string())?;
     let mut seen = None;
     let what = format!("the row on {}", NAMES[1 - from]);
     laptops

@@ -20,6 +20,10 @@ use laptops::{A, B, DEADLINE, NAMES};
 #[tokio::main]
 async fn main() -> ExitCode {
     let keep = std::env::var("KEEP").is_ok_and(|keep| keep == "1");
+    // A panic of the harness says what is wrong in a sentence; where in the code it was is of no use here.
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("\n{}", panic.payload_as_str().unwrap_or("it broke off without a reason"))
+    }));
     // In a task of its own, so that even a panic of the harness comes back here after its servers have been ended.
     let tasks = tokio::task::LocalSet::new();
     let outcome = match tasks.run_until(tasks.spawn_local(story(keep))).await {
@@ -142,8 +146,7 @@ async fn single_writes(laptops: &mut Cluster) -> Result<(), String> {
     ];
     for (from, statement, place) in steps {
         let took =
-            laptops::cross(laptops, from, statement, &format!("SELECT CAST(SYSDATE(6) AS CHAR) FROM campus.{place} LIMIT 1"))
-                .await?;
+            laptops::cross(laptops, from, statement, &format!("SELECT CAST(SYSDATE(6) AS CHAR) FROM {place} LIMIT 1")).await?;
         let line: String = statement.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(72).collect();
         say(&format!("{}: {line}…", NAMES[from]));
         say(&format!("    on {} {} after its commit", NAMES[1 - from], show(took)));

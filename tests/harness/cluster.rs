@@ -6,7 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use super::{Link, Node, NodeOptions, PrivateServer, ServerOptions, databases_differ, free_port, wait_until};
+
+const READING_WITHIN: Duration = Duration::from_secs(60);
 
 /// How the sites are set up.
 pub struct ClusterOptions {
@@ -101,7 +106,30 @@ impl Cluster {
             note_process(&dir, node.process_id(), "a tandem");
             nodes.push(node);
         }
-        Self { nodes, servers, links, web_ports, hub_port, dir, options, _temporary: temporary }
+        let mut cluster = Self { nodes, servers, links, web_ports, hub_port, dir, options, _temporary: temporary };
+        cluster.wait_until_reading().await;
+        cluster
+    }
+
+    /// Waits until every running node reads its binlog. What is written before a node's very first reading is not news: it is
+    /// what the sites are expected to have in common.
+    pub async fn wait_until_reading(&mut self) {
+        let ports: Vec<u16> = (0..self.nodes.len()).map(|site| self.web_ports[site]).collect();
+        let read = self.wait("all nodes to read their binlog", READING_WITHIN, async |_| {
+            for &port in &ports {
+                let connected = status(port).await.is_some_and(|status| status["tailer"]["connected"] == true);
+                if !connected {
+                    return false;
+                }
+            }
+            true
+        });
+        read.await.unwrap_or_else(|missed| panic!("{missed}"));
+    }
+
+    /// What a node says of itself; `None` while it does not answer.
+    pub async fn status(&self, site: usize) -> Option<serde_json::Value> {
+        status(self.web_ports[site]).await
     }
 
     pub fn dir(&self) -> &Path {
@@ -211,6 +239,16 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// `GET /api/status`, as plain as it gets.
+async fn status(port: u16) -> Option<serde_json::Value> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+    stream.write_all(b"GET /api/status HTTP/1.0\r\nHost: localhost\r\n\r\n").await.ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.ok()?;
+    let body = answer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    serde_json::from_slice(&answer[body..]).ok()
 }
 
 fn place(dir: Option<PathBuf>) -> (PathBuf, Option<tempfile::TempDir>) {

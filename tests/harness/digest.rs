@@ -66,7 +66,7 @@ impl TableRows {
             .filter(|(_, count)| **count != 0)
             .map(|(row, count)| format!("  {} side only: {row}", if *count > 0 { "first" } else { "second" }))
             .collect();
-        let shown = differing.len().min(10);
+        let shown = differing.len().min(4);
         (!differing.is_empty())
             .then(|| format!("{}: {} rows differ:\n{}", self.table, differing.len(), differing[..shown].join("\n")))
     }
