@@ -50,6 +50,7 @@ bench: build ## Measure, print a table, write target/bench/summary.json
 .PHONY: demo
 demo: build ## Two laptops on two private databases, from seed to proof; KEEP=1 leaves them running
 	@cargo build --release --locked --example demo
+	@scripts/clean-services.sh >/dev/null
 	@KEEP=$(KEEP) target/release/examples/demo
 
 .PHONY: fmt
