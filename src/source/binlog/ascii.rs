@@ -50,10 +50,12 @@ impl<const N: usize> Ascii<N> {
         (0..digits).rev().for_each(|digit| self.push(hex_digit((number >> (digit * 4)) as u8 & 15)));
     }
 
+    #[inline]
     pub(super) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.bytes[..self.length]).expect("only ASCII was written")
     }
 
+    #[inline]
     pub(super) fn into_value(self) -> Value {
         Value::text(self.as_str())
     }

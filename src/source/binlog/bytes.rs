@@ -48,20 +48,17 @@ impl<'a> Bytes<'a> {
         self.array().map(u16::from_le_bytes)
     }
 
-    /// A little-endian number of 1 to 8 bytes.
+    /// A little-endian number of up to 8 bytes. Byte by byte, because a copy of so many into eight stalls the load of the
+    /// eight: these two were a tenth of the time of a row.
     #[inline]
     pub(super) fn little(&mut self, width: usize) -> Checked<u64> {
-        let mut wide = [0; 8];
-        wide[..width].copy_from_slice(self.take(width)?);
-        Ok(u64::from_le_bytes(wide))
+        Ok(self.take(width)?.iter().rfold(0, |number, &byte| number << 8 | u64::from(byte)))
     }
 
     /// A big-endian number of 0 to 8 bytes.
     #[inline]
     pub(super) fn big(&mut self, width: usize) -> Checked<u64> {
-        let mut wide = [0; 8];
-        wide[8 - width..].copy_from_slice(self.take(width)?);
-        Ok(u64::from_be_bytes(wide))
+        Ok(self.take(width)?.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)))
     }
 
     /// The protocol's length-encoded number: one byte up to 250, else a marker and 2, 3 or 8 bytes.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::bytes::{Bytes, Checked};
+use super::column::ColumnReader;
 use super::compression::decompress;
 use super::error::{DecodeError, Malformed};
 use super::layout::Layout;
@@ -162,24 +163,25 @@ fn bit(bits: &[u8], at: usize) -> bool {
 
 fn read_image(layout: &Layout, present: &Present, bytes: &mut Bytes) -> Result<Image, DecodeError> {
     let nulls = bytes.take(present.columns.len().div_ceil(8)).map_err(|fault| place(layout, fault))?;
-    let mut read = |number: usize, column: usize| {
+    let mut values: Box<[_]> = layout.readers.iter().map(|_| None).collect();
+    let mut read = |number: usize, column: usize, place: &mut Option<Value>, reader: &ColumnReader| {
         if bit(nulls, number) {
-            return Ok(Some(Value::Null));
+            *place = Some(Value::Null);
+            return Ok(());
         }
-        layout.readers[column].read(bytes).map(Some).map_err(|fault| place_of_column(layout, column, fault))
+        reader.read(bytes, place).map_err(|fault| place_of_column(layout, column, fault))
     };
-    let mut values = Vec::with_capacity(layout.readers.len());
     if present.full {
-        for column in 0..layout.readers.len() {
-            values.push(read(column, column)?);
+        for (column, (place, reader)) in values.iter_mut().zip(&layout.readers).enumerate() {
+            read(column, column, place, reader)?;
         }
     } else {
-        values.resize(layout.readers.len(), None);
         for (number, &column) in present.columns.iter().enumerate() {
-            values[usize::from(column)] = read(number, column.into())?;
+            let column = usize::from(column);
+            read(number, column, &mut values[column], &layout.readers[column])?;
         }
     }
-    Ok(Image(values.into_boxed_slice()))
+    Ok(Image(values))
 }
 
 #[cold]

@@ -19,6 +19,7 @@ fn fraction_width(digits: u8) -> usize {
 }
 
 /// The fraction's digits, behind a point; it counts in hundredths, ten-thousandths or millionths.
+#[inline]
 fn push_fraction(text: &mut Text, fraction: u32, digits: u8) -> Checked<()> {
     if digits == 0 {
         return Ok(());
@@ -32,6 +33,7 @@ fn push_fraction(text: &mut Text, fraction: u32, digits: u8) -> Checked<()> {
     Ok(())
 }
 
+#[inline]
 fn push_date(text: &mut Text, year: u32, month: u32, day: u32) -> Checked<()> {
     if year > 9999 || month > 12 || day > 31 {
         return Err(Malformed("a date is no date"));
@@ -44,6 +46,7 @@ fn push_date(text: &mut Text, year: u32, month: u32, day: u32) -> Checked<()> {
     Ok(())
 }
 
+#[inline]
 fn push_time(text: &mut Text, hour: u32, minute: u32, second: u32) -> Checked<()> {
     if hour > 838 || minute > 59 || second > 59 {
         return Err(Malformed("a time is no time"));
@@ -57,6 +60,7 @@ fn push_time(text: &mut Text, hour: u32, minute: u32, second: u32) -> Checked<()
 }
 
 /// DATE: day (5 bits), month (4) and year.
+#[inline]
 pub(super) fn date(bytes: &mut Bytes) -> Checked<Value> {
     let packed = bytes.little(3)? as u32;
     let mut text = Text::new();
@@ -65,6 +69,7 @@ pub(super) fn date(bytes: &mut Bytes) -> Checked<Value> {
 }
 
 /// TIME: hour, minute and second with the fraction as one number, offset so that negative ones sort first.
+#[inline]
 pub(super) fn time(bytes: &mut Bytes, digits: u8) -> Checked<Value> {
     let width = fraction_width(digits);
     let shift = 8 * width;
@@ -81,6 +86,7 @@ pub(super) fn time(bytes: &mut Bytes, digits: u8) -> Checked<Value> {
 }
 
 /// DATETIME: 17 bits of year and month, 5 of day, 5 of hour, 6 of minute, 6 of second; then the fraction.
+#[inline]
 pub(super) fn datetime(bytes: &mut Bytes, digits: u8) -> Checked<Value> {
     let packed = bytes.big(5)?.checked_sub(0x80_0000_0000).ok_or(Malformed("a date is negative"))?;
     let fraction = bytes.big(fraction_width(digits))? as u32;
@@ -94,12 +100,14 @@ pub(super) fn datetime(bytes: &mut Bytes, digits: u8) -> Checked<Value> {
 }
 
 /// TIMESTAMP: seconds of the epoch and the fraction, printed as UTC.
+#[inline]
 pub(super) fn timestamp(bytes: &mut Bytes, digits: u8) -> Checked<Value> {
     let second = bytes.big(4)? as u32;
     let fraction = bytes.big(fraction_width(digits))? as u32;
     utc(second, fraction, digits)
 }
 
+#[inline]
 fn utc(second: u32, fraction: u32, digits: u8) -> Checked<Value> {
     let mut text = Text::new();
     if second == 0 && fraction == 0 {
@@ -116,6 +124,7 @@ fn utc(second: u32, fraction: u32, digits: u8) -> Checked<Value> {
 
 /// Year, month and day of so many days after 1970-01-01: Howard Hinnant's `civil_from_days`. Its year begins in March,
 /// so that the day too many comes last.
+#[inline]
 fn civil(days: u32) -> (u32, u32, u32) {
     const DAYS_OF_400_YEARS: u32 = 146_097;
     let days = days + 719_468; // since 0000-03-01

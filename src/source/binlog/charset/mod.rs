@@ -117,6 +117,7 @@ impl Charset {
     }
 }
 
+#[inline]
 fn boxed(bytes: &[u8]) -> Option<Box<str>> {
     std::str::from_utf8(bytes).ok().map(Box::from)
 }
