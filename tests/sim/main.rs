@@ -2,10 +2,11 @@
 //! thread with paused time. A seed decides everything: how many nodes, how wrong their clocks are, who writes what when,
 //! what is delayed, refused, done and then reported as failed, cut off, and killed. The same seed is the same run.
 //!
-//! `make sim` runs many seeds, `make sim SEED=n` one. The checkers are in `check`; that they can fail is shown by taking
+//! `make sim` runs many seeds, `make sim SEED=n` one. The checkers are in `tests/oracle`; that they can fail is shown by taking
 //! one rule of the protocol away (`ablations`).
 
-mod check;
+#[path = "../oracle/mod.rs"]
+mod oracle;
 mod world;
 
 use world::{Scenario, Without, run};

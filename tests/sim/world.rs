@@ -24,7 +24,7 @@ use tandem::topic::memory::{MemoryTopics, SeededWeather};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::check;
+use crate::oracle::{self, Site};
 
 /// The rule that is taken away, if any.
 #[derive(Clone, Copy, Default, Debug)]
@@ -126,6 +126,7 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub topics: MemoryTopics,
     pub table: TableName,
+    shape: Arc<Shape>,
     /// Reasons for which a role stopped for good: none may.
     pub halts: Mutex<Vec<String>>,
     pub met: Mutex<Met>,
@@ -211,7 +212,12 @@ pub fn run(scenario: &Scenario) -> Result<Run, String> {
     runtime.block_on(async {
         let world = Arc::new(World::new(scenario.clone()));
         world.live().await?;
-        check::all(&world)?;
+        world.count_conflicts();
+        if let Some(letter) = world.nodes.iter().flat_map(|node| node.database.dead_letters()).next() {
+            return Err(format!("a change of {} was set aside: {}", letter.origin, letter.reason));
+        }
+        let sites: Vec<Site> = world.nodes.iter().map(|node| world.site(node)).collect();
+        oracle::check(&sites)?;
         let topics = world.nodes.iter().map(|node| world.topics.records(&node.origin)).collect();
         let met = *world.met.lock().unwrap();
         Ok(Run { met, topics })
@@ -268,7 +274,28 @@ impl World {
         };
         let nodes = (0..scenario.nodes).map(node).collect();
         let (halts, met) = Default::default();
-        Self { scenario, cluster, nodes, topics: MemoryTopics::new(), table, halts, met }
+        Self { scenario, cluster, nodes, topics: MemoryTopics::new(), table, shape, halts, met }
+    }
+
+    /// The evidence of one node.
+    fn site(&self, node: &Node) -> Site {
+        let rows = node.database.rows(&self.table);
+        let conflicts = node.database.conflicts();
+        Site {
+            origin: node.origin.clone(),
+            binlog: node.commits.lock().unwrap().iter().map(|commit| (commit.gtid, commit.changes.clone())).collect(),
+            topic: self.topics.records(&node.origin),
+            rows: rows.iter().map(|row| (oracle::row_name(&self.shape, row), oracle::columns(&self.shape, row))).collect(),
+            losers: conflicts.into_iter().map(|conflict| (conflict.loser.origin, conflict.loser.hlc)).collect(),
+        }
+    }
+
+    fn count_conflicts(&self) {
+        let mut met = self.met.lock().unwrap();
+        for conflict in self.nodes.iter().flat_map(|node| node.database.conflicts()) {
+            met.conflicts += 1;
+            met.unique_conflicts += usize::from(conflict.kind == ConflictKind::UniqueTaken);
+        }
     }
 
     async fn live(self: &Arc<Self>) -> Result<(), String> {
@@ -280,7 +307,7 @@ impl World {
         }
         let give_up = Instant::now() + Duration::from_secs(600);
         loop {
-            sleep(Duration::from_secs(1)).await;
+            sleep(Duration::from_secs(4)).await;
             if let Some(halt) = self.halts.lock().unwrap().first() {
                 return Err(format!("a role stopped: {halt}"));
             }
@@ -489,13 +516,4 @@ async fn halted<E: std::fmt::Display>(world: &World, at: usize, role: &str, erro
     let reason = error.map_or("it ended".into(), |error| error.to_string());
     world.halts.lock().unwrap().push(format!("{role} of {}: {reason}", world.nodes[at].origin));
     std::future::pending().await
-}
-
-/// How many conflicts the nodes keep, for [`Met`].
-pub fn count_conflicts(world: &World) {
-    let mut met = world.met.lock().unwrap();
-    for conflict in world.nodes.iter().flat_map(|node| node.database.conflicts()) {
-        met.conflicts += 1;
-        met.unique_conflicts += usize::from(conflict.kind == ConflictKind::UniqueTaken);
-    }
 }

@@ -1,0 +1,233 @@
+//! What must hold at the end of a run, whatever ran: the simulation over memory twins, or real nodes over real servers.
+//!
+//! The evidence is what everybody kept: the servers' own binlogs, the topics, the rows, and the conflicts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tandem::change::{Change, Gtid, Hlc, Image, Mark, Offset, OriginId, Record, Rewrite, Shape, Value};
+
+type Outcome = Result<(), String>;
+/// The larger wins: clock, then place of the node.
+type Version = (Hlc, usize);
+/// A row's columns by name.
+pub type Columns = BTreeMap<String, Value>;
+
+/// What one node kept.
+pub struct Site {
+    pub origin: OriginId,
+    /// Every committed transaction with captured or own rows, in commit order, from where its topic begins.
+    pub binlog: Vec<(Gtid, Vec<Change>)>,
+    pub topic: Vec<Record>,
+    /// The rows that are there in the end, by [`row_name`].
+    pub rows: BTreeMap<String, Columns>,
+    /// The losers of the conflicts that it keeps.
+    pub losers: BTreeSet<(OriginId, Hlc)>,
+}
+
+/// The sites in the order of the cluster's list.
+pub fn check(sites: &[Site]) -> Outcome {
+    let history = History::of(sites);
+    for site in sites {
+        every_write_is_published_once(site)?;
+        nothing_else_is_published(site)?;
+        order_and_clock(site)?;
+    }
+    converged(sites, &history)?;
+    later_writes_have_larger_versions(sites, &history)?;
+    losers_are_kept(sites, &history)
+}
+
+/// One row written by one record.
+struct RowWrite<'a> {
+    version: Version,
+    offset: Offset,
+    record: &'a Record,
+    after: Option<Columns>,
+}
+
+/// All writes that were published.
+struct History<'a> {
+    rows: BTreeMap<String, Vec<RowWrite<'a>>>,
+    /// Payload to the version that wrote it.
+    payloads: BTreeMap<String, Version>,
+}
+
+impl<'a> History<'a> {
+    fn of(sites: &'a [Site]) -> Self {
+        let mut history = Self { rows: BTreeMap::new(), payloads: BTreeMap::new() };
+        for (node, site) in sites.iter().enumerate() {
+            for (offset, record) in site.topic.iter().enumerate() {
+                let Some(change) = record.change() else { continue };
+                let version = (record.hlc, node);
+                let name = |image: &Option<Image>| image.as_ref().map(|image| row_name(&change.shape, image));
+                let after = change.after.as_ref().map(|image| columns(&change.shape, image));
+                let (was, is) = (name(&change.before), name(&change.after));
+                let left = was.clone().filter(|was| is.as_ref() != Some(was));
+                if let Some(payload) = after.as_ref().and_then(payload) {
+                    history.payloads.insert(payload, version);
+                }
+                let offset = Offset(offset as u64);
+                for (row, after) in left.map(|row| (row, None)).into_iter().chain(is.map(|row| (row, after))) {
+                    history.rows.entry(row).or_default().push(RowWrite { version, offset, record, after });
+                }
+            }
+        }
+        history
+    }
+}
+
+/// The newest write of a row. Within one transaction the later record counts.
+fn newest<'a, 'b>(writes: &'b [RowWrite<'a>]) -> &'b RowWrite<'a> {
+    writes.iter().max_by_key(|write| (write.version, write.offset)).expect("a row is in the history because it was written")
+}
+
+pub fn columns(shape: &Shape, image: &Image) -> Columns {
+    let known = shape.columns.iter().zip(&image.0);
+    known.filter_map(|(column, value)| Some((column.name.to_string(), value.clone()?))).collect()
+}
+
+/// A row's table and key, as a database with the usual collations compares it.
+pub fn row_name(shape: &Shape, image: &Image) -> String {
+    let value = |&at: &u16| match image.get(usize::from(at)) {
+        Some(Value::Text(text)) => text.trim_end().to_lowercase(),
+        other => format!("{other:?}"),
+    };
+    format!("{} {}", shape.table, shape.key.iter().map(value).collect::<Vec<_>>().join(","))
+}
+
+fn payload(columns: &Columns) -> Option<String> {
+    match columns.get("payload")? {
+        Value::Null => None,
+        payload => Some(format!("{payload:?}")),
+    }
+}
+
+fn is_apply(changes: &[Change]) -> bool {
+    changes.first().is_some_and(|change| Mark::read(change).is_some())
+}
+
+/// Table, op and both images by name: what must come through unchanged.
+fn told(change: &Change) -> (String, &'static str, [Option<Columns>; 2]) {
+    let images = [&change.before, &change.after].map(|image| image.as_ref().map(|image| columns(&change.shape, image)));
+    (change.table().to_string(), change.op.word(), images)
+}
+
+/// Every row that the application wrote is in its node's topic, once, unchanged, and in commit order.
+fn every_write_is_published_once(site: &Site) -> Outcome {
+    let written: Vec<(Gtid, &Change)> = site
+        .binlog
+        .iter()
+        .filter(|(_, changes)| !is_apply(changes))
+        .flat_map(|(gtid, changes)| changes.iter().filter(|change| !change.table().is_own()).map(move |change| (*gtid, change)))
+        .collect();
+    let applies: BTreeSet<Gtid> = site.binlog.iter().filter(|(_, changes)| is_apply(changes)).map(|(gtid, _)| *gtid).collect();
+    let records = site.topic.iter().filter(|record| !applies.contains(&record.gtid));
+    let published: Vec<(Gtid, &Change)> = records.filter_map(|record| Some((record.gtid, record.change()?))).collect();
+    let same = |one: &(Gtid, &Change), other: &(Gtid, &Change)| one.0 == other.0 && told(one.1) == told(other.1);
+    if written.len() == published.len() && written.iter().zip(&published).all(|(one, other)| same(one, other)) {
+        return Ok(());
+    }
+    let place = written.iter().zip(&published).position(|(one, other)| !same(one, other));
+    let [one, other] = [&written, &published].map(|rows| place.and_then(|place| rows.get(place)));
+    Err(format!(
+        "{} wrote {} rows and published {}; the first difference is at {place:?}: {one:?} became {other:?}",
+        site.origin,
+        written.len(),
+        published.len()
+    ))
+}
+
+/// No echo: of an apply transaction only what it asked for is published.
+fn nothing_else_is_published(site: &Site) -> Outcome {
+    let mut published: BTreeMap<Gtid, usize> = BTreeMap::new();
+    for record in site.topic.iter().filter(|record| !record.is_heartbeat()) {
+        *published.entry(record.gtid).or_default() += 1;
+    }
+    for (gtid, changes) in site.binlog.iter().filter(|(_, changes)| is_apply(changes)) {
+        let asked = changes.iter().filter(|change| Rewrite::read(change).is_some()).count();
+        let rows = published.get(gtid).copied().unwrap_or_default();
+        if rows != asked {
+            return Err(format!("{} published {rows} rows of apply transaction {gtid}, which asked for {asked}", site.origin));
+        }
+    }
+    Ok(())
+}
+
+/// Clocks grow from transaction to transaction, positions never move back, and `last` is where a transaction ends.
+fn order_and_clock(site: &Site) -> Outcome {
+    for pair in site.topic.windows(2) {
+        let [one, next] = pair else { continue };
+        let both_data = !one.is_heartbeat() && !next.is_heartbeat();
+        let place = format!("{} at {}", site.origin, next.gtid);
+        if both_data && one.last && next.hlc <= one.hlc || next.hlc < one.hlc {
+            return Err(format!("{place}: the clock did not grow: {} after {}", next.hlc, one.hlc));
+        }
+        if !next.position.covers_all(&one.position) {
+            return Err(format!("{place}: the position moved back"));
+        }
+        if !one.last && next.gtid != one.gtid {
+            return Err(format!("{place}: the transaction before it has no last record"));
+        }
+        if both_data && one.last && one.gtid == next.gtid {
+            return Err(format!("{place}: there is more after the last record"));
+        }
+    }
+    Ok(())
+}
+
+/// Every node holds the newest version of every row and nothing else.
+fn converged(sites: &[Site], history: &History) -> Outcome {
+    let newest = history.rows.iter().filter_map(|(row, writes)| Some((row, newest(writes).after.as_ref()?)));
+    let wanted: BTreeMap<&String, &Columns> = newest.collect();
+    for site in sites {
+        let held: BTreeMap<&String, &Columns> = site.rows.iter().collect();
+        if held != wanted {
+            let row = held.keys().chain(wanted.keys()).find(|row| held.get(*row) != wanted.get(*row)).expect("they differ");
+            return Err(format!("{}: {row} is {:?}, newest is {:?}", site.origin, held.get(row), wanted.get(row)));
+        }
+    }
+    Ok(())
+}
+
+/// A write made on top of another has the larger version, whatever the clocks say.
+fn later_writes_have_larger_versions(sites: &[Site], history: &History) -> Outcome {
+    for (node, site) in sites.iter().enumerate() {
+        let records = site.topic.iter().filter(|record| !record.is_heartbeat());
+        let versions: BTreeMap<Gtid, Version> = records.map(|record| (record.gtid, (record.hlc, node))).collect();
+        for (gtid, changes) in site.binlog.iter().filter(|(_, changes)| !is_apply(changes)) {
+            for change in changes.iter().filter(|change| !change.table().is_own()) {
+                let Some(below) = change.before.as_ref().and_then(|image| payload(&columns(&change.shape, image))) else {
+                    continue;
+                };
+                let (mine, below) = (versions[gtid], history.payloads[&below]);
+                // A transaction may write a row twice: both have its version.
+                if below > mine {
+                    return Err(format!("{}: {gtid} has {mine:?}, made on top of {below:?}", site.origin));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every write is there, or was replaced by one that had seen it, or is kept as the loser of a conflict.
+fn losers_are_kept(sites: &[Site], history: &History) -> Outcome {
+    let kept: BTreeSet<&(OriginId, Hlc)> = sites.iter().flat_map(|site| &site.losers).collect();
+    for (row, writes) in &history.rows {
+        let best = newest(writes).version;
+        for write in writes.iter().filter(|write| write.version != best) {
+            let origin = &write.record.origin;
+            let replaced = writes.iter().any(|later| {
+                let seen = later.record.origin == *origin || later.record.seen.has(origin, write.offset);
+                later.version > write.version && seen
+            });
+            if !replaced && !kept.contains(&(origin.clone(), write.version.0)) {
+                return Err(format!(
+                    "the write of {row} by {origin} at {} vanished: nothing that had seen it replaced it, and no conflict keeps it",
+                    write.version.0
+                ));
+            }
+        }
+    }
+    Ok(())
+}
