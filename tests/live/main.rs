@@ -4,6 +4,8 @@
 mod binlog_file;
 #[path = "../harness/mod.rs"]
 mod harness;
+#[path = "../oracle/mod.rs"]
+mod oracle;
 #[path = "../decoder/replay.rs"]
 mod replay;
 
@@ -11,4 +13,5 @@ mod capture;
 mod capture_errors;
 mod servers;
 mod target;
+mod two_way;
 mod types;
