@@ -21,6 +21,7 @@ use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use super::listener::LimitedListener;
 use crate::change::{Offset, OriginId};
 use crate::runtime::{Disposition, Fault, Shutdown};
 use crate::topic::TopicError;
@@ -66,6 +67,9 @@ impl Fault for HubError {
         }
     }
 }
+
+/// A node has a handful: its appends, and a long-poll for each of the others. The rest is for many nodes.
+const CONNECTIONS_MAX: usize = 512;
 
 /// KB of bodies in memory, of all requests together.
 const BODIES_KB: u32 = 256 << 10;
@@ -121,7 +125,8 @@ impl HubServer {
             bodies: Arc::new(Semaphore::new(BODIES_KB as usize)),
             shutdown: shutdown.clone(),
         };
-        let serving = axum::serve(self.listener, router(app)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        let listener = LimitedListener::new(self.listener, CONNECTIONS_MAX);
+        let serving = axum::serve(listener, router(app)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
         let give_up = async {
             shutdown.cancelled().await;
             tokio::time::sleep(GOODBYE).await;

@@ -11,6 +11,7 @@ mod replay;
 
 mod capture;
 mod capture_errors;
+mod hub;
 mod servers;
 mod target;
 mod two_way;
