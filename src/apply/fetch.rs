@@ -43,7 +43,8 @@ impl Fetch {
                     Ok(batch) => {
                         backoff.reset();
                         observer.link(&origin, true, None);
-                        let Some((last, _)) = batch.last() else { continue };
+                        let Some((last, newest)) = batch.last() else { continue };
+                        observer.heard(&origin, &newest.seen);
                         assert_eq!(batch[0].0, next, "a topic answers with the offset that was asked for");
                         next = last.next();
                         Ok(batch)

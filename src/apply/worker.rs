@@ -206,6 +206,7 @@ impl Applier {
                     let last = self.reader.read(origin, from, 1, Duration::ZERO).await?;
                     if let Some((_, record)) = last.first() {
                         state.stability.tell(node, &record.seen);
+                        self.observer.told(origin, &record.seen);
                     }
                 }
                 state.waiting.push(Waiting::new(node, origin.clone(), mark));
@@ -216,6 +217,9 @@ impl Applier {
         }
         for (node, first, reach) in reaches {
             let from = state.stability.stable(node).max(first);
+            if node == cluster.own_rank() {
+                self.observer.own_topic_read(from, []);
+            }
             self.note_range(&mut state, node, from, reach).await?;
         }
         Ok(state)
@@ -239,6 +243,9 @@ impl Applier {
                     notes.push((Version { hlc: write.hlc, node }, *offset, write.deleted));
                     keys.push(write.key);
                 }
+            }
+            if node == self.options.cluster.own_rank() {
+                self.observer.own_topic_read(from, notes.iter().map(|(_, offset, _)| *offset));
             }
             let canonical: Vec<CanonicalKey> = canonical(&*self.target, &keys).await?;
             let mut engine = self.engine(state);

@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use crate::change::{OriginId, TableName};
 use crate::runtime::{RoleState, Stop};
 
+use super::outgoing::Outgoing;
 use super::status::{Level, LinkState, LinkStatus, RoleStatus, Status, TableStatus, TailerStatus};
 use super::{Fate, Identity, KeptCount};
 
@@ -29,8 +30,7 @@ pub const OTHER_TABLES: &str = "(other tables)";
 pub struct Board {
     pub roles: BTreeMap<Arc<str>, Role>,
     pub links: BTreeMap<OriginId, Link>,
-    /// How far others are behind with our changes, as they tell it.
-    pub peers: BTreeMap<OriginId, u64>,
+    pub outgoing: Outgoing,
     pub tailer: TailerStatus,
     pub tables: BTreeMap<TableName, TableStatus>,
     pub other_tables: TableStatus,
@@ -139,7 +139,7 @@ impl Board {
     pub fn picture(&self, identity: &Identity, now_second: u64) -> Status {
         let own = &identity.node;
         let mut links: Vec<_> = self.links.iter().map(|(origin, link)| self.incoming(own, origin, link, now_second)).collect();
-        links.extend(self.peers.iter().map(|(peer, &pending)| self.outgoing(own, peer, pending, now_second)));
+        links.extend(self.outgoing.pending().map(|(peer, pending)| self.outgoing_link(own, peer, pending, now_second)));
         let kept = |count: fn(&KeptCount) -> u64| self.kept.as_ref().map(|kept| kept.values().map(count).sum());
         let roles = self.roles.iter().map(|(name, role)| {
             let shown = role.shown(now_second);
@@ -227,7 +227,7 @@ impl Board {
         }
     }
 
-    fn outgoing(&self, own: &OriginId, peer: &OriginId, pending: u64, now_second: u64) -> LinkStatus {
+    fn outgoing_link(&self, own: &OriginId, peer: &OriginId, pending: u64, now_second: u64) -> LinkStatus {
         let incoming = self.links.get(peer).map(|link| self.link_state(peer, link, now_second).0);
         let state = match incoming {
             _ if pending == 0 => LinkState::UpToDate,

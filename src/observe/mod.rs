@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::{debug, error, info, warn};
 
-use crate::change::{Cluster, Op, OriginId, Record, TableName};
+use crate::change::{Cluster, Offset, Op, OriginId, Record, Seen, TableName};
 use crate::runtime::{Clock, RoleState, RoleWatch, Stop, SystemClock};
 
 mod board;
 mod kept;
 mod log;
 mod metrics;
+mod outgoing;
 mod status;
 mod throttle;
 mod words;
@@ -138,16 +139,18 @@ impl Observer {
             board.table(table);
             self.0.metrics.begin_table(&table.to_string(), node.as_str(), &others, conflict_kinds);
         }
-        info!(tables = tables.len(), "tables to sync found");
+        debug!(tables = tables.len(), "tables to sync found");
     }
 
     // ---- the tailer ----
 
-    /// Records are durable in the own topic.
-    pub fn published(&self, records: &[Record]) {
+    /// Records are durable in the own topic, at `first` and after.
+    pub fn published(&self, first: Offset, records: &[Record]) {
         self.0.metrics.topic_appended.inc_by(records.len() as u64);
         let mut board = self.board();
-        for change in records.iter().filter_map(Record::change) {
+        for (at, record) in records.iter().enumerate() {
+            let Some(change) = record.change() else { continue };
+            board.outgoing.note(Offset(first.0 + at as u64));
             let counts = board.table(change.table());
             counts.published += 1;
             self.0.metrics.tailer_changes.with_label_values(&[counts.name.as_str(), change.op.word()]).inc();
@@ -192,10 +195,11 @@ impl Observer {
 
     // ---- the applier ----
 
-    /// Something of this origin was read: the node lives.
-    pub fn heard(&self, origin: &OriginId) {
+    /// Something new of this origin was read, so the node lives; and this is what it has seen.
+    pub fn heard(&self, origin: &OriginId, seen: &Seen) {
         let now = self.now();
         self.board().link(origin).heard_second = Some(now);
+        self.told(origin, seen);
     }
 
     /// A change took its way on this node.
@@ -230,9 +234,17 @@ impl Observer {
         self.board().link(origin).pending = changes;
     }
 
-    /// How many of our changes another node has yet to apply, as it tells in what it has seen.
-    pub fn peer_pending(&self, peer: &OriginId, changes: u64) {
-        self.board().peers.insert(peer.clone(), changes);
+    /// The own topic was read from here on, and holds changes at these offsets.
+    pub fn own_topic_read(&self, from: Offset, changes: impl IntoIterator<Item = Offset>) {
+        let mut board = self.board();
+        board.outgoing.known_from(from);
+        changes.into_iter().for_each(|offset| board.outgoing.note(offset));
+    }
+
+    /// Another node tells what it has seen.
+    pub fn told(&self, origin: &OriginId, seen: &Seen) {
+        let Identity { node, others, .. } = &self.0.identity;
+        self.board().outgoing.tell(origin, seen, node, others);
     }
 
     /// Records that the checkpoint already covered.

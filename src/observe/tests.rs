@@ -93,13 +93,13 @@ fn a_node_that_was_heard_and_fell_silent_is_offline() {
     let node = node();
     assert_eq!(node.link().state, LinkState::Starting);
     node.observer.link(&node.b, true, None);
-    node.observer.heard(&node.b);
+    node.observer.heard(&node.b, &Seen::default());
     node.later(35);
     assert_eq!(node.link().state, LinkState::UpToDate);
     node.later(1);
     let link = node.link();
     assert_eq!((link.state, link.reason.as_deref()), (LinkState::Offline, Some("nothing heard from b for 36 s")));
-    node.observer.heard(&node.b);
+    node.observer.heard(&node.b, &Seen::default());
     assert_eq!(node.link().state, LinkState::UpToDate);
     node.observer.link(&node.b, false, Some("cannot reach the topic"));
     assert_eq!(node.link().reason.as_deref(), Some("cannot reach the topic"));
@@ -169,12 +169,15 @@ fn what_is_kept_in_the_database_is_shown_by_origin() {
 fn what_others_have_not_yet_applied_is_shown_too() {
     let node = node();
     let outgoing = || node.observer.status().links.into_iter().find(|link| link.source == "a");
+    let tell = |offset: u64| node.observer.told(&node.b, &Seen([(OriginId::new("a"), Offset(offset))].into()));
     assert_eq!(outgoing(), None, "nothing is known before they tell");
-    node.observer.peer_pending(&node.b, 7);
-    assert_eq!(outgoing().unwrap().state, LinkState::CatchingUp);
+    node.observer.own_topic_read(Offset(3), [Offset(3), Offset(5)]);
+    tell(2);
+    let link = outgoing().unwrap();
+    assert_eq!((link.state, link.pending), (LinkState::CatchingUp, Some(2)));
     node.observer.link(&node.b, false, Some("away"));
     assert_eq!(outgoing().unwrap().state, LinkState::Offline);
-    node.observer.peer_pending(&node.b, 0);
+    tell(5);
     assert_eq!(outgoing().unwrap().state, LinkState::UpToDate);
 }
 

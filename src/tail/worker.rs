@@ -155,7 +155,7 @@ impl State {
         let last = records.last().expect("an append has records");
         self.told_seen = last.seen.clone();
         self.told_at = Instant::now();
-        self.observer.published(&records);
+        self.observer.published(first, &records);
         self.follower.published(first, &records);
         if self.buffer.is_empty() {
             self.pass();

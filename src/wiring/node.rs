@@ -20,8 +20,8 @@ use crate::serve::{Web, WebOptions};
 use crate::source::Source;
 use crate::source::binlog::{BinlogOptions, BinlogSource};
 use crate::tail::{DdlPolicy, Follower, TailOptions, Tailer};
-use crate::target::TargetError;
 use crate::target::mariadb::{Kept, MariadbOptions, MariadbTarget, TableFault};
+use crate::target::{ConflictKind, TargetError};
 use crate::topic::TopicReader;
 use crate::topic::hub::{ClientOptions, Hub, HubClient, HubReader, HubStore, HubWriter};
 
@@ -132,7 +132,7 @@ struct Node {
 
 impl Node {
     async fn tail(self: Arc<Self>, shutdown: Shutdown) -> Result<(), Stop> {
-        self.database.usable().await?;
+        self.usable().await?;
         let source = self.database.source()?;
         source.preflight().await?;
         let source: Arc<dyn Source> = Arc::new(source);
@@ -151,7 +151,7 @@ impl Node {
     }
 
     async fn apply(self: Arc<Self>, shutdown: Shutdown) -> Result<(), Stop> {
-        let target = self.database.usable().await?;
+        let target = self.usable().await?;
         let applier = Applier {
             options: self.apply.clone(),
             target: Arc::new(target),
@@ -161,6 +161,14 @@ impl Node {
             observer: self.observer.clone(),
         };
         Ok(applier.run(shutdown).await?)
+    }
+
+    /// The database, looked at before any work starts.
+    async fn usable(&self) -> Result<MariadbTarget, Stop> {
+        let target = self.database.usable().await?;
+        let kinds = ConflictKind::ALL.map(ConflictKind::word);
+        self.observer.synced_tables(&target.captured(&self.tables).await?, &kinds);
+        Ok(target)
     }
 
     /// Serves the pages and the API, and counts what waits for people.

@@ -24,6 +24,11 @@ const TASK: &str = "looking at the tables";
 const OTHERS: &str = "('mysql', 'information_schema', 'performance_schema', 'sys', 'tandem')";
 
 impl MariadbTarget {
+    /// The captured tables that exist now.
+    pub async fn captured(&self, filter: &TableFilter) -> Result<Vec<TableName>, TargetError> {
+        Ok(self.kinds(filter).await?.into_keys().collect())
+    }
+
     /// All faults of the captured tables, in the order of their names.
     pub async fn table_faults(&self, filter: &TableFilter) -> Result<Vec<TableFault>, TargetError> {
         let mut faults = BTreeSet::new();
