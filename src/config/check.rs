@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::apply::Policy;
 use crate::change::{OriginId, TableFilter, TablePattern};
+use crate::tail::DdlPolicy;
 use crate::topic::hub::KeyHash;
 
 use super::fault::{Faults, Place};
@@ -49,6 +50,7 @@ pub fn check(file: &Path, table: &Table, environment: Environment) -> Result<Con
     let conflicts = conflicts(top.section("conflicts"), &nodes, &complaints);
     let web = web(top.section("web"), &folder);
     let limits = limits(top.section("limits"));
+    let dangerous_ddl = dangerous_ddl(top.section("ddl"));
     top.finish();
 
     let faults = complaints.into_list();
@@ -64,6 +66,7 @@ pub fn check(file: &Path, table: &Table, environment: Environment) -> Result<Con
             web,
             state_folder,
             limits,
+            dangerous_ddl,
             surroundings: surroundings(environment),
         }),
         _ => Err(Faults::new(file, faults)),
@@ -331,6 +334,19 @@ fn limits(mut section: Section) -> Limits {
     };
     section.finish();
     limits
+}
+
+fn dangerous_ddl(mut section: Section) -> DdlPolicy {
+    let policy = match section.text("dangerous") {
+        Some(spot) if spot.value == "ignore" => DdlPolicy::Ignore,
+        Some(spot) if spot.value != "stop" => {
+            section.refuse(&spot.place, "dangerous", &format!("cannot be \"{}\"", spot.value), "use stop or ignore");
+            DdlPolicy::Stop
+        }
+        _ => DdlPolicy::Stop,
+    };
+    section.finish();
+    policy
 }
 
 fn required(section: &mut Section, name: &'static str, example: &str) -> Option<Spot<String>> {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 pub use crate::apply::Policy;
 use crate::change::{Cluster, OriginId, TableFilter, TablePattern};
+use crate::tail::DdlPolicy;
 use crate::topic::hub::KeyHash;
 
 mod address;
@@ -47,6 +48,8 @@ pub struct Config {
     /// Where nodes and hub keep files; each node in a folder of its own.
     pub state_folder: PathBuf,
     pub limits: Limits,
+    /// What the tailer does with statements that take rows away without telling their keys.
+    pub dangerous_ddl: DdlPolicy,
     /// The process's environment, where secrets may lie.
     surroundings: secret::Surroundings,
 }

@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use crate::apply::Policy;
 
+use crate::tail::DdlPolicy;
+
 use super::section::{show_bytes, show_duration};
 use super::{Config, OriginId, SecretSource};
 
@@ -55,6 +57,11 @@ pub fn show(config: &Config) -> String {
     }
     line("\n[state]".into());
     line(format!("folder = {}", quote(&config.state_folder.display().to_string())));
+    let dangerous = match config.dangerous_ddl {
+        DdlPolicy::Stop => "stop",
+        DdlPolicy::Ignore => "ignore",
+    };
+    line(format!("\n[ddl]\ndangerous = {}", quote(dangerous)));
     line("\n[limits]".into());
     line(format!("group_rows = {}", config.limits.group_rows));
     line(format!("group_bytes = {}", quote(&show_bytes(config.limits.group_bytes as u64))));

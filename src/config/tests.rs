@@ -78,6 +78,15 @@ fn a_good_file_comes_out_whole() {
     // The full name decides although the pattern before it matches too.
     assert_eq!(first("campus.bookings"), Some(Policy::Prefer(vec![OriginId::new("laptop-b"), OriginId::new("laptop-a")])));
     assert_eq!(config.limits.max_clock_skew, Duration::from_secs(60));
+    assert_eq!(config.dangerous_ddl, crate::tail::DdlPolicy::Stop);
+}
+
+#[test]
+fn dangerous_statements_are_ignored_only_where_somebody_says_so() {
+    let with = |word: &str| GOOD.to_owned() + &format!("[ddl]\ndangerous = \"{word}\"\n");
+    assert_eq!(parse(&with("ignore"), &[]).unwrap().dangerous_ddl, crate::tail::DdlPolicy::Ignore);
+    let faults = parse(&with("skip"), &[]).unwrap_err();
+    assert_eq!(faults.lines().collect::<Vec<_>>(), ["t.toml line 37: `ddl.dangerous` cannot be \"skip\" — use stop or ignore"]);
 }
 
 #[test]

@@ -80,6 +80,7 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
         tables: config.tables.clone(),
         database: Arc::new(Database::new(&own, config.tables.clone())),
         apply: apply_options(config, &own),
+        dangerous_ddl: config.dangerous_ddl,
         own,
         hub,
         local: Arc::default(),
@@ -124,6 +125,7 @@ struct Node {
     tables: TableFilter,
     database: Arc<Database>,
     apply: ApplyOptions,
+    dangerous_ddl: DdlPolicy,
     hub: Arc<dyn Hub>,
     local: Arc<LocalFeed>,
     clock: Arc<dyn Clock>,
@@ -138,7 +140,7 @@ impl Node {
         let source: Arc<dyn Source> = Arc::new(source);
         let mut options = TailOptions::new(self.own.name().clone(), self.tables.clone());
         options.max_clock_skew = self.apply.max_clock_skew;
-        options.dangerous_ddl = DdlPolicy::Stop;
+        options.dangerous_ddl = self.dangerous_ddl;
         let tailer = Tailer {
             options,
             source,

@@ -1,3 +1,5 @@
+//! What each statement looks like, and how writes are joined into one.
+
 use super::*;
 use crate::change::{Column, TableName};
 use crate::target::mariadb::schema::UniqueKey;
