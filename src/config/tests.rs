@@ -86,7 +86,7 @@ fn dangerous_statements_are_ignored_only_where_somebody_says_so() {
     let with = |word: &str| GOOD.to_owned() + &format!("[ddl]\ndangerous = \"{word}\"\n");
     assert_eq!(parse(&with("ignore"), &[]).unwrap().dangerous_ddl, crate::tail::DdlPolicy::Ignore);
     let faults = parse(&with("skip"), &[]).unwrap_err();
-    assert_eq!(faults.lines().collect::<Vec<_>>(), ["t.toml line 37: `ddl.dangerous` cannot be \"skip\" — use stop or ignore"]);
+    assert_eq!(faults.lines().collect::<Vec<_>>(), ["t.toml line 39: `ddl.dangerous` cannot be \"skip\" — use stop or ignore"]);
 }
 
 #[test]
