@@ -23,9 +23,12 @@ const ASKED_AT_ONCE: usize = 500;
 #[derive(Default)]
 pub(super) struct Weights(Mutex<Kept>);
 
+/// Weights by text.
+type ByText = HashMap<Box<str>, Box<[u8]>>;
+
 #[derive(Default)]
 struct Kept {
-    by_collation: HashMap<Arc<str>, HashMap<Box<str>, Box<[u8]>>>,
+    by_collation: HashMap<Arc<str>, ByText>,
     bytes: usize,
 }
 
