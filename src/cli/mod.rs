@@ -20,6 +20,7 @@ mod node_api;
 mod output;
 mod run;
 mod status;
+mod tail;
 
 /// Keeps MariaDB databases of two or more sites the same, in both directions.
 #[derive(Parser)]
@@ -33,6 +34,7 @@ struct Cli {
 enum Command {
     Run(run::RunArgs),
     Status(status::StatusArgs),
+    Tail(tail::TailArgs),
     Conflicts(conflicts::ConflictsArgs),
     Failed(failed::FailedArgs),
     Config(config::ConfigArgs),
@@ -97,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Config(args) => config::run(args),
         Command::Completions(args) => completions::run(&args),
         Command::Status(args) => block_on(status::run(args)),
+        Command::Tail(args) => block_on(tail::run(args)),
         Command::Conflicts(args) => block_on(conflicts::run(args)),
         Command::Failed(args) => block_on(failed::run(args)),
         Command::Hub(args) => block_on(hub::run(args)),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::raw::Environment;
+use crate::runtime::Stop;
 
 /// Passwords and keys are short; a larger file is not one.
 const SECRET_BYTES_MAX: u64 = 4096;
@@ -72,6 +73,16 @@ impl SecretSource {
                 Ok(SecretString::from(secret))
             }
         }
+    }
+}
+
+impl SecretSource {
+    /// The secret, from this process's environment or the file: for commands that need no configuration.
+    pub fn read(&self) -> Result<SecretString, Stop> {
+        let environment =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let environment = surroundings(environment.collect());
+        self.resolve(&environment).map_err(|missing| Stop::halt(missing.rule, missing.fix))
     }
 }
 

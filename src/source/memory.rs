@@ -146,6 +146,11 @@ impl Source for MemorySource {
         Ok(self.binlog.position())
     }
 
+    async fn oldest(&self) -> Result<GtidPosition, SourceError> {
+        self.pause.at(PausePoint::Position).await?;
+        Ok(self.binlog.history().purged_to.clone())
+    }
+
     async fn stream(&self, from: &GtidPosition) -> Result<Box<dyn TransactionStream>, SourceError> {
         self.pause.at(PausePoint::Open).await?;
         let history = self.binlog.history();
@@ -153,10 +158,7 @@ impl Source for MemorySource {
             return Err(SourceError::Purged { wanted: from.clone(), oldest: history.purged_to.clone() });
         }
         if !history.end.covers_all(from) {
-            return Err(SourceError::NotInHistory {
-                wanted: from.clone(),
-                reason: format!("its history ends at {}", history.end),
-            });
+            return Err(SourceError::NotInHistory { wanted: from.clone(), reason: format!("it ends at {}", history.end) });
         }
         let next = history.purged;
         drop(history);

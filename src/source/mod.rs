@@ -30,6 +30,9 @@ pub trait Source: Send + Sync {
     /// The end of the server's history now.
     async fn position(&self) -> Result<GtidPosition, SourceError>;
 
+    /// Where the history that the server still has begins.
+    async fn oldest(&self) -> Result<GtidPosition, SourceError>;
+
     /// All that was committed after the position. Fails where the server no longer has it, never skips ahead.
     async fn stream(&self, from: &GtidPosition) -> Result<Box<dyn TransactionStream>, SourceError>;
 }

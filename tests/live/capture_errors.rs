@@ -100,7 +100,7 @@ async fn a_position_that_the_server_does_not_know_is_refused() {
     let check = |error: SourceError, from| {
         says(&error, Disposition::Halt, &[from, "is not in the server's binlog", "restored from an older copy"]);
     };
-    for from in ["0-1-99", "0-7-2"] {
+    for from in ["0-1-99", "0-7-2", "5-1-1"] {
         check(refused(&source(&server), from).await, from);
     }
     // One that lies where the server has none: it notices only when it passes the place.

@@ -13,6 +13,7 @@ mod capture;
 mod capture_errors;
 mod hub;
 mod servers;
+mod tail_command;
 mod target;
 mod two_way;
 mod types;

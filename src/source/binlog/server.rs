@@ -68,19 +68,6 @@ impl BinlogSource {
         Ok(settings)
     }
 
-    /// Where the oldest binlog that the server still has begins.
-    pub async fn oldest(&self) -> Result<GtidPosition, SourceError> {
-        let mut conn = connection::open(&self.opts, &self.place).await?;
-        let logs: Vec<mysql_async::Row> = conn.query("SHOW BINARY LOGS").await.map_err(|error| self.fault(error))?;
-        let oldest: Option<String> = logs.first().and_then(|row| row.get(0));
-        let Some(oldest) = oldest else { return Ok(GtidPosition::start()) };
-        // 4 is where the first event of every file stands.
-        let position: Option<Option<String>> =
-            conn.exec_first("SELECT BINLOG_GTID_POS(?, 4)", (oldest,)).await.map_err(|error| self.fault(error))?;
-        self.close(conn).await;
-        self.parse(position.flatten().unwrap_or_default())
-    }
-
     /// Holds the replica id for as long as the connection lives. The server itself would not refuse a second reader with
     /// the same id: it throws the first one out, and the two go on throwing each other out.
     async fn lease(&self, conn: &mut Conn) -> Result<(), SourceError> {
@@ -98,6 +85,11 @@ impl BinlogSource {
             true => Err(taken()),
             false => Ok(()),
         }
+    }
+
+    async fn end(&self, conn: &mut Conn) -> Result<GtidPosition, SourceError> {
+        let position: Option<String> = conn.query_first("SELECT @@gtid_binlog_pos").await.map_err(|error| self.fault(error))?;
+        self.parse(position.unwrap_or_default())
     }
 
     async fn close(&self, conn: Conn) {
@@ -123,12 +115,30 @@ impl Source for BinlogSource {
         self.parse(position.unwrap_or_default())
     }
 
+    async fn oldest(&self) -> Result<GtidPosition, SourceError> {
+        let mut conn = connection::open(&self.opts, &self.place).await?;
+        let logs: Vec<mysql_async::Row> = conn.query("SHOW BINARY LOGS").await.map_err(|error| self.fault(error))?;
+        let oldest: Option<String> = logs.first().and_then(|row| row.get(0));
+        let Some(oldest) = oldest else { return Ok(GtidPosition::start()) };
+        // 4 is where the first event of every file stands.
+        let position: Option<Option<String>> =
+            conn.exec_first("SELECT BINLOG_GTID_POS(?, 4)", (oldest,)).await.map_err(|error| self.fault(error))?;
+        self.close(conn).await;
+        self.parse(position.flatten().unwrap_or_default())
+    }
+
     async fn stream(&self, from: &GtidPosition) -> Result<Box<dyn TransactionStream>, SourceError> {
         let options = &self.options;
         let mut conn = connection::open(&self.opts, &self.place).await?;
         let settings = preflight::check(&mut conn, &self.place).await?;
         if settings.server_id == options.replica_id {
             return Err(SourceError::ReplicaIdTaken { place: self.place.clone(), replica_id: options.replica_id });
+        }
+        // Of a domain that its binlog does not have, as after RESET MASTER, the server takes any position, and waits.
+        let end = self.end(&mut conn).await?;
+        if !end.covers_all(from) {
+            let reason = if end.is_start() { "it is empty".into() } else { format!("it ends at {end}") };
+            return Err(SourceError::NotInHistory { wanted: from.clone(), reason });
         }
         self.lease(&mut conn).await?;
         let (replica_id, heartbeat) = (options.replica_id, options.heartbeat);
