@@ -313,7 +313,7 @@ LINK                 STATE    PENDING    LAG  APPLIED TODAY  CONFLICTS  FAILED
 laptop-b > laptop-a  offline      412  9 min          1 204          3       0
 
 laptop-a: The tailer is stopped: the binlog no longer has what we need.
-tailer is stopped: the binlog no longer has what we need — seed this node again
+tailer: seed this node again
 laptop-b > laptop-a: cannot reach the topic
 See the conflicts that wait for you:   tandem conflicts list
 "

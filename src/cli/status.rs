@@ -103,13 +103,19 @@ fn links(status: &Status) -> comfy_table::Table {
 fn remarks(status: &Status) -> Vec<String> {
     let mut lines = vec![String::new(), format!("{}: {}", status.node, output::plain(&status.verdict))];
     for role in &status.roles {
-        if let Some(reason) = &role.reason {
-            let hint = role.hint.as_ref().map_or_else(String::new, |hint| format!(" — {hint}"));
-            lines.push(output::plain(&format!("{} is {}: {reason}{hint}", role.name, role.state)));
-        }
+        let Some(reason) = &role.reason else { continue };
+        // The verdict has said the worst one's reason already.
+        let said = status.verdict.contains(reason.as_str());
+        let line = match (said, &role.hint) {
+            (true, None) => continue,
+            (true, Some(hint)) => format!("{}: {hint}", role.name),
+            (false, None) => format!("{} is {}: {reason}", role.name, role.state),
+            (false, Some(hint)) => format!("{} is {}: {reason} — {hint}", role.name, role.state),
+        };
+        lines.push(output::plain(&line));
     }
     for link in &status.links {
-        if let Some(reason) = &link.reason {
+        if let Some(reason) = link.reason.as_ref().filter(|reason| !status.verdict.contains(reason.as_str())) {
             lines.push(output::plain(&format!("{} > {}: {reason}", link.source, link.target)));
         }
     }

@@ -229,18 +229,22 @@ impl Board {
 
     fn outgoing_link(&self, own: &OriginId, peer: &OriginId, pending: u64, now_second: u64) -> LinkStatus {
         let incoming = self.links.get(peer).map(|link| self.link_state(peer, link, now_second).0);
-        let state = match incoming {
-            _ if pending == 0 => LinkState::UpToDate,
-            Some(LinkState::Offline) => LinkState::Offline,
-            _ => LinkState::CatchingUp,
+        let tailer = self.roles.get("tailer").map(|role| role.shown(now_second));
+        let (state, pending) = match (tailer, incoming) {
+            // What was written meanwhile waits in the binlog, where it is not counted.
+            (Some(Shown::Stopped), _) => (LinkState::Stopped, None),
+            (Some(Shown::Offline), _) => (LinkState::Offline, None),
+            _ if pending == 0 => (LinkState::UpToDate, Some(0)),
+            (_, Some(LinkState::Offline)) => (LinkState::Offline, Some(pending)),
+            _ => (LinkState::CatchingUp, Some(pending)),
         };
         LinkStatus {
             source: own.to_string(),
             target: peer.to_string(),
             state,
             reason: None,
-            pending: Some(pending),
-            lag_seconds: (pending == 0).then_some(0),
+            pending,
+            lag_seconds: pending.filter(|&pending| pending == 0),
             applied_today: None,
             conflicts: None,
             failed: None,

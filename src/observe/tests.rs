@@ -179,6 +179,10 @@ fn what_others_have_not_yet_applied_is_shown_too() {
     assert_eq!(outgoing().unwrap().state, LinkState::Offline);
     tell(5);
     assert_eq!(outgoing().unwrap().state, LinkState::UpToDate);
+    let away = Stop { disposition: Disposition::Retry, message: "no route".into(), hint: None };
+    node.observer.role_changed("tailer", RoleState::Retrying, Some(&away));
+    let link = outgoing().unwrap();
+    assert_eq!((link.state, link.pending), (LinkState::Offline, None), "what waits in the binlog is not counted");
 }
 
 #[test]
