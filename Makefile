@@ -44,12 +44,13 @@ live: setup ## The live tests alone; FILTER=word picks some
 	cargo test --locked --test live $(FILTER)
 
 .PHONY: bench
-bench: build ## Measure, print a table, write target/bench/summary.json
+bench: setup ## Measure, print a table, write target/bench/summary.json
 	cargo bench --locked --bench two_nodes
 
 .PHONY: demo
-demo: build ## Two laptops on two private databases, from seed to proof; KEEP=1 leaves them running
-	@cargo build --release --locked --example demo
+demo: setup ## Two laptops on two private databases, from seed to proof; KEEP=1 leaves them running
+	@# In one call: cargo would build the dependencies twice for two, because the demo uses more features of some.
+	@cargo build --release --locked --bin tandem --example demo
 	@scripts/clean-services.sh >/dev/null
 	@KEEP=$(KEEP) target/release/examples/demo
 
