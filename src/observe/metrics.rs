@@ -22,6 +22,7 @@ const WAIT_BUCKETS: [f64; 9] = [0.000_5, 0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0,
 pub struct Metrics {
     registry: Registry,
     pub role_up: IntGaugeVec,
+    pub role_stopped: IntGaugeVec,
     pub link_state: IntGaugeVec,
     pub tailer_connected: IntGauge,
     pub tailer_changes: IntCounterVec,
@@ -57,6 +58,12 @@ impl Metrics {
         started.set(started_second as i64);
         let metrics = Self {
             role_up: gauges(&registry, "tandem_role_up", "1 while the role works", &["role"]),
+            role_stopped: gauges(
+                &registry,
+                "tandem_role_stopped",
+                "1 while the role stands still until a person acts; one that is offline tries again and is not stopped",
+                &["role"],
+            ),
             link_state: gauges(
                 &registry,
                 "tandem_link_state",
@@ -147,7 +154,10 @@ impl Metrics {
     }
 
     fn begin(&self, own: &str, others: &[&str], roles: &[&str]) {
-        roles.iter().for_each(|role| self.role_up.with_label_values(&[role]).set(0));
+        for role in roles {
+            self.role_up.with_label_values(&[role]).set(0);
+            self.role_stopped.with_label_values(&[role]).set(0);
+        }
         FILTER_REASONS.iter().for_each(|reason| self.tailer_filtered.with_label_values(&[reason]).inc_by(0));
         for other in others {
             for state in LinkState::ALL {

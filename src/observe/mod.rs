@@ -355,6 +355,7 @@ impl RoleWatch for Observer {
     fn role_changed(&self, role: &str, state: RoleState, why: Option<&Stop>) {
         let now = self.now();
         self.0.metrics.role_up.with_label_values(&[role]).set(i64::from(state == RoleState::Running));
+        self.0.metrics.role_stopped.with_label_values(&[role]).set(i64::from(state == RoleState::Halted));
         let before = {
             let mut board = self.board();
             let fresh = Role { state: None, reason: None, hint: None, since_second: now };

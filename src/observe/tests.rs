@@ -129,6 +129,7 @@ fn a_role_that_tries_again_is_offline_until_it_has_worked_for_a_while() {
     assert_eq!(role().state, "running");
     node.observer.role_changed("applier", RoleState::Retrying, Some(&away));
     node.check("tandem_role_up{role=\"applier\"}", 0.0);
+    node.check("tandem_role_stopped{role=\"applier\"}", 0.0);
     node.observer.role_changed("applier", RoleState::Running, None);
     assert_eq!((role().state.as_str(), role().reason.as_deref()), ("offline", Some("no route")));
     assert_eq!(node.link().state, LinkState::Offline);
@@ -137,6 +138,7 @@ fn a_role_that_tries_again_is_offline_until_it_has_worked_for_a_while() {
 
     node.observer.role_changed("applier", RoleState::Halted, Some(&Stop::halt("the topic was rolled back", "seed again")));
     assert_eq!((role().state.as_str(), role().hint.as_deref()), ("stopped", Some("seed again")));
+    node.check("tandem_role_stopped{role=\"applier\"}", 1.0);
     assert_eq!(node.link().state, LinkState::Stopped);
     assert_eq!(node.observer.status().level, Level::Stopped);
 }
