@@ -18,6 +18,8 @@ pub mod apply;
 
 pub mod target;
 
+pub mod state;
+
 pub mod serve;
 
 pub mod config;

@@ -16,6 +16,7 @@ mod fetch;
 mod group;
 mod index;
 mod local;
+mod overflow;
 mod settle;
 mod stability;
 mod step;
@@ -25,6 +26,7 @@ pub use decide::{Entry, Verdict, decide};
 pub use error::ApplyError;
 pub use index::Index;
 pub use local::LocalFeed;
+pub use overflow::{Fingerprint, NoOverflow, Overflow, OverflowError};
 pub use worker::Applier;
 
 use std::time::Duration;
@@ -52,6 +54,8 @@ pub struct ApplyOptions {
     /// Changes in one commit. 500 rows a commit reached most of the speed that 5,000 do, with locks held for a tenth.
     pub group_changes: usize,
     pub group_bytes: usize,
+    /// Writes that the index keeps in memory; the others go to the overflow.
+    pub index_rows: usize,
     /// Records of one origin that may wait in memory.
     pub buffer_bytes: usize,
     /// How long to hold row locks while the tailer catches up; then let go and try again.
@@ -74,6 +78,7 @@ impl ApplyOptions {
             policies: Vec::new(),
             group_changes: 500,
             group_bytes: 4 << 20,
+            index_rows: 1_000_000,
             buffer_bytes: 8 << 20,
             tailer_wait: Duration::from_secs(5),
             max_clock_skew: Duration::from_secs(60),

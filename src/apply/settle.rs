@@ -14,8 +14,8 @@ use super::index::Index;
 use super::local::LocalFeed;
 use super::stability::Stability;
 use super::step::{Step, canonical, delete_of};
-use super::{ApplyError, ApplyOptions, Policy};
-use crate::change::{Change, Hlc, Image, NodeRank, Op, Rewrite, RowKey, Version};
+use super::{ApplyError, ApplyOptions, OverflowError, Policy};
+use crate::change::{Change, Hlc, Image, NodeRank, Offset, Op, Rewrite, RowKey, Version};
 use crate::observe::Fate;
 use crate::runtime::{Disposition, Fault};
 use crate::target::{
@@ -69,7 +69,7 @@ pub struct Trouble {
 
 impl Engine<'_> {
     /// Brings the index up to what the local tailer has made durable.
-    pub async fn absorb(&mut self) -> Result<(), TargetError> {
+    pub async fn absorb(&mut self) -> Result<(), ApplyError> {
         let writes = self.local.take();
         if writes.is_empty() {
             return Ok(());
@@ -77,18 +77,17 @@ impl Engine<'_> {
         let keys: Vec<RowKey> = writes.iter().map(|write| write.key.clone()).collect();
         let own = self.options.cluster.own_rank();
         for (write, key) in writes.iter().zip(canonical(self.target, &keys).await?) {
-            self.note(&key, Version { hlc: write.hlc, node: own }, write.offset, write.deleted);
+            self.note(&key, Version { hlc: write.hlc, node: own }, write.offset, write.deleted)?;
             self.stability.take(own, write.offset.next());
         }
-        self.index.forget(own, self.stability.stable(own));
-        Ok(())
+        Ok(self.index.forget(own, self.stability.stable(own))?)
     }
 
-    pub fn note(&mut self, key: &CanonicalKey, version: Version, offset: crate::change::Offset, deleted: bool) {
+    pub fn note(&mut self, key: &CanonicalKey, version: Version, offset: Offset, deleted: bool) -> Result<(), OverflowError> {
         if deleted && self.options.ablation.no_tombstones {
-            self.index.remove(key);
+            self.index.remove(key)
         } else {
-            self.index.note(key, version, offset);
+            self.index.note(key, version, offset)
         }
     }
 
@@ -97,15 +96,18 @@ impl Engine<'_> {
         decide(group.version(step.at), seen, entry, &self.options.cluster)
     }
 
-    fn undisputed(&self, group: &Group, steps: &[Step]) -> bool {
-        steps
-            .iter()
-            .all(|step| self.verdict(group, step, self.index.get(&step.canonical).as_ref()) == Verdict::Win { conflict: false })
+    fn undisputed(&self, group: &Group, steps: &[Step]) -> Result<bool, OverflowError> {
+        for step in steps {
+            if self.verdict(group, step, self.index.get(&step.canonical)?.as_ref()) != (Verdict::Win { conflict: false }) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Waits until the local tailer has passed everything committed before our locks, and knows it. `None` where it
     /// did not within the limit.
-    async fn know_all(&mut self, transaction: &mut dyn ApplyTransaction) -> Result<Option<Duration>, TargetError> {
+    async fn know_all(&mut self, transaction: &mut dyn ApplyTransaction) -> Result<Option<Duration>, ApplyError> {
         let position = transaction.position().await?;
         let since = tokio::time::Instant::now();
         if !self.options.ablation.no_wait && !self.local.wait(&position, self.options.tailer_wait).await {
@@ -117,50 +119,38 @@ impl Engine<'_> {
 
     /// Writes first and checks before the commit.
     pub async fn straight(&mut self, group: &Group, steps: &[Step]) -> Result<Attempt, ApplyError> {
-        if !self.undisputed(group, steps) {
+        if !self.undisputed(group, steps)? {
             return Ok(Attempt::Settle);
         }
         let mut transaction = self.target.begin(&group.mark).await?;
+        let attempt = self.straight_in(&mut *transaction, group, steps).await;
+        end(transaction, attempt).await
+    }
+
+    async fn straight_in(
+        &mut self,
+        transaction: &mut dyn ApplyTransaction,
+        group: &Group,
+        steps: &[Step],
+    ) -> Result<Attempt, ApplyError> {
         let writes: Vec<Write> = steps.iter().map(|step| step.write.clone()).collect();
-        if let Err(WriteError { error, .. }) = transaction.write(&writes).await {
-            transaction.rollback().await;
-            return match error.disposition() {
-                Disposition::DeadLetter => Ok(Attempt::Settle),
-                _ => Err(error.into()),
-            };
+        match transaction.write(&writes).await {
+            Ok(()) => {}
+            Err(WriteError { error, .. }) if error.disposition() == Disposition::DeadLetter => return Ok(Attempt::Settle),
+            Err(WriteError { error, .. }) => return Err(error.into()),
         }
-        let waited = match self.know_all(&mut *transaction).await {
-            Ok(Some(waited)) => waited,
-            Ok(None) => {
-                transaction.rollback().await;
-                return Ok(Attempt::TailerBehind);
-            }
-            Err(error) => {
-                transaction.rollback().await;
-                return Err(error.into());
-            }
-        };
-        if !self.undisputed(group, steps) {
-            transaction.rollback().await;
+        let Some(waited) = self.know_all(transaction).await? else { return Ok(Attempt::TailerBehind) };
+        if !self.undisputed(group, steps)? {
             return Ok(Attempt::Settle);
         }
-        transaction.commit().await?;
         Ok(Attempt::Committed(Committed { fates: vec![Fate::Applied; steps.len()], waited, ..Committed::default() }))
     }
 
     /// Locks first and settles row by row.
     pub async fn settle(&mut self, group: &Group, steps: &[Step], trouble: &mut Trouble) -> Result<Attempt, ApplyError> {
         let mut transaction = self.target.begin(&group.mark).await?;
-        match self.settle_in(&mut *transaction, group, steps, trouble).await {
-            Ok(Attempt::Committed(committed)) => {
-                transaction.commit().await?;
-                Ok(Attempt::Committed(committed))
-            }
-            other => {
-                transaction.rollback().await;
-                other
-            }
-        }
+        let attempt = self.settle_in(&mut *transaction, group, steps, trouble).await;
+        end(transaction, attempt).await
     }
 
     async fn settle_in(
@@ -228,7 +218,7 @@ impl Engine<'_> {
         let version = group.version(step.at);
         let record = &group.records[step.at].1;
         let change = record.change().expect("a group's records hold changes");
-        let entry = rows.entry(&step.canonical, self.index);
+        let entry = rows.entry(&step.canonical, self.index)?;
         let verdict = self.verdict(group, step, entry.as_ref());
         let policy = self.options.policy(change.table());
         let held = rows.held(&step.canonical);
@@ -310,9 +300,18 @@ impl Engine<'_> {
             work.surprised = true;
             return Ok(false);
         }
-        let unwritten = Version { hlc: Hlc::default(), node: NodeRank(0) };
-        let standing =
-            |rows: &Rows, index: &Index, key: &CanonicalKey| rows.entry(key, index).map_or(unwritten, |entry| entry.version);
+        // What is not in the index is older than whatever comes.
+        let unwritten = Version { hlc: Hlc::default(), node: self.options.cluster.own_rank() };
+        let mut newer = None;
+        let mut older = Vec::with_capacity(holders.len());
+        for (held, key) in &holders {
+            let own = rows.entry(key, self.index)?.map_or(unwritten, |entry| entry.version);
+            if own > version {
+                newer = Some((held, own));
+            } else {
+                older.push((held, key, own));
+            }
+        }
         let side = |version: Version, held: &Held| Side {
             origin: self.options.cluster.name(version.node).clone(),
             hlc: version.hlc,
@@ -320,7 +319,6 @@ impl Engine<'_> {
         };
         let incoming = Side { origin: group.origin.clone(), hlc: version.hlc, row: image_of(step) };
         let open = *self.options.policy(wanted.table()) == Policy::Manual;
-        let newer = holders.iter().map(|(held, key)| (held, standing(rows, self.index, key))).find(|(_, own)| *own > version);
         if let Some((held, own)) = newer {
             work.done.conflicts.push(Conflict {
                 id: conflict_id(&step.canonical, version, own),
@@ -333,8 +331,7 @@ impl Engine<'_> {
             work.remove(transaction, step.at, &step.key).await?;
             return Ok(false);
         }
-        for (held, key) in &holders {
-            let own = standing(rows, self.index, key);
+        for (held, key, own) in older {
             work.done.conflicts.push(Conflict {
                 id: conflict_id(key, version, own),
                 kind: ConflictKind::UniqueTaken,
@@ -354,6 +351,16 @@ impl Engine<'_> {
         let place = |node| order.iter().position(|name| name == self.options.cluster.name(node)).unwrap_or(order.len());
         standing == self.options.cluster.own_rank() && place(standing) < place(incoming)
     }
+}
+
+/// Commits what is to be committed; anything else is rolled back.
+async fn end(transaction: Box<dyn ApplyTransaction>, attempt: Result<Attempt, ApplyError>) -> Result<Attempt, ApplyError> {
+    if let Ok(Attempt::Committed(_)) = attempt {
+        transaction.commit().await?;
+    } else {
+        transaction.rollback().await;
+    }
+    attempt
 }
 
 impl Trouble {
@@ -450,9 +457,9 @@ impl Rows {
     }
 
     /// The row's last write: by this group, else as the index knows.
-    fn entry(&self, key: &CanonicalKey, index: &Index) -> Option<Entry> {
+    fn entry(&self, key: &CanonicalKey, index: &Index) -> Result<Option<Entry>, OverflowError> {
         match self.noted.get(key) {
-            Some(&version) => Some(Entry { version, offset: crate::change::Offset(0) }),
+            Some(&version) => Ok(Some(Entry { version, offset: Offset(0) })),
             None => index.get(key),
         }
     }

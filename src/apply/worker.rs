@@ -13,7 +13,7 @@ use super::local::local_writes;
 use super::settle::{Attempt, Committed, Engine, Trouble};
 use super::stability::Stability;
 use super::step::{Step, canonical, steps};
-use super::{ApplyError, ApplyOptions, LocalFeed};
+use super::{ApplyError, ApplyOptions, LocalFeed, Overflow, OverflowError};
 use crate::change::{NodeRank, Offset, RowKey, Version};
 use crate::observe::{Fate, Observer};
 use crate::runtime::{Backoff, Clock, Disposition, Fault, Shutdown};
@@ -26,6 +26,8 @@ pub struct Applier {
     pub target: Arc<dyn Target>,
     pub reader: Arc<dyn TopicReader>,
     pub local: Arc<LocalFeed>,
+    /// Makes an empty scratch space for what the index cannot keep in memory.
+    pub overflow: Arc<dyn Fn() -> Result<Box<dyn Overflow>, OverflowError> + Send + Sync>,
     pub clock: Arc<dyn Clock>,
     pub observer: Observer,
 }
@@ -99,13 +101,13 @@ impl Applier {
         let idle = group.records.is_empty();
         if !idle || group.mark.next.0 - state.durable[at].0 >= self.options.idle_checkpoint {
             let Some(committed) = self.commit(state, &group, &steps, shutdown).await? else { return Ok(false) };
-            self.remember(state, &group, &steps, &committed);
+            self.remember(state, &group, &steps, &committed)?;
             state.durable[at] = group.mark.next;
         }
         state.stability.tell(group.node, &group.seen);
         state.stability.take(group.node, group.mark.next);
         for node in self.options.cluster.ranks() {
-            state.index.forget(node, state.stability.stable(node));
+            state.index.forget(node, state.stability.stable(node))?;
         }
         let checkpoint = &mut state.waiting[at].mark;
         assert!(checkpoint.next <= group.mark.next, "a checkpoint never moves back");
@@ -158,13 +160,13 @@ impl Applier {
         Ok(None)
     }
 
-    fn remember(&self, state: &mut State, group: &Group, steps: &[Step], committed: &Committed) {
+    fn remember(&self, state: &mut State, group: &Group, steps: &[Step], committed: &Committed) -> Result<(), OverflowError> {
         let mut engine = self.engine(state);
         for (step, fate) in steps.iter().zip(&committed.fates) {
             let (offset, record) = &group.records[step.at];
             let change = record.change().expect("a group's records hold changes");
             // Even a change that was set aside is the newest write that the topics know.
-            engine.note(&step.canonical, group.version(step.at), *offset, step.deletes() && *fate == Fate::Applied);
+            engine.note(&step.canonical, group.version(step.at), *offset, step.deletes() && *fate == Fate::Applied)?;
             self.observer.applied(&group.origin, change.table(), change.op, *fate);
         }
         for conflict in &committed.conflicts {
@@ -176,6 +178,7 @@ impl Applier {
         if let Some((_, last)) = group.records.last() {
             self.observer.committed(&group.origin, last.commit_second, committed.waited.as_secs_f64());
         }
+        Ok(())
     }
 
     /// Everything the applier knows comes from the topics and the checkpoints: read both again.
@@ -183,7 +186,7 @@ impl Applier {
         let cluster = &self.options.cluster;
         let mut marks = self.target.checkpoints().await?;
         let mut state = State {
-            index: Index::default(),
+            index: Index::new(self.options.index_rows, (self.overflow)()?),
             stability: Stability::new(cluster.clone()),
             waiting: Vec::new(),
             durable: Vec::new(),
@@ -250,7 +253,7 @@ impl Applier {
             let canonical: Vec<CanonicalKey> = canonical(&*self.target, &keys).await?;
             let mut engine = self.engine(state);
             for (key, (version, offset, deleted)) in canonical.iter().zip(notes) {
-                engine.note(key, version, offset, deleted);
+                engine.note(key, version, offset, deleted)?;
             }
         }
         Ok(())
@@ -281,7 +284,7 @@ impl State {
     }
 
     fn report(&self, observer: &Observer) {
-        observer.index_rows(self.index.len() as u64, 0);
+        observer.index_rows(self.index.len() as u64, self.index.spilled());
         for waiting in &self.waiting {
             observer.pending(&waiting.origin, waiting.len());
         }

@@ -19,6 +19,7 @@ use crate::serve::hub::HubServer;
 use crate::serve::{Web, WebOptions};
 use crate::source::Source;
 use crate::source::binlog::{BinlogOptions, BinlogSource};
+use crate::state::IndexFile;
 use crate::tail::{DdlPolicy, Follower, TailOptions, Tailer};
 use crate::target::mariadb::{Kept, MariadbOptions, MariadbTarget, TableFault};
 use crate::target::{ConflictKind, TargetError};
@@ -154,11 +155,13 @@ impl Node {
 
     async fn apply(self: Arc<Self>, shutdown: Shutdown) -> Result<(), Stop> {
         let target = self.usable().await?;
+        let folder = self.own.state_folder.clone();
         let applier = Applier {
             options: self.apply.clone(),
             target: Arc::new(target),
             reader: Arc::new(HubReader::new(self.hub.clone())),
             local: self.local.clone(),
+            overflow: Arc::new(move || Ok(Box::new(IndexFile::create(&folder)?))),
             clock: self.clock.clone(),
             observer: self.observer.clone(),
         };
@@ -278,6 +281,7 @@ fn apply_options(config: &Config, own: &OwnNode) -> ApplyOptions {
     options.policies = config.conflicts.tables.iter().map(|(tables, own)| (tables.clone(), policy(own))).collect();
     options.group_changes = config.limits.group_rows;
     options.group_bytes = config.limits.group_bytes;
+    options.index_rows = config.limits.index_rows;
     options.max_clock_skew = config.limits.max_clock_skew;
     options
 }

@@ -1,15 +1,16 @@
 //! One run: nodes that write, are cut off, crash, and must come to the same rows in the end.
 
+use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use fastrand::Rng;
-use tandem::apply::{Applier, ApplyOptions, LocalFeed, Policy};
+use tandem::apply::{Applier, ApplyOptions, Entry, Fingerprint, LocalFeed, Overflow, OverflowError, Policy};
 use tandem::change::{
-    BinlogCoordinates, Cluster, Column, ColumnKind, GtidPosition, Offset, OriginId, Record, Shape, TableFilter, TableName,
-    Value,
+    BinlogCoordinates, Cluster, Column, ColumnKind, GtidPosition, NodeRank, Offset, OriginId, Record, Shape, TableFilter,
+    TableName, Value,
 };
 use tandem::observe::Observer;
 use tandem::runtime::{Clock, Disposition, Fault, Shutdown};
@@ -56,6 +57,7 @@ pub struct Scenario {
     pub part_changes: usize,
     pub append_bytes: usize,
     pub policy: Policy,
+    pub index_rows: usize,
 }
 
 impl Scenario {
@@ -79,6 +81,7 @@ impl Scenario {
             policy: [Policy::NewestWins, Policy::Prefer(vec![OriginId::new("node-1")]), Policy::Manual]
                 [dice.usize(..6).saturating_sub(3)]
             .clone(),
+            index_rows: [2, 1000][dice.usize(..2)],
         }
     }
 }
@@ -191,6 +194,32 @@ impl Pause for Trouble {
             return Err(SourceError::Unreachable { place: "memory".into(), reason: "cut".into() });
         }
         Ok(())
+    }
+}
+
+/// Where the index spills: a file, in service.
+#[derive(Default)]
+struct Drawer(BTreeMap<Fingerprint, Entry>);
+
+impl Overflow for Drawer {
+    fn put(&mut self, entries: &[(Fingerprint, Entry)]) -> Result<(), OverflowError> {
+        self.0.extend(entries.iter().copied());
+        Ok(())
+    }
+
+    fn get(&self, row: Fingerprint) -> Result<Option<Entry>, OverflowError> {
+        Ok(self.0.get(&row).copied())
+    }
+
+    fn remove(&mut self, row: Fingerprint) -> Result<(), OverflowError> {
+        self.0.remove(&row);
+        Ok(())
+    }
+
+    fn forget(&mut self, node: NodeRank, before: Offset) -> Result<u64, OverflowError> {
+        let held = self.0.len();
+        self.0.retain(|_, entry| entry.version.node != node || entry.offset >= before);
+        Ok((held - self.0.len()) as u64)
     }
 }
 
@@ -489,6 +518,7 @@ async fn apply(world: Arc<World>, at: usize, local: Arc<LocalFeed>, _seed: u64) 
         options.default_policy = scenario.policy.clone();
         options.tailer_wait = Duration::from_secs(2);
         options.idle_checkpoint = 5;
+        options.index_rows = scenario.index_rows;
         options.ablation.no_wait = scenario.without.wait;
         options.ablation.no_tombstones = scenario.without.tombstones;
         let applier = Applier {
@@ -496,6 +526,7 @@ async fn apply(world: Arc<World>, at: usize, local: Arc<LocalFeed>, _seed: u64) 
             target: Arc::new(node.database.clone()),
             reader: Arc::new(world.topics.reader(node.weather.clone())),
             local: local.clone(),
+            overflow: Arc::new(|| Ok(Box::new(Drawer::default()))),
             clock: node.clock.clone(),
             observer: Observer::default(),
         };
