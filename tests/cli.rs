@@ -84,6 +84,7 @@ Usage: tandem <COMMAND>
 Commands:
   run          Run this node: all its roles, or those named
   status       Show how the running node and its links are
+  tail         Print the changes of a database as they are committed, without a topic
   conflicts    See conflicts and both of their sides
   failed       See changes that could not be applied
   config       Check the configuration, or show what is in force
