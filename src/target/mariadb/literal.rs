@@ -1,8 +1,8 @@
 //! Values and names as SQL text.
 //!
-//! Statements carry their values as literals: one statement of many rows costs the server less so than a prepared one
-//! with thousands of parameters (docs/performance.md). The session's character set is utf8mb4, in which no byte of a
-//! multi-byte character looks like a quote or a backslash, so escaping byte by byte is safe for anything.
+//! Statements carry their values as literals, because only so do many rows fit one statement and several statements one
+//! round trip. The session's character set is utf8mb4, in which no byte of a multi-byte character looks like a quote or
+//! a backslash, so escaping byte by byte is safe for anything.
 
 use crate::change::{TableName, Value};
 

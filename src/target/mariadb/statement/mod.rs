@@ -19,8 +19,8 @@ use crate::target::{TargetError, Write};
 #[cfg(test)]
 mod tests;
 
-/// Rows in one statement. The gain of more is small (docs/performance.md), and the locks of one statement are
-/// taken without a pause.
+/// Rows in one statement: more than a group of the applier has, as a rule. The locks of one statement are taken without
+/// a pause.
 const ROWS_MAX: usize = 1000;
 /// Bytes of one statement, but for a single large row: it is held in memory here and by the server.
 const BYTES_MAX: usize = 1 << 20;
