@@ -111,3 +111,19 @@ fn what_errors_refer_to_is_in_the_documents() {
     assert!(referred > 2, "only {referred} references found");
     assert!(missing.is_empty(), "not there:\n{}", missing.join("\n"));
 }
+
+#[test]
+fn decisions_are_numbered_one_by_one() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/decisions");
+    let mut names: Vec<String> = fs::read_dir(&folder)
+        .expect("there are decisions")
+        .map(|entry| entry.expect("the folder is open").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    for (number, name) in (1..).zip(&names) {
+        assert!(name.starts_with(&format!("{number:04}-")), "{name} should have the number {number:04}");
+        let title = read(&format!("docs/decisions/{name}"));
+        assert!(title.starts_with(&format!("# {number}. ")), "{name} should begin with `# {number}. `");
+    }
+    assert!(names.len() > 5, "{} decisions", names.len());
+}
