@@ -1,59 +1,128 @@
 //! Writes records as JSON by hand: this runs once per captured row, and the names are known ahead.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{BinaryColumns, FORMAT, WireRecord, header};
-use crate::change::{Body, Change, Image, Record, RowKey, Shape, Value};
+use crate::change::{Body, Change, Gtid, GtidPosition, Image, Record, RowKey, Seen, Shape, Value};
 
 /// A record in its outside form.
 pub fn encode(record: &Record) -> WireRecord {
-    let mut headers: Vec<(String, Vec<u8>)> = Vec::with_capacity(10);
-    let mut put = |name: &str, value: Vec<u8>| headers.push((name.to_owned(), value));
-    put(header::FORMAT, FORMAT.into());
-    put(header::ORIGIN, record.origin.as_str().into());
-    put(header::GTID, record.gtid.to_string().into_bytes());
-    put(header::ROW, record.row.to_string().into_bytes());
-    put(header::HLC, record.hlc.to_string().into_bytes());
-    put(header::SEEN, serde_json::to_vec(&record.seen).expect("a map of names to numbers is JSON"));
-    put(header::LAST, if record.last { "1" } else { "0" }.into());
-    put(header::POSITION, record.position.to_string().into_bytes());
-    if let Some(read_from) = &record.read_from {
-        put(header::READ_FROM, read_from.to_string().into_bytes());
+    let mut encoder = Encoder::default();
+    let encoded = encoder.encode(record);
+    WireRecord {
+        key: encoded.key.to_vec(),
+        value: encoded.value.to_vec(),
+        headers: encoded.headers().map(|(name, value)| (name.to_owned(), value.to_vec())).collect(),
     }
-    let mut key = Vec::with_capacity(64);
-    let mut value = Vec::with_capacity(512);
-    match &record.body {
-        Body::Change(change) => {
-            write_key(&mut key, change);
-            write_envelope(&mut value, record, change);
-            let binary = BinaryColumns::of(change);
-            if binary != BinaryColumns::default() {
-                put(header::BASE64, serde_json::to_vec(&binary).expect("lists of names are JSON"));
+}
+
+/// Encodes records one after the other in the same memory, and what they share only once.
+#[derive(Default)]
+pub struct Encoder {
+    key: Vec<u8>,
+    value: Vec<u8>,
+    headers: Headers,
+    seen: Option<(Arc<Seen>, Vec<u8>)>,
+    position: Option<(Arc<GtidPosition>, Vec<u8>)>,
+}
+
+/// The values of headers behind each other, and where each begins.
+#[derive(Default)]
+struct Headers {
+    bytes: Vec<u8>,
+    starts: Vec<(&'static str, usize)>,
+}
+
+/// A record in its outside form, in the encoder's memory.
+pub struct Encoded<'a> {
+    pub key: &'a [u8],
+    pub value: &'a [u8],
+    headers: &'a Headers,
+}
+
+impl Encoded<'_> {
+    pub fn headers(&self) -> impl ExactSizeIterator<Item = (&'static str, &[u8])> {
+        let Headers { bytes, starts } = self.headers;
+        starts.iter().enumerate().map(move |(at, &(name, start))| {
+            let end = starts.get(at + 1).map_or(bytes.len(), |&(_, end)| end);
+            (name, &bytes[start..end])
+        })
+    }
+}
+
+impl Headers {
+    fn put(&mut self, name: &'static str) -> &mut Vec<u8> {
+        self.starts.push((name, self.bytes.len()));
+        &mut self.bytes
+    }
+}
+
+impl Encoder {
+    pub fn encode(&mut self, record: &Record) -> Encoded<'_> {
+        let Self { key, value, headers, .. } = self;
+        key.clear();
+        value.clear();
+        headers.bytes.clear();
+        headers.starts.clear();
+        headers.put(header::FORMAT).extend_from_slice(FORMAT.as_bytes());
+        headers.put(header::ORIGIN).extend_from_slice(record.origin.as_str().as_bytes());
+        write_gtid(headers.put(header::GTID), record.gtid);
+        write_number(headers.put(header::ROW), record.row);
+        write_number(headers.put(header::HLC), record.hlc.0);
+        let seen = shared(&mut self.seen, &record.seen, |seen| serde_json::to_vec(seen).expect("names and numbers are JSON"));
+        headers.put(header::SEEN).extend_from_slice(seen);
+        headers.put(header::LAST).push(if record.last { b'1' } else { b'0' });
+        let position = shared(&mut self.position, &record.position, |position| position.to_string().into_bytes());
+        headers.put(header::POSITION).extend_from_slice(position);
+        if let Some(read_from) = &record.read_from {
+            headers.put(header::READ_FROM).extend_from_slice(read_from.to_string().as_bytes());
+        }
+        match &record.body {
+            Body::Change(change) => {
+                write_key(key, change);
+                write_envelope(value, record, change);
+                write_change_headers(headers, change);
             }
-            let generated: Vec<&str> =
-                change.shape.columns.iter().filter(|column| column.generated).map(|column| &*column.name).collect();
-            if !generated.is_empty() {
-                put(header::GENERATED, serde_json::to_vec(&generated).expect("a list of names is JSON"));
-            }
-            if let Some(checks) = checks_text(change) {
-                put(header::CHECKS, checks.into());
+            Body::Heartbeat => {
+                key.extend_from_slice(br#"{"heartbeat":"#);
+                write_string(key, record.origin.as_str());
+                key.push(b'}');
+                value.extend_from_slice(br#"{"op":"heartbeat","source":"#);
+                write_source(value, record, None);
+                value.extend_from_slice(br#","ts_ms":"#);
+                write_number(value, record.commit_second.saturating_mul(1000));
+                value.push(b'}');
             }
         }
-        Body::Heartbeat => {
-            key.extend_from_slice(br#"{"heartbeat":"#);
-            write_string(&mut key, record.origin.as_str());
-            key.push(b'}');
-            value.extend_from_slice(br#"{"op":"heartbeat","source":"#);
-            write_source(&mut value, record, None);
-            value.extend_from_slice(br#","ts_ms":"#);
-            write_number(&mut value, record.commit_second.saturating_mul(1000));
-            value.push(b'}');
-        }
+        Encoded { key: &self.key, value: &self.value, headers: &self.headers }
     }
-    WireRecord { key, value, headers }
+}
+
+/// The bytes of a value that following records hold too: the same one, not only an equal one.
+fn shared<'a, T>(kept: &'a mut Option<(Arc<T>, Vec<u8>)>, value: &Arc<T>, write: impl Fn(&T) -> Vec<u8>) -> &'a [u8] {
+    if kept.as_ref().is_none_or(|(own, _)| !Arc::ptr_eq(own, value)) {
+        *kept = Some((value.clone(), write(value)));
+    }
+    kept.as_ref().map_or(&[], |(_, bytes)| bytes)
+}
+
+fn write_change_headers(headers: &mut Headers, change: &Change) {
+    let binary = BinaryColumns::of(change);
+    if binary != BinaryColumns::default() {
+        serde_json::to_writer(headers.put(header::BASE64), &binary).expect("lists of names are JSON");
+    }
+    if change.shape.columns.iter().any(|column| column.generated) {
+        let generated: Vec<&str> =
+            change.shape.columns.iter().filter(|column| column.generated).map(|column| &*column.name).collect();
+        serde_json::to_writer(headers.put(header::GENERATED), &generated).expect("a list of names is JSON");
+    }
+    if let Some(checks) = checks_text(change) {
+        headers.put(header::CHECKS).extend_from_slice(checks.as_bytes());
+    }
 }
 
 /// Only the change, self-contained: for our own tables, where images are kept to be published or put back later.
@@ -64,10 +133,7 @@ pub fn encode_change(change: &Change) -> String {
     write_string(&mut out, &change.table().database);
     out.extend_from_slice(br#","table":"#);
     write_string(&mut out, &change.table().table);
-    if let Some(key) = change.key() {
-        out.extend_from_slice(br#","key":"#);
-        write_object(&mut out, key.shape.key_names().zip(&key.values).map(|(name, value)| (&**name, value)));
-    }
+    write_key_columns(&mut out, change);
     out.extend_from_slice(br#","before":"#);
     write_image(&mut out, &change.shape, change.before.as_ref());
     out.extend_from_slice(br#","after":"#);
@@ -127,11 +193,17 @@ fn write_key(out: &mut Vec<u8>, change: &Change) {
     out.extend_from_slice(br#"{"table":"#);
     let table = change.table();
     write_joined(out, &table.database, &table.table);
-    if let Some(key) = change.key() {
-        out.extend_from_slice(br#","key":"#);
-        write_object(out, key.shape.key_names().zip(&key.values).map(|(name, value)| (&**name, value)));
-    }
+    write_key_columns(out, change);
     out.push(b'}');
+}
+
+/// `,"key":{"id":7}` where the change has a key: what [`Change::key`] gives, without a copy of it.
+fn write_key_columns(out: &mut Vec<u8>, change: &Change) {
+    let shape = &change.shape;
+    let whole = |image: &&Image| shape.key.iter().all(|&at| image.get(usize::from(at)).is_some());
+    let Some(image) = change.after.iter().chain(&change.before).find(whole).filter(|_| !shape.key.is_empty()) else { return };
+    out.extend_from_slice(br#","key":"#);
+    write_object(out, shape.key_names().zip(&shape.key).filter_map(|(name, &at)| Some((&**name, image.get(usize::from(at))?))));
 }
 
 fn write_envelope(out: &mut Vec<u8>, record: &Record, change: &Change) {
@@ -142,7 +214,7 @@ fn write_envelope(out: &mut Vec<u8>, record: &Record, change: &Change) {
     out.extend_from_slice(br#","source":"#);
     write_source(out, record, Some(change));
     out.extend_from_slice(br#","transaction":{"id":""#);
-    write_gtid(out, record);
+    write_gtid(out, record.gtid);
     out.extend_from_slice(br#"","total_order":"#);
     write_number(out, record.row.saturating_add(1));
     out.extend_from_slice(br#","data_collection_order":"#);
@@ -170,7 +242,7 @@ fn write_source(out: &mut Vec<u8>, record: &Record, change: Option<&Change>) {
     out.extend_from_slice(br#","server_id":"#);
     write_number(out, u64::from(record.server_id));
     out.extend_from_slice(br#","gtid":""#);
-    write_gtid(out, record);
+    write_gtid(out, record.gtid);
     out.extend_from_slice(br#"","file":"#);
     write_string(out, &record.coordinates.file);
     out.extend_from_slice(br#","pos":"#);
@@ -180,12 +252,12 @@ fn write_source(out: &mut Vec<u8>, record: &Record, change: Option<&Change>) {
     out.push(b'}');
 }
 
-fn write_gtid(out: &mut Vec<u8>, record: &Record) {
-    write_number(out, u64::from(record.gtid.domain));
+fn write_gtid(out: &mut Vec<u8>, gtid: Gtid) {
+    write_number(out, u64::from(gtid.domain));
     out.push(b'-');
-    write_number(out, u64::from(record.gtid.server));
+    write_number(out, u64::from(gtid.server));
     out.push(b'-');
-    write_number(out, record.gtid.sequence);
+    write_number(out, gtid.sequence);
 }
 
 fn write_image(out: &mut Vec<u8>, shape: &Shape, image: Option<&Image>) {

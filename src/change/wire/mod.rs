@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 
 mod decode;
 mod encode;
+mod json;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{WireError, decode, decode_change};
-pub use encode::{change_json, encode, encode_change, image_json, key_json};
+pub use decode::{Decoder, WireError, decode, decode_change};
+pub use encode::{Encoded, Encoder, change_json, encode, encode_change, image_json, key_json};
 
 /// A record as bytes, in the terms of Kafka: key, value, headers.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -60,4 +61,8 @@ pub mod header {
     pub const BASE64: &str = "tandem-base64";
     pub const CHECKS: &str = "tandem-checks";
     pub const GENERATED: &str = "tandem-generated";
+
+    /// All of them.
+    pub(super) const ALL: [&str; 12] =
+        [FORMAT, ORIGIN, GTID, ROW, HLC, SEEN, LAST, POSITION, READ_FROM, BASE64, CHECKS, GENERATED];
 }

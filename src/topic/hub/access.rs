@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::block::{self, TooLarge};
+use super::block::{self, RecordSlice, TooLarge};
 use super::{APPEND_BYTES, Block, BlockError, Held, Hub, RECORD_BYTES_LIMIT};
-use crate::change::wire::{self, WireRecord};
+use crate::change::wire::Decoder;
 use crate::change::{Offset, OriginId, Record};
 use crate::topic::{Extent, TopicError, TopicReader, TopicWriter, readable};
 
@@ -89,16 +89,21 @@ impl TopicReader for HubReader {
         wait: Duration,
     ) -> Result<Vec<(Offset, Record)>, TopicError> {
         let blocks = self.hub.read(origin, from, bytes_max, wait).await?;
+        let mut decoder = Decoder::default();
         let mut records = Vec::new();
         let mut bytes = 0;
-        for block in blocks {
-            for (offset, wire) in block.open(from).map_err(|error| damaged(origin, &block, error))? {
-                bytes += wire.size();
+        for block in &blocks {
+            for record in block.unpack().map_err(|error| damaged(origin, block, error))?.records() {
+                let (offset, record) = record.map_err(|error| damaged(origin, block, error))?;
+                if offset < from {
+                    continue;
+                }
+                bytes += record.size;
                 // Only the first block can be larger than what was asked for.
                 if !records.is_empty() && bytes > bytes_max {
                     return Ok(records);
                 }
-                records.push((offset, decode(origin, offset, &wire)?));
+                records.push((offset, decode(&mut decoder, origin, offset, &record)?));
             }
         }
         Ok(records)
@@ -110,18 +115,20 @@ impl TopicReader for HubReader {
 }
 
 fn extent(origin: &OriginId, held: Held) -> Result<Extent, TopicError> {
-    let last = match &held.last {
-        None => None,
-        Some(block) => {
-            let wire = block.last().map_err(|error| damaged(origin, block, error))?;
-            Some(decode(origin, Offset(block.end().0 - 1), &wire)?)
-        }
-    };
+    let last = held.last.as_ref().map(|block| last_record(origin, block)).transpose()?;
     Ok(Extent { first: held.first, end: held.end, last })
 }
 
-fn decode(origin: &OriginId, offset: Offset, wire: &WireRecord) -> Result<Record, TopicError> {
-    readable(origin, offset, wire::decode(wire))
+fn last_record(origin: &OriginId, block: &Block) -> Result<Record, TopicError> {
+    let fault = |error| damaged(origin, block, error);
+    let unpacked = block.unpack().map_err(fault)?;
+    let last = unpacked.records().last().unwrap_or(Err(BlockError::Records));
+    let (offset, record) = last.map_err(fault)?;
+    decode(&mut Decoder::default(), origin, offset, &record)
+}
+
+fn decode(decoder: &mut Decoder, origin: &OriginId, offset: Offset, record: &RecordSlice<'_>) -> Result<Record, TopicError> {
+    readable(origin, offset, decoder.decode(record.key, record.value, record.headers()))
 }
 
 fn damaged(origin: &OriginId, block: &Block, error: BlockError) -> TopicError {

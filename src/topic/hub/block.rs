@@ -8,11 +8,13 @@
 //! ```
 //!
 //! Numbers are little-endian. The checksum covers everything but itself. Whoever takes a block from outside checks it
-//! whole ([`Block::open`]) before he relies on it.
+//! whole ([`Block::check`]) before he relies on it.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::change::wire::{self, WireRecord};
+use crate::change::wire::{Encoded, Encoder};
 use crate::change::{Offset, Record};
 
 /// Unpacked bytes after which a block is full. Readers get whole blocks, so this is also how much more than asked for
@@ -68,12 +70,13 @@ pub struct TooLarge {
 
 /// Packs records into blocks that follow each other from `first` on.
 pub fn seal(first: Offset, records: &[Record], record_bytes_max: usize) -> Result<Vec<Block>, TooLarge> {
+    let mut encoder = Encoder::default();
     let mut blocks = Vec::new();
-    let mut body = Vec::new();
+    let mut body = Vec::with_capacity(records.len().saturating_mul(1024).min(BLOCK_BYTES * 5 / 4));
     let (mut next, mut count) = (first, 0);
     for record in records {
         let start = body.len();
-        write_record(&mut body, &wire::encode(record));
+        write_record(&mut body, &encoder.encode(record));
         let size = body.len() - start;
         if size > record_bytes_max {
             return Err(TooLarge { size });
@@ -82,7 +85,8 @@ pub fn seal(first: Offset, records: &[Record], record_bytes_max: usize) -> Resul
         if body.len() >= BLOCK_BYTES {
             blocks.push(Block::seal(next, count, &body));
             next = Offset(next.0 + u64::from(count));
-            (count, body) = (0, Vec::with_capacity(body.len()));
+            count = 0;
+            body.clear();
         }
     }
     if count > 0 {
@@ -133,50 +137,52 @@ impl Block {
         Offset(self.first.0 + u64::from(self.count))
     }
 
-    /// Its records with their offsets, those before `from` left out.
-    pub fn open(&self, from: Offset) -> Result<Vec<(Offset, WireRecord)>, BlockError> {
-        let mut records = Vec::with_capacity((self.end().0.saturating_sub(from.0) as usize).min(self.count as usize));
-        self.walk(|offset, record| {
-            if offset >= from {
-                records.push((offset, record.to_owned()));
-            }
-        })?;
-        Ok(records)
-    }
-
-    /// Its last record only.
-    pub fn last(&self) -> Result<WireRecord, BlockError> {
-        let last = Offset(self.end().0 - 1);
-        self.open(last)?.pop().map(|(_, record)| record).ok_or(BlockError::Records)
-    }
-
-    /// Checks the whole of it; returns the bytes of its largest record.
-    pub fn check(&self) -> Result<usize, BlockError> {
-        let mut largest = 0;
-        self.walk(|_, record| largest = largest.max(record.size))?;
-        Ok(largest)
-    }
-
-    fn walk(&self, mut visit: impl FnMut(Offset, RecordSlice<'_>)) -> Result<(), BlockError> {
+    /// Its records in the open.
+    pub fn unpack(&self) -> Result<Unpacked<'_>, BlockError> {
         let body = &self.sealed[HEAD..];
         let unpacked = self.unpacked as usize;
-        let storage;
         let body = match self.sealed[1] {
-            0 => body,
+            0 => Cow::Borrowed(body),
             1 if unpacked <= UNPACKED_BYTES_MAX => {
-                storage = zstd::bulk::decompress(body, unpacked).map_err(|_| BlockError::Compression)?;
-                &storage
+                Cow::Owned(zstd::bulk::decompress(body, unpacked).map_err(|_| BlockError::Compression)?)
             }
             _ => return Err(BlockError::Compression),
         };
         if body.len() != unpacked {
             return Err(BlockError::Length);
         }
-        let mut rest = Cursor(body);
-        for number in 0..u64::from(self.count) {
-            visit(Offset(self.first.0 + number), RecordSlice::read(&mut rest)?);
-        }
-        rest.0.is_empty().then_some(()).ok_or(BlockError::Records)
+        Ok(Unpacked { first: self.first, count: self.count, body })
+    }
+
+    /// Checks the whole of it; returns the bytes of its largest record.
+    pub fn check(&self) -> Result<usize, BlockError> {
+        self.unpack()?.records().try_fold(0, |largest, record| Ok(largest.max(record?.1.size)))
+    }
+}
+
+/// The records of a block.
+pub struct Unpacked<'a> {
+    first: Offset,
+    count: u32,
+    body: Cow<'a, [u8]>,
+}
+
+impl Unpacked<'_> {
+    /// Each record with its offset. Ends after an error.
+    pub fn records(&self) -> impl Iterator<Item = Result<(Offset, RecordSlice<'_>), BlockError>> {
+        let mut rest = Cursor(&self.body);
+        let mut offsets = self.first.0..self.first.0 + u64::from(self.count);
+        let mut failed = false;
+        std::iter::from_fn(move || {
+            let record = match offsets.next().filter(|_| !failed) {
+                Some(offset) => RecordSlice::read(&mut rest).map(|record| (Offset(offset), record)),
+                // What is left over was in no record.
+                None if !failed && !rest.0.is_empty() => Err(BlockError::Records),
+                None => return None,
+            };
+            failed = record.is_err();
+            Some(record)
+        })
     }
 }
 
@@ -187,29 +193,31 @@ fn checksum(head: &[u8], body: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-fn write_record(out: &mut Vec<u8>, record: &WireRecord) {
-    let mut bytes = |bytes: &[u8]| {
-        // A record over 4 GB cannot have been made: a row is at most 1 GB. It would be refused by its size all the same.
-        out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
-        out.extend_from_slice(bytes);
-    };
-    bytes(&record.key);
-    bytes(&record.value);
-    out.push(u8::try_from(record.headers.len()).expect("a record has some ten headers"));
-    for (name, value) in &record.headers {
+fn write_record(out: &mut Vec<u8>, record: &Encoded<'_>) {
+    write_bytes(out, record.key);
+    write_bytes(out, record.value);
+    let headers = record.headers();
+    out.push(u8::try_from(headers.len()).expect("a record has some ten headers"));
+    for (name, value) in headers {
         out.push(u8::try_from(name.len()).expect("names of headers are ours and short"));
         out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
-        out.extend_from_slice(value);
+        write_bytes(out, value);
     }
 }
 
+fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    // A record over 4 GB cannot have been made: a row is at most 1 GB. It would be refused by its size all the same.
+    out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
 /// A record that lies in a block.
-struct RecordSlice<'a> {
-    key: &'a [u8],
-    value: &'a [u8],
+pub struct RecordSlice<'a> {
+    pub key: &'a [u8],
+    pub value: &'a [u8],
     headers: &'a [u8],
-    size: usize,
+    /// Bytes it takes in the block.
+    pub size: usize,
 }
 
 impl<'a> RecordSlice<'a> {
@@ -226,13 +234,9 @@ impl<'a> RecordSlice<'a> {
         Ok(Self { key, value, headers, size: before - rest.0.len() })
     }
 
-    fn to_owned(&self) -> WireRecord {
+    pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         let mut rest = Cursor(self.headers);
-        let mut headers = Vec::with_capacity(12);
-        while let Ok((name, value)) = rest.header() {
-            headers.push((name.to_owned(), value.to_vec()));
-        }
-        WireRecord { key: self.key.to_vec(), value: self.value.to_vec(), headers }
+        std::iter::from_fn(move || rest.header().ok())
     }
 }
 
@@ -271,6 +275,7 @@ impl<'a> Cursor<'a> {
 mod tests {
     use super::*;
     use crate::change::OriginId;
+    use crate::change::wire::{self, WireRecord};
     use crate::topic::contract::record;
 
     const MAX: usize = 1 << 20;
@@ -278,6 +283,15 @@ mod tests {
     fn records(count: u64) -> Vec<Record> {
         let origin = OriginId::new("a");
         (0..count).map(|number| record(&origin, number)).collect()
+    }
+
+    fn open(block: &Block) -> Result<Vec<(Offset, WireRecord)>, BlockError> {
+        let owned = |slice: RecordSlice<'_>| WireRecord {
+            key: slice.key.to_vec(),
+            value: slice.value.to_vec(),
+            headers: slice.headers().map(|(name, value)| (name.to_owned(), value.to_vec())).collect(),
+        };
+        block.unpack()?.records().map(|record| record.map(|(offset, slice)| (offset, owned(slice)))).collect()
     }
 
     #[test]
@@ -291,21 +305,11 @@ mod tests {
                 let again = Block::from_sealed(block.first, block.sealed().clone()).unwrap();
                 assert_eq!(again, *block);
                 assert_eq!(again.first.0, 7 + found.len() as u64);
-                found.extend(again.open(Offset(0)).unwrap());
+                found.extend(open(&again).unwrap());
             }
             let expected = records.iter().enumerate().map(|(at, record)| (Offset(7 + at as u64), wire::encode(record)));
             assert_eq!(found, expected.collect::<Vec<_>>());
         }
-    }
-
-    #[test]
-    fn opening_leaves_out_what_is_before() {
-        let block = &seal(Offset(10), &records(5), MAX).unwrap()[0];
-        for (from, expected) in [(0, 10..15), (10, 10..15), (12, 12..15), (15, 15..15), (u64::MAX, 15..15)] {
-            let found: Vec<u64> = block.open(Offset(from)).unwrap().into_iter().map(|(offset, _)| offset.0).collect();
-            assert_eq!(found, expected.collect::<Vec<_>>(), "from {from}");
-        }
-        assert_eq!(block.last().unwrap(), block.open(Offset(14)).unwrap()[0].1);
     }
 
     #[test]
@@ -344,7 +348,7 @@ mod tests {
                 && let Ok(size) = block.check()
             {
                 assert!(size <= block.unpacked as usize);
-                assert_eq!(block.open(Offset(0)).unwrap().len(), block.count as usize);
+                assert_eq!(open(&block).unwrap().len(), block.count as usize);
             }
         }
     }
