@@ -44,8 +44,8 @@ pub struct Encoded<'a> {
     headers: &'a Headers,
 }
 
-impl Encoded<'_> {
-    pub fn headers(&self) -> impl ExactSizeIterator<Item = (&'static str, &[u8])> {
+impl<'a> Encoded<'a> {
+    pub fn headers(&self) -> impl ExactSizeIterator<Item = (&'a str, &'a [u8])> + use<'a> {
         let Headers { bytes, starts } = self.headers;
         starts.iter().enumerate().map(move |(at, &(name, start))| {
             let end = starts.get(at + 1).map_or(bytes.len(), |&(_, end)| end);

@@ -89,7 +89,7 @@ async fn past_its_limit_in_bytes_the_oldest_goes_and_the_file_stops_growing() {
     let options = StoreOptions { max_bytes: Some(limit), clock: clock.clone(), ..StoreOptions::new(folder.path()) };
     let store = HubStore::open(&options).unwrap();
     let file = folder.path().join("topics.db");
-    for round in 1..=3 {
+    for round in 1..=5 {
         let before = first(&store, "a") + first(&store, "b");
         // Together they are more than the limit in each round.
         for second in 0..10 {
@@ -104,7 +104,8 @@ async fn past_its_limit_in_bytes_the_oldest_goes_and_the_file_stops_growing() {
     assert!(a.abs_diff(b) <= 1, "both origins lose their oldest alike: {a} and {b}");
     drop(store);
     let size = fs::metadata(file).unwrap().len();
-    assert!(size < 3 * limit, "{size} bytes");
+    // All of it would be twice that.
+    assert!(size < 4 * limit, "{size} bytes");
 }
 
 #[tokio::test]
