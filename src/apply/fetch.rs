@@ -13,6 +13,10 @@ use crate::observe::Observer;
 use crate::runtime::{Backoff, Disposition, Fault};
 use crate::topic::{TopicError, TopicReader};
 
+/// Waits while a topic cannot be reached. Seeded by the place where reading began, so that a simulation can repeat it.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const MOST_WAIT: Duration = Duration::from_secs(10);
+
 type Batch = Vec<(Offset, Record)>;
 
 /// How long one read may wait for records. Long enough to be rare, short enough that a proxy between does not cut it.
@@ -37,7 +41,7 @@ impl Fetch {
         let (send, batches) = mpsc::channel(1);
         let task = tokio::spawn(async move {
             let mut next = from;
-            let mut backoff = Backoff::connection();
+            let mut backoff = Backoff::seeded(FIRST_WAIT, MOST_WAIT, from.0);
             loop {
                 let outcome = match reader.read(&origin, next, bytes, LONG_POLL).await {
                     Ok(batch) => {

@@ -222,6 +222,21 @@ impl Engine<'_> {
         let verdict = self.verdict(group, step, entry.as_ref());
         let policy = self.options.policy(change.table());
         let held = rows.held(&step.canonical);
+        let open = *policy == Policy::Manual;
+        if work.removed.contains(&step.canonical) {
+            // Our tailer will publish that we removed the row, newer than everything in this group: what comes after it
+            // in the group has lost already. To write it would leave it here and nowhere else.
+            let own = Version { hlc: group.mark.hlc.next(), node: self.options.cluster.own_rank() };
+            work.done.conflicts.push(Conflict {
+                id: conflict_id(&step.canonical, version, own),
+                kind: ConflictKind::UniqueTaken,
+                key: step.key.clone(),
+                winner: Side { origin: self.options.cluster.own().clone(), hlc: own.hlc, row: None },
+                loser: Side { origin: group.origin.clone(), hlc: version.hlc, row: image_of(step) },
+                open,
+            });
+            return Ok(Fate::LostToNewer);
+        }
         let incoming = Side { origin: group.origin.clone(), hlc: version.hlc, row: image_of(step) };
         if let Some(entry) = entry
             && verdict.conflict()
@@ -239,7 +254,7 @@ impl Engine<'_> {
                 key: step.key.clone(),
                 winner,
                 loser,
-                open: *policy == Policy::Manual,
+                open,
             });
             if kept_here {
                 // Once: later changes of the group to this row lose to the same write of ours.
@@ -328,7 +343,7 @@ impl Engine<'_> {
                 loser: incoming,
                 open,
             });
-            work.remove(transaction, step.at, &step.key).await?;
+            work.remove(transaction, step.at, &step.key, &step.canonical).await?;
             return Ok(false);
         }
         for (held, key, own) in older {
@@ -340,7 +355,7 @@ impl Engine<'_> {
                 loser: side(own, held),
                 open,
             });
-            work.remove(transaction, step.at, &held.key).await?;
+            work.remove(transaction, step.at, &held.key, key).await?;
         }
         Ok(true)
     }
@@ -383,6 +398,8 @@ impl Trouble {
 struct Work {
     done: Committed,
     rewrites: Vec<Rewrite>,
+    /// Rows that were removed to settle a unique value, and will be published as removed.
+    removed: BTreeSet<CanonicalKey>,
     /// Rows of ours that stand by preference.
     kept: BTreeSet<CanonicalKey>,
     failed: BTreeMap<usize, String>,
@@ -392,10 +409,19 @@ struct Work {
 
 impl Work {
     /// Removes a row here, and has the tailer publish that.
-    async fn remove(&mut self, transaction: &mut dyn ApplyTransaction, at: usize, key: &RowKey) -> Result<(), ApplyError> {
+    async fn remove(
+        &mut self,
+        transaction: &mut dyn ApplyTransaction,
+        at: usize,
+        key: &RowKey,
+        canonical: &CanonicalKey,
+    ) -> Result<(), ApplyError> {
         match transaction.write(&[Write::Delete(key.clone())]).await {
             Ok(()) => {
-                self.rewrites.push(Rewrite { change: delete_of(key) });
+                // Once, however many changes of the group the row stands against.
+                if self.removed.insert(canonical.clone()) {
+                    self.rewrites.push(Rewrite { change: delete_of(key) });
+                }
                 Ok(())
             }
             Err(WriteError { error, .. }) if error.disposition() == Disposition::DeadLetter => {

@@ -48,7 +48,7 @@ struct RowWrite<'a> {
 /// All writes that were published.
 struct History<'a> {
     rows: BTreeMap<String, Vec<RowWrite<'a>>>,
-    /// Payload to the version that wrote it.
+    /// Payload to the version that wrote it first.
     payloads: BTreeMap<String, Version>,
 }
 
@@ -64,7 +64,9 @@ impl<'a> History<'a> {
                 let (was, is) = (name(&change.before), name(&change.after));
                 let left = was.clone().filter(|was| is.as_ref() != Some(was));
                 if let Some(payload) = after.as_ref().and_then(payload) {
-                    history.payloads.insert(payload, version);
+                    // The first: a row that is published again (policy `prefer`) may be overwritten by who saw only that.
+                    let first = history.payloads.entry(payload).or_insert(version);
+                    *first = version.min(*first);
                 }
                 let offset = Offset(offset as u64);
                 for (row, after) in left.map(|row| (row, None)).into_iter().chain(is.map(|row| (row, after))) {

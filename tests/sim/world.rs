@@ -407,7 +407,7 @@ impl World {
                 // One row may be spelled in several ways: rule 14.
                 let name = ["rider", "Rider", "RIDER "][dice.usize(..3)]
                     .replace("er", &format!("er{}", dice.u64(..self.scenario.rows)));
-                let seat = if self.scenario.unique && dice.f64() < 0.9 { Value::Int(dice.i64(..4)) } else { Value::Null };
+                let seat = if self.scenario.unique && dice.f64() < 0.9 { Value::Int(dice.i64(0..4)) } else { Value::Null };
                 vec![Value::text(name), Value::Int((at as i64 + 1) * 1_000_000 + number), seat]
             };
             let table = || self.table.clone();
