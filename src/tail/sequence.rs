@@ -1,7 +1,6 @@
 //! The decisions of the tailer, without I/O: which changes become records, and with which version and context.
 
 use std::collections::BTreeMap;
-use std::mem;
 use std::sync::Arc;
 
 use super::ddl::{self, DdlPolicy};
@@ -271,7 +270,7 @@ impl Sequencer {
             }
             return Ok(());
         }
-        out.extend(mem::replace(&mut current.held, Some(record)));
+        out.extend(current.held.replace(record));
         Ok(())
     }
 
