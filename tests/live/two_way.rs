@@ -73,9 +73,9 @@ async fn run(plan: Plan) {
     let written: usize = sites.iter().map(|site| site.topic.iter().filter(|record| !record.is_heartbeat()).count()).sum();
     let losers: usize = sites.iter().map(|site| site.losers.len()).sum();
     assert!(written > 2 * plan.transactions && losers > 100, "{written} rows and {losers} losers do not prove much");
-    for site in 0..2 {
+    for (site, origin) in origins.iter().enumerate() {
         let set_aside: Option<u64> = cluster.server(site).first("SELECT COUNT(*) FROM tandem.dead_letters").await;
-        assert_eq!(set_aside, Some(0), "changes were set aside on {}", origins[site]);
+        assert_eq!(set_aside, Some(0), "changes were set aside on {origin}");
     }
     cluster.end().await.unwrap();
 }
