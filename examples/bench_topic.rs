@@ -16,6 +16,9 @@ use tandem::serve::hub::{HubOptions, HubServer};
 use tandem::topic::hub::{ClientOptions, Hub, HubClient, HubReader, HubStore, HubWriter, StoreOptions, make_key};
 use tandem::topic::{TopicReader as _, TopicWriter as _};
 
+#[path = "../benches/summary/mod.rs"]
+mod figures;
+
 type Outcome<T> = Result<T, Box<dyn Error>>;
 type Summary = BTreeMap<String, f64>;
 
@@ -28,7 +31,8 @@ fn main() -> Outcome<()> {
     let mut summary = Summary::new();
     runtime.block_on(run(rows, &mut summary))?;
     print(&summary);
-    keep(summary)
+    figures::merge(&summary.into_iter().collect::<Vec<_>>());
+    Ok(())
 }
 
 async fn run(rows: u64, summary: &mut Summary) -> Outcome<()> {
@@ -57,15 +61,15 @@ async fn measure(name: &str, hub: Arc<dyn Hub>, origin: &OriginId, rows: u64, su
     for (batch, rows) in [(500, rows), (50, rows / 4), (1, rows / 100)] {
         let mut times = Vec::new();
         let records: Vec<Record> = (0..batch).map(|number| record(origin, number)).collect();
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), processor_seconds());
         for _ in 0..rows / batch {
             let own = Instant::now();
             end = writer.append(end, &records).await?;
             times.push(own.elapsed());
         }
-        let wall = start.elapsed().as_secs_f64();
         let done = (rows / batch * batch) as f64;
-        summary.insert(format!("{name}_append_{batch}_rows_per_s"), done / wall);
+        summary.insert(format!("{name}_append_{batch}_rows_per_s"), done / start.elapsed().as_secs_f64());
+        summary.insert(format!("{name}_append_{batch}_cpu_us_per_row"), (processor_seconds() - cpu) * 1e6 / done);
         quantiles(&format!("{name}_append_{batch}"), times, summary);
     }
     read_all(name, &hub, origin, began, end, summary).await?;
@@ -81,12 +85,14 @@ async fn read_all(
     summary: &mut Summary,
 ) -> Outcome<()> {
     let reader = HubReader::new(hub.clone());
-    let start = Instant::now();
+    let (start, cpu) = (Instant::now(), processor_seconds());
     let mut at = from;
     while at < end {
         at = Offset(at.0 + reader.read(origin, at, 4 << 20, Duration::ZERO).await?.len() as u64);
     }
-    summary.insert(format!("{name}_read_rows_per_s"), (end.0 - from.0) as f64 / start.elapsed().as_secs_f64());
+    let done = (end.0 - from.0) as f64;
+    summary.insert(format!("{name}_read_rows_per_s"), done / start.elapsed().as_secs_f64());
+    summary.insert(format!("{name}_read_cpu_us_per_row"), (processor_seconds() - cpu) * 1e6 / done);
     Ok(())
 }
 
@@ -176,13 +182,14 @@ fn print(summary: &Summary) {
     }
 }
 
-fn keep(summary: Summary) -> Outcome<()> {
-    let path = std::path::Path::new("target/bench/summary.json");
-    std::fs::create_dir_all("target/bench")?;
-    let mut kept: BTreeMap<String, serde_json::Value> = match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)?,
-        Err(_) => BTreeMap::new(),
+/// Seconds of processor time that this process has used: what a busy machine hardly changes.
+fn processor_seconds() -> f64 {
+    // SAFETY: the structure is plain numbers, for which zero is a value, and getrusage only writes to it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage
     };
-    kept.extend(summary.into_iter().map(|(name, value)| (name, value.into())));
-    Ok(std::fs::write(path, serde_json::to_vec_pretty(&kept)?)?)
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
