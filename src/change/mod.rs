@@ -1,0 +1,20 @@
+//! The language every room speaks: what a change is, when it happened, and how it looks on the wire.
+//!
+//! No I/O, no async, no clock: everything here is a value or a pure function of values.
+
+mod gtid;
+mod own;
+mod record;
+mod row;
+mod table;
+mod value;
+mod version;
+pub mod wire;
+
+pub use gtid::{Gtid, GtidParseError, GtidPosition};
+pub use own::{Mark, MarkError, OWN_DATABASE, Rewrite, own_table};
+pub use record::{BinlogCoordinates, Body, Offset, Record, Seen};
+pub use row::{Change, Checks, Column, ColumnKind, Image, Op, RowKey, Shape};
+pub use table::{TableFilter, TableName, TablePattern};
+pub use value::Value;
+pub use version::{Cluster, Hlc, NodeRank, OriginId, Version};

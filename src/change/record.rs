@@ -1,0 +1,102 @@
+//! What a topic keeps: a change with where it came from, when, and what its origin had seen by then.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Change, Gtid, GtidPosition, Hlc, OriginId};
+
+/// Place of a record in its origin's topic, from 0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Offset(pub u64);
+
+impl Offset {
+    pub fn next(self) -> Self {
+        // Saturating, because offsets also come from outside.
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// The causal context: per other origin, the offset of the last record with a change that was applied here before.
+/// Heartbeats do not count, or they would answer each other for ever.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seen(pub BTreeMap<OriginId, Offset>);
+
+impl Seen {
+    pub fn has(&self, origin: &OriginId, offset: Offset) -> bool {
+        self.0.get(origin).is_some_and(|&seen| seen >= offset)
+    }
+
+    /// The first offset of the origin that was not seen.
+    pub fn end(&self, origin: &OriginId) -> Offset {
+        self.0.get(origin).map_or(Offset(0), |seen| seen.next())
+    }
+}
+
+/// Binlog file and the byte where the event ends: for logs and people only, never to compare.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct BinlogCoordinates {
+    pub file: Arc<str>,
+    pub position: u64,
+}
+
+/// One record of an origin's topic.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Record {
+    pub origin: OriginId,
+    /// The transaction the change belongs to. For a heartbeat, the last one passed.
+    pub gtid: Gtid,
+    /// Place of the record in its transaction, from 0.
+    pub row: u64,
+    /// Place among the changes of the same table in the transaction, from 0.
+    pub table_row: u64,
+    pub hlc: Hlc,
+    pub seen: Arc<Seen>,
+    /// The last record of its transaction.
+    pub last: bool,
+    /// Everything that is decided once this record is durable: all of the history up to the transaction, and the
+    /// transaction itself if this is its last record.
+    pub position: Arc<GtidPosition>,
+    /// Where reading must begin again, if that is before `position`: an open XA transaction was prepared there.
+    pub read_from: Option<Arc<GtidPosition>>,
+    /// Commit time of the transaction at its origin, in seconds of the Unix epoch.
+    pub commit_second: u64,
+    pub server_id: u32,
+    pub coordinates: BinlogCoordinates,
+    pub body: Body,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum Body {
+    Change(Change),
+    /// Publishes `seen` and the position when nothing else does.
+    Heartbeat,
+}
+
+impl Record {
+    pub fn change(&self) -> Option<&Change> {
+        match &self.body {
+            Body::Change(change) => Some(change),
+            Body::Heartbeat => None,
+        }
+    }
+
+    pub fn is_heartbeat(&self) -> bool {
+        matches!(self.body, Body::Heartbeat)
+    }
+
+    /// Bytes in memory, near enough for limits.
+    pub fn weight(&self) -> usize {
+        size_of::<Self>() + self.change().map_or(0, Change::weight)
+    }
+}

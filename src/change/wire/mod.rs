@@ -1,0 +1,68 @@
+//! The form of a record outside the process: Debezium's envelope in JSON, our own metadata in headers.
+//!
+//! What JSON cannot say is in the headers: `tandem-base64` names the columns whose strings are bytes. Columns the
+//! source did not tell are absent, never null. See docs/wire-format.md.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+mod decode;
+mod encode;
+mod json;
+#[cfg(test)]
+mod tests;
+
+pub use decode::{Decoder, WireError, decode, decode_change};
+pub use encode::{Encoded, Encoder, change_json, encode, encode_change, image_json, key_json};
+
+/// A record as bytes, in the terms of Kafka: key, value, headers.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct WireRecord {
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl WireRecord {
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|(own, _)| own == name).map(|(_, value)| &**value)
+    }
+
+    pub fn size(&self) -> usize {
+        self.key.len() + self.value.len() + self.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+    }
+}
+
+/// The version of this format; a reader refuses any other.
+pub const FORMAT: &str = "1";
+
+/// The columns of each image whose strings are bytes in base64. Per image: a column of text may hold bytes that are
+/// not valid in its character set in one of them only.
+#[derive(Serialize, Deserialize, PartialEq, Eq, Debug, Default)]
+struct BinaryColumns<'a> {
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    before: Vec<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    after: Vec<Cow<'a, str>>,
+}
+
+/// Header names.
+pub mod header {
+    pub const FORMAT: &str = "tandem-v";
+    pub const ORIGIN: &str = "tandem-origin";
+    pub const GTID: &str = "tandem-gtid";
+    pub const ROW: &str = "tandem-row";
+    pub const HLC: &str = "tandem-hlc";
+    pub const SEEN: &str = "tandem-seen";
+    pub const LAST: &str = "tandem-last";
+    pub const POSITION: &str = "tandem-position";
+    pub const READ_FROM: &str = "tandem-read-from";
+    pub const BASE64: &str = "tandem-base64";
+    pub const CHECKS: &str = "tandem-checks";
+    pub const GENERATED: &str = "tandem-generated";
+
+    /// All of them.
+    pub(super) const ALL: [&str; 12] =
+        [FORMAT, ORIGIN, GTID, ROW, HLC, SEEN, LAST, POSITION, READ_FROM, BASE64, CHECKS, GENERATED];
+}

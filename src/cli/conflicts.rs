@@ -1,0 +1,164 @@
+//! `tandem conflicts`: what was written on two nodes at once, and which side was kept.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use crate::observe::{ConflictView, SideView, spoken_time};
+
+use super::node_api::NodeApi;
+use super::{Common, Outcome, output};
+
+/// See conflicts and both of their sides.
+#[derive(Args)]
+pub struct ConflictsArgs {
+    #[command(subcommand)]
+    command: ConflictsCommand,
+}
+
+#[derive(Subcommand)]
+enum ConflictsCommand {
+    /// List the newest conflicts.
+    List {
+        #[command(flatten)]
+        common: Common,
+        /// At most so many.
+        #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=500))]
+        limit: u16,
+        /// Only those that wait for a decision.
+        #[arg(long)]
+        open: bool,
+        /// Print JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show both sides of one conflict.
+    Show {
+        #[command(flatten)]
+        common: Common,
+        /// Its id, or the beginning of it.
+        id: String,
+        /// Print JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub async fn run(args: ConflictsArgs) -> Outcome {
+    match args.command {
+        ConflictsCommand::List { common, limit, open, json } => list(&common, limit, open, json).await,
+        ConflictsCommand::Show { common, id, json } => show(&common, &id, json).await,
+    }
+}
+
+async fn list(common: &Common, limit: u16, open: bool, json: bool) -> Outcome {
+    let api = NodeApi::new(common)?;
+    // Asked first, so that another node on this machine does not answer for the one that is meant.
+    let status = api.status().await?;
+    let conflicts: Vec<ConflictView> = api.get(&format!("/api/conflicts?limit={limit}&open={open}")).await?;
+    if json {
+        output::json(&conflicts)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if conflicts.is_empty() {
+        output::line(format_args!("There is no {}conflict on {}.", if open { "open " } else { "" }, status.node));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut rows = output::table(["ID", "TABLE", "ROW", "KIND", "KEPT", "LOST", "STATE"], &[]);
+    for conflict in &conflicts {
+        let side = |side: &SideView| format!("{} {}", side.origin, spoken_time(side.written_seconds));
+        rows.add_row([
+            conflict.id.clone(),
+            output::plain(&conflict.table),
+            output::key(&conflict.key),
+            conflict.kind.replace('_', " "),
+            side(&conflict.winner),
+            side(&conflict.loser),
+            state(conflict).to_owned(),
+        ]);
+    }
+    output::print(&rows);
+    output::line(format_args!("\nSee both sides of one:   tandem conflicts show {}", conflicts[0].id));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(common: &Common, id: &str, json: bool) -> Outcome {
+    let api = NodeApi::new(common)?;
+    api.status().await?;
+    let conflict: ConflictView = api.get(&format!("/api/conflicts/{}", path_part(id))).await?;
+    if json {
+        output::json(&conflict)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::line(format_args!(
+        "{}: {}, row with {}: {}, {}.\n",
+        conflict.id,
+        output::plain(&conflict.table),
+        output::key(&conflict.key),
+        conflict.kind.replace('_', " "),
+        state(&conflict)
+    ));
+    let head = |word: &str, side: &SideView| format!("{word}: {} {}", side.origin, spoken_time(side.written_seconds));
+    let (kept, lost) = (head("KEPT", &conflict.winner), head("LOST", &conflict.loser));
+    let mut rows = output::table(["", "COLUMN", &kept, &lost], &[]);
+    for line in compare(&conflict.winner, &conflict.loser) {
+        rows.add_row(line);
+    }
+    output::print(&rows);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn state(conflict: &ConflictView) -> &'static str {
+    if conflict.open { "waits for a decision" } else { "settled" }
+}
+
+/// A line per column: a mark where both differ, the name, and both values.
+fn compare(winner: &SideView, loser: &SideView) -> Vec<[String; 4]> {
+    let columns: BTreeSet<&String> = [&winner.row, &loser.row].into_iter().flatten().flat_map(|row| row.keys()).collect();
+    let shown = |side: &SideView, column: &str| match side.row.as_ref().map(|row| row.get(column)) {
+        None => "(no row)".to_owned(),
+        Some(None) => "(not known)".to_owned(),
+        Some(Some(value)) => output::value(value),
+    };
+    let of = |side: &SideView, column: &str| side.row.as_ref().map(|row| row.get(column).cloned());
+    columns
+        .into_iter()
+        .map(|column| {
+            let mark = if of(winner, column) == of(loser, column) { "" } else { "*" };
+            [mark.to_owned(), output::plain(column), shown(winner, column), shown(loser, column)]
+        })
+        .collect()
+}
+
+/// An id as one part of a path, whatever was typed.
+fn path_part(id: &str) -> String {
+    id.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn differing_columns_are_marked_and_what_is_unknown_is_not_null() {
+        let side = |row: serde_json::Value| SideView { origin: "a".into(), written_seconds: 0, row: row.as_object().cloned() };
+        let lines = compare(&side(json!({"id": 1, "name": null, "seats": 2})), &side(json!({"id": 1, "name": "x"})));
+        let expected = [["", "id", "1", "1"], ["*", "name", "null", "x"], ["*", "seats", "2", "(not known)"]];
+        assert_eq!(lines, expected.map(|line| line.map(str::to_owned)));
+        let deleted = compare(&side(json!({"id": 1})), &side(json!(null)));
+        assert_eq!(deleted, [["*", "id", "1", "(no row)"].map(str::to_owned)]);
+    }
+
+    #[test]
+    fn an_id_cannot_leave_its_place_in_the_path() {
+        assert_eq!(path_part("c-7f3a"), "c-7f3a");
+        assert_eq!(path_part("../status?x"), "%2E%2E%2Fstatus%3Fx");
+    }
+}

@@ -1,0 +1,121 @@
+//! Asks the running node, over its own pages on this machine.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::config::Config;
+use crate::observe::Status;
+use crate::runtime::Stop;
+
+use super::{Common, Failure};
+
+/// Answers come from memory or one query; a node that takes longer is not well.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// A list of conflicts with large rows; more is not for a terminal.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+pub struct NodeApi {
+    address: SocketAddr,
+    key: Option<SecretString>,
+    client: reqwest::Client,
+    /// The node that was asked for by name.
+    node: Option<String>,
+}
+
+/// What the API says when it cannot answer.
+#[derive(Deserialize)]
+struct Refusal {
+    error: String,
+    hint: Option<String>,
+}
+
+impl NodeApi {
+    pub fn new(common: &Common) -> Result<Self, Failure> {
+        let config = common.load()?;
+        let key = config.web_key()?;
+        let client = reqwest::Client::builder()
+            .timeout(ANSWER_WITHIN)
+            // This machine is never reached through a proxy.
+            .no_proxy()
+            .build()
+            .map_err(|error| Stop::halt(format!("cannot prepare a request: {error}"), "report this"))?;
+        Ok(Self { address: local_address(&config), key, client, node: common.node.clone() })
+    }
+
+    /// The status of the node, if it is the one that was asked for.
+    pub async fn status(&self) -> Result<Status, Stop> {
+        let status: Status = self.get("/api/status").await?;
+        match &self.node {
+            Some(node) if *node != status.node => {
+                let message = format!("the node that answers at http://{} is {}, not {node}", self.address, status.node);
+                Err(Stop::halt(
+                    message,
+                    "give every node of a machine its own [web] listen, for example by TANDEM__WEB__LISTEN",
+                ))
+            }
+            _ => Ok(status),
+        }
+    }
+
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Stop> {
+        let body = self.get_bytes(path).await?;
+        serde_json::from_slice(&body).map_err(|error| {
+            let message = format!("what answers at http://{} is not this version of tandem: {error}", self.address);
+            Stop::halt(message, "see that [web] listen names the running node's own address")
+        })
+    }
+
+    async fn get_bytes(&self, path: &str) -> Result<Vec<u8>, Stop> {
+        let mut request = self.client.get(format!("http://{}{path}", self.address));
+        if let Some(key) = &self.key {
+            request = request.bearer_auth(key.expose_secret());
+        }
+        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+            body.extend_from_slice(&chunk);
+            if body.len() > ANSWER_BYTES_MAX {
+                return Err(Stop::halt(
+                    format!("the answer of http://{} is larger than 64 MiB", self.address),
+                    "ask for less: --limit",
+                ));
+            }
+        }
+        if response.status().is_success() {
+            return Ok(body);
+        }
+        let refusal = serde_json::from_slice::<Refusal>(&body).ok();
+        let message =
+            refusal.as_ref().map_or_else(|| format!("answered with {}", response.status()), |refusal| refusal.error.clone());
+        let hint = refusal.and_then(|refusal| refusal.hint).unwrap_or_else(|| match response.status().as_u16() {
+            401 => "[web] key_env or key_file must be that of the running node".into(),
+            404 => "see the list".into(),
+            _ => "look at the log of the running node".into(),
+        });
+        Err(Stop::halt(message, hint))
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Stop {
+        let address = self.address;
+        if error.is_timeout() {
+            let message = format!("the node at http://{address} did not answer within {} s", ANSWER_WITHIN.as_secs());
+            return Stop::halt(message, "look at its log, or start it again");
+        }
+        let message = format!("no running node answers at http://{address}");
+        Stop::halt(message, "start it with `tandem run`; its address is [web] listen in the configuration")
+    }
+}
+
+/// Where this machine reaches a node that may listen on all addresses.
+fn local_address(config: &Config) -> SocketAddr {
+    let mut address = config.web.listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) });
+    }
+    address
+}

@@ -1,0 +1,409 @@
+//! What each key means and which values it may have.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::apply::Policy;
+use crate::change::{OriginId, TableFilter, TablePattern};
+use crate::tail::DdlPolicy;
+use crate::topic::hub::KeyHash;
+
+use super::fault::{Faults, Place};
+use super::raw::{Environment, Table, Value};
+use super::secret::surroundings;
+use super::section::{Complaints, Section, Spot};
+use super::{Config, Conflicts, DatabaseAddress, Hub, Limits, Node, SecretSource, Topic, TopicUrl, Web};
+
+/// The only version of the file there is.
+const VERSION: u64 = 1;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+pub fn check(file: &Path, table: &Table, environment: Environment) -> Result<Config, Faults> {
+    // Made absolute, so that what `config show` prints means the same from anywhere.
+    let whole = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let folder = whole.parent().unwrap_or(Path::new("")).to_owned();
+    let complaints = Complaints::default();
+    let mut top = Section::top(table, &complaints);
+
+    match top.number("version", 0..=u64::MAX) {
+        Some(spot) if spot.value != VERSION => {
+            top.refuse(
+                &spot.place,
+                "version",
+                &format!("is {}, which this tandem does not know", spot.value),
+                "write version = 1",
+            );
+        }
+        Some(_) => {}
+        None if !top.has("version") => top.missing("version", "version = 1"),
+        None => {}
+    }
+    let cluster = cluster(&mut top);
+    let nodes = nodes(top.section("nodes"), &folder, &complaints);
+    let topic = topic(top.section("topic"));
+    let state_folder = state_folder(top.section("state"), &folder);
+    let hub = hub(top.section("hub"), &nodes, &folder, &state_folder, &complaints);
+    let tables = tables(top.section("tables"));
+    let conflicts = conflicts(top.section("conflicts"), &nodes, &complaints);
+    let web = web(top.section("web"), &folder);
+    let limits = limits(top.section("limits"));
+    let dangerous_ddl = dangerous_ddl(top.section("ddl"));
+    top.finish();
+
+    let faults = complaints.into_list();
+    match (cluster, topic, hub, web) {
+        (Some(cluster), Some(topic), Ok(hub), Some(web)) if faults.is_empty() => Ok(Config {
+            file: file.to_owned(),
+            cluster,
+            nodes: nodes.into_iter().filter_map(|(name, node)| Some((name, node?))).collect(),
+            topic,
+            hub,
+            tables,
+            conflicts,
+            web,
+            state_folder,
+            limits,
+            dangerous_ddl,
+            surroundings: surroundings(environment),
+        }),
+        _ => Err(Faults::new(file, faults)),
+    }
+}
+
+/// Names stand in topics, URLs, folders and metrics, so they keep to what all of these take.
+fn is_name(text: &str) -> bool {
+    (1..=63).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+const NAME_FIX: &str = "use 1 to 63 letters a-z, digits, - and _";
+
+fn cluster(top: &mut Section) -> Option<String> {
+    let Some(spot) = top.text("cluster") else {
+        if !top.has("cluster") {
+            top.missing("cluster", "cluster = \"campus\"");
+        }
+        return None;
+    };
+    if is_name(&spot.value) {
+        return Some(spot.value);
+    }
+    top.refuse(&spot.place, "cluster", &format!("cannot be \"{}\"", spot.value), NAME_FIX);
+    None
+}
+
+/// `None` for a node that is there but at fault, so that others may still name it.
+type Nodes = BTreeMap<OriginId, Option<Node>>;
+
+fn nodes(section: Section, folder: &Path, complaints: &Complaints) -> Nodes {
+    let mut nodes = Nodes::new();
+    let mut replica_ids: BTreeMap<u32, String> = BTreeMap::new();
+    let mut hashes: Vec<(KeyHash, String)> = Vec::new();
+    for (name, raw) in section.entries() {
+        let mut section = Section::of(section.full(name), raw, complaints);
+        if !is_name(name) {
+            complaints.add(&raw.place, format!("a node cannot be called \"{name}\""), NAME_FIX);
+        }
+        // Folders and variables of some systems know no difference between cases.
+        if let Some(other) = nodes.keys().find(|other| other.as_str().eq_ignore_ascii_case(name)) {
+            complaints.add(
+                &raw.place,
+                format!("\"{name}\" and \"{other}\" differ in case only"),
+                "give one of them another name",
+            );
+        }
+        let node = section.is_present().then(|| node(&mut section, folder)).flatten();
+        if let Some((node, replica_id)) = &node {
+            if let Some(other) = replica_ids.insert(node.replica_id, name.to_owned()) {
+                let rule = format!("is {}, as for {other}", node.replica_id);
+                section.refuse(replica_id, "replica_id", &rule, "give every node a number of its own");
+            }
+            if let Some(hash) = node.hub_key_hash {
+                match hashes.iter().find(|(known, _)| known.matches(&hash)) {
+                    Some((_, other)) => {
+                        let rule = format!("is the same as for {other}");
+                        section.refuse(&raw.place, "hub_key_hash", &rule, "give every node a key of its own: `tandem hub key`");
+                    }
+                    None => hashes.push((hash, name.to_owned())),
+                }
+            }
+        }
+        section.finish();
+        nodes.insert(OriginId::new(name), node.map(|(node, _)| node));
+    }
+    if nodes.is_empty() {
+        complaints.add(&section.place, "there is no node", "add a section [nodes.laptop-a] for each laptop or site");
+    }
+    nodes
+}
+
+fn node(section: &mut Section, folder: &Path) -> Option<(Node, Place)> {
+    let database = required(section, "database", "database = \"mysql://tandem@127.0.0.1:3306/campus\"").and_then(|spot| {
+        DatabaseAddress::parse(&spot.value).map_err(|(rule, fix)| section.refuse(&spot.place, "database", &rule, fix)).ok()
+    });
+    let password = secret(section, folder, ["password_env", "password_file"], "password_env = \"TANDEM_PASSWORD\"");
+    // The server takes 32 bits; 0 would mean "not a replica".
+    let replica_id = section.number("replica_id", 1..=u64::from(u32::MAX));
+    if replica_id.is_none() && !section.has("replica_id") {
+        section.missing("replica_id", "replica_id = 1101");
+    }
+    let hub_key = secret(section, folder, ["hub_key_env", "hub_key_file"], "hub_key_env = \"TANDEM_HUB_KEY\"");
+    let hash = section.text("hub_key_hash");
+    let hub_key_hash = hash.as_ref().and_then(|spot| spot.value.parse::<KeyHash>().ok());
+    if let (Some(spot), None) = (&hash, hub_key_hash) {
+        let fix = "`tandem hub key` makes a key and its hash";
+        section.refuse(&spot.place, "hub_key_hash", "must be blake3: and 64 hexadecimal digits", fix);
+        return None;
+    }
+    let replica_id = replica_id?;
+    let node =
+        Node { database: database?, password: password?, replica_id: replica_id.value as u32, hub_key: hub_key?, hub_key_hash };
+    Some((node, replica_id.place))
+}
+
+fn topic(mut section: Section) -> Option<Topic> {
+    match section.text("kind") {
+        Some(spot) if spot.value == "kafka" => {
+            // The keys of a broker are not ours to judge yet, so nothing more is said about this section.
+            section.refuse(&spot.place, "kind", "is \"kafka\", which this version does not support", "use kind = \"hub\"");
+            return None;
+        }
+        Some(spot) if spot.value != "hub" => {
+            section.refuse(&spot.place, "kind", &format!("cannot be \"{}\"", spot.value), "use kind = \"hub\"");
+        }
+        _ => {}
+    }
+    let allow_http = section.flag("allow_http").is_some_and(|spot| spot.value);
+    let url = required(&mut section, "url", "url = \"https://192.168.1.101:7421\"").and_then(|spot| {
+        let url = TopicUrl::parse(&spot.value).map_err(|(rule, fix)| section.refuse(&spot.place, "url", &rule, fix)).ok()?;
+        if !url.encrypted && !url.is_loopback() && !allow_http {
+            let fix = "use https://, or write allow_http = true under [topic] where the network itself is encrypted";
+            section.refuse(&spot.place, "url", "would send keys and rows unencrypted", fix);
+        }
+        Some(url)
+    });
+    let max_offline = section.duration("max_offline", DAY / 24..=DAY * 3650).unwrap_or(DAY * 30);
+    section.finish();
+    Some(Topic { url: url?, allow_http, max_offline })
+}
+
+fn hub(mut section: Section, nodes: &Nodes, folder: &Path, state: &Path, complaints: &Complaints) -> Result<Option<Hub>, ()> {
+    if !section.is_present() {
+        return Ok(None);
+    }
+    let node = section.text("node").and_then(|spot| known_node(&section, "node", &spot, nodes));
+    let listen = listen(&mut section);
+    if listen.is_none() && !section.has("listen") {
+        section.missing("listen", "listen = \"0.0.0.0:7421\"");
+    }
+    let data = section.text("data").map_or_else(|| state.join("hub"), |spot| folder.join(spot.value));
+    for (name, node) in nodes {
+        if node.as_ref().is_some_and(|node| node.hub_key_hash.is_none()) {
+            let fix = "add hub_key_hash = \"blake3:…\"; `tandem hub key` makes a key and its hash";
+            complaints.add(
+                &section.place,
+                format!("the hub could not know {name}: `nodes.{name}.hub_key_hash` is missing"),
+                fix,
+            );
+        }
+    }
+    section.finish();
+    let listen = listen.ok_or(())?.value;
+    Ok(Some(Hub { node, listen, data }))
+}
+
+fn state_folder(mut section: Section, folder: &Path) -> PathBuf {
+    let given = section.text("folder");
+    section.finish();
+    given.map_or_else(|| folder.join("tandem-state"), |spot| folder.join(spot.value))
+}
+
+fn tables(mut section: Section) -> TableFilter {
+    let include = patterns(&mut section, "include");
+    if include.is_none() {
+        section.missing("include", "include = [\"campus.*\"]");
+    }
+    let exclude = patterns(&mut section, "exclude").unwrap_or_default();
+    section.finish();
+    TableFilter { include: include.unwrap_or_default(), exclude }
+}
+
+fn patterns(section: &mut Section, name: &'static str) -> Option<Vec<TablePattern>> {
+    let list = section.texts(name)?;
+    if name == "include" && list.value.is_empty() {
+        section.refuse(&list.place, name, "is empty, so no table would be synced", "name tables, for example [\"campus.*\"]");
+    }
+    Some(list.value.iter().filter_map(|spot| pattern(section, name, spot)).collect())
+}
+
+fn pattern(section: &Section, name: &str, spot: &Spot<String>) -> Option<TablePattern> {
+    let pattern = TablePattern::parse(&spot.value);
+    if pattern.is_none() {
+        let rule = format!("holds \"{}\", which is not database.table", spot.value);
+        section.refuse(&spot.place, name, &rule, "write both parts; * stands for any letters, for example \"campus.*\"");
+    }
+    pattern
+}
+
+fn conflicts(mut section: Section, nodes: &Nodes, complaints: &Complaints) -> Conflicts {
+    let prefer = section.texts("prefer");
+    let default = section.text("default");
+    let default = policy(&section, "default", default, prefer, nodes).unwrap_or(Policy::NewestWins);
+    let inner = section.section("tables");
+    let mut tables = Vec::new();
+    for (name, raw) in inner.entries() {
+        let spot = Spot { value: name.to_owned(), place: raw.place.clone() };
+        let pattern = pattern(&section, "tables", &spot);
+        let mut entry = Section::of(inner.full(name), raw, complaints);
+        let prefer = entry.texts("prefer");
+        let word = entry.text("policy");
+        if word.is_none() && prefer.is_none() && matches!(raw.value, Value::Table(_)) && !entry.has("policy") {
+            entry.missing("policy", "policy = \"manual\"");
+        }
+        let policy = policy(&entry, "policy", word, prefer, nodes);
+        entry.finish();
+        tables.extend(pattern.zip(policy));
+    }
+    section.finish();
+    // A full name says more than a pattern, wherever it stands; patterns decide in the order of the file.
+    tables.sort_by_key(|(pattern, _)| pattern.to_string().contains('*'));
+    Conflicts { default, tables }
+}
+
+fn policy(
+    section: &Section,
+    key: &str,
+    word: Option<Spot<String>>,
+    prefer: Option<Spot<Vec<Spot<String>>>>,
+    nodes: &Nodes,
+) -> Option<Policy> {
+    let fix = "use newest_wins, prefer or manual";
+    let list = prefer.as_ref().map(|list| {
+        let known = list.value.iter().filter_map(|spot| known_node(section, "prefer", spot, nodes));
+        known.collect::<Vec<_>>()
+    });
+    match (word.as_ref().map(|spot| (spot.value.as_str(), &spot.place)), list) {
+        (Some(("prefer", _)) | None, Some(nodes)) if !nodes.is_empty() => Some(Policy::Prefer(nodes)),
+        (Some(("prefer", place)), _) => {
+            section.refuse(place, key, "is \"prefer\" without a node to prefer", "add prefer = [\"laptop-a\"]");
+            None
+        }
+        (Some(("newest_wins", _)), None) => Some(Policy::NewestWins),
+        (Some(("manual", _)), None) => Some(Policy::Manual),
+        (Some((word @ ("newest_wins" | "manual"), place)), Some(_)) => {
+            section.refuse(place, key, &format!("is \"{word}\", which takes no `prefer`"), "remove one of the two");
+            None
+        }
+        (Some((word, place)), _) => {
+            section.refuse(place, key, &format!("cannot be \"{word}\""), fix);
+            None
+        }
+        (None, Some(_)) => {
+            let place = prefer.map_or(Place::Nowhere, |list| list.place);
+            section.refuse(&place, "prefer", "names no node", "name the nodes to prefer, the first before the next");
+            None
+        }
+        (None, None) => None,
+    }
+}
+
+fn web(mut section: Section, folder: &Path) -> Option<Web> {
+    let key = secret_or_none(&mut section, folder, ["key_env", "key_file"]);
+    let spot = listen(&mut section);
+    if spot.is_none() && section.has("listen") {
+        section.finish();
+        return None;
+    }
+    let listen = spot.as_ref().map_or(SocketAddr::from(([127, 0, 0, 1], 7420)), |spot| spot.value);
+    if let Some(spot) = spot.filter(|spot| !spot.value.ip().is_loopback() && key.is_none()) {
+        let fix = "add key_env or key_file under [web], or listen on 127.0.0.1";
+        section.refuse(&spot.place, "listen", "is open to other machines, which needs a key", fix);
+    }
+    section.finish();
+    Some(Web { listen, key })
+}
+
+fn limits(mut section: Section) -> Limits {
+    let limits = Limits {
+        group_rows: section.number("group_rows", 1..=100_000).map_or(500, |spot| spot.value) as usize,
+        group_bytes: section.bytes("group_bytes", 4 << 10..=1 << 30).unwrap_or(8 << 20) as usize,
+        index_rows: section.number("index_rows", 1_000..=1_000_000_000).map_or(1_000_000, |spot| spot.value) as usize,
+        max_clock_skew: section.duration("max_clock_skew", Duration::from_secs(1)..=DAY).unwrap_or(Duration::from_secs(60)),
+    };
+    section.finish();
+    limits
+}
+
+fn dangerous_ddl(mut section: Section) -> DdlPolicy {
+    let policy = match section.text("dangerous") {
+        Some(spot) if spot.value == "ignore" => DdlPolicy::Ignore,
+        Some(spot) if spot.value != "stop" => {
+            section.refuse(&spot.place, "dangerous", &format!("cannot be \"{}\"", spot.value), "use stop or ignore");
+            DdlPolicy::Stop
+        }
+        _ => DdlPolicy::Stop,
+    };
+    section.finish();
+    policy
+}
+
+fn required(section: &mut Section, name: &'static str, example: &str) -> Option<Spot<String>> {
+    let spot = section.text(name);
+    if spot.is_none() && !section.has(name) {
+        section.missing(name, example);
+    }
+    spot
+}
+
+fn listen(section: &mut Section) -> Option<Spot<SocketAddr>> {
+    let spot = section.text("listen")?;
+    match spot.value.parse() {
+        Ok(value) => Some(Spot { value, place: spot.place }),
+        Err(_) => {
+            let rule = format!("is not an address and port: \"{}\"", spot.value);
+            section.refuse(&spot.place, "listen", &rule, "write it like \"127.0.0.1:7420\"");
+            None
+        }
+    }
+}
+
+fn known_node(section: &Section, key: &str, spot: &Spot<String>, nodes: &Nodes) -> Option<OriginId> {
+    let name = OriginId::new(&spot.value);
+    if nodes.contains_key(&name) {
+        return Some(name);
+    }
+    let names: Vec<&str> = nodes.keys().map(OriginId::as_str).collect();
+    let rule = format!("names \"{name}\", which is no node");
+    section.refuse(&spot.place, key, &rule, format!("use one of {}", names.join(", ")));
+    None
+}
+
+fn secret(section: &mut Section, folder: &Path, names: [&'static str; 2], example: &str) -> Option<SecretSource> {
+    let source = secret_or_none(section, folder, names);
+    if source.is_none() && !names.iter().any(|name| section.has(name)) {
+        section.missing(names[0], example);
+    }
+    source
+}
+
+fn secret_or_none(section: &mut Section, folder: &Path, [variable, file]: [&'static str; 2]) -> Option<SecretSource> {
+    match (section.text(variable), section.text(file)) {
+        (Some(_), Some(second)) => {
+            section.refuse(&second.place, file, &format!("stands beside `{variable}`"), "remove one of the two");
+            None
+        }
+        (Some(spot), None) => {
+            let is_variable = spot.value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            if !is_variable {
+                // The value may be the secret itself, so it is not repeated.
+                let fix = "write the name of the variable that holds the secret, not the secret";
+                section.refuse(&spot.place, variable, "is not the name of an environment variable", fix);
+            }
+            is_variable.then(|| SecretSource::Variable(spot.value.clone()))
+        }
+        (None, Some(spot)) => Some(SecretSource::File(folder.join(spot.value))),
+        (None, None) => None,
+    }
+}

@@ -1,0 +1,221 @@
+//! Settings: a TOML file, the same on every node, to a [`Config`] that can only be built valid.
+//!
+//! Contract: [`Config::load`] judges the whole file and the environment over it, and reports every fault together, with
+//! its place, the rule and what to write instead; keys it does not know are faults. It opens nothing but the file.
+//! Secrets are references until [`Config::own_node`] resolves those of one node; they cannot be printed.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use crate::apply::Policy;
+use crate::change::{Cluster, OriginId, TableFilter, TablePattern};
+use crate::tail::DdlPolicy;
+use crate::topic::hub::KeyHash;
+
+mod address;
+mod check;
+mod fault;
+mod raw;
+mod secret;
+mod section;
+mod show;
+
+pub use address::{DatabaseAddress, TopicUrl};
+pub use fault::{ConfigFault, Faults, Place};
+pub use raw::Environment;
+pub use secrecy::{ExposeSecret, SecretString};
+pub use secret::SecretSource;
+
+/// A configuration file is a page; what is larger is some other file.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The cluster as the file describes it, checked. Every node has the same.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub file: PathBuf,
+    /// First part of the topics' names.
+    pub cluster: String,
+    pub nodes: BTreeMap<OriginId, Node>,
+    pub topic: Topic,
+    /// Absent where the topics are kept by a hub with a file of its own.
+    pub hub: Option<Hub>,
+    pub tables: TableFilter,
+    pub conflicts: Conflicts,
+    pub web: Web,
+    /// Where nodes and hub keep files; each node in a folder of its own.
+    pub state_folder: PathBuf,
+    pub limits: Limits,
+    /// What the tailer does with statements that take rows away without telling their keys.
+    pub dangerous_ddl: DdlPolicy,
+    /// The process's environment, where secrets may lie.
+    surroundings: secret::Surroundings,
+}
+
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub database: DatabaseAddress,
+    pub password: SecretSource,
+    /// How the tailer registers at the server; unique, never a server_id.
+    pub replica_id: u32,
+    pub hub_key: SecretSource,
+    /// By which the hub knows the node's key without having it.
+    pub hub_key_hash: Option<KeyHash>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Topic {
+    /// Where the hub is reached.
+    pub url: TopicUrl,
+    /// Unencrypted although other machines are involved: somebody said so by name.
+    pub allow_http: bool,
+    /// How long a node may be away: what the topics keep.
+    pub max_offline: Duration,
+}
+
+/// The keeper of the topics.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    /// The node whose `tandem run` keeps the topics; `None` where `tandem hub` does.
+    pub node: Option<OriginId>,
+    pub listen: SocketAddr,
+    pub data: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+pub struct Conflicts {
+    pub default: Policy,
+    /// The first pattern that matches decides; full names come before patterns with `*`.
+    pub tables: Vec<(TablePattern, Policy)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Web {
+    pub listen: SocketAddr,
+    /// Always there where `listen` is open to other machines.
+    pub key: Option<SecretSource>,
+}
+
+/// How much is held in memory or done at once.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Rows of one apply transaction, which holds whole transactions of the origin.
+    pub group_rows: usize,
+    pub group_bytes: usize,
+    /// Recent rows that the conflict index keeps in memory before it spills to the state folder.
+    pub index_rows: usize,
+    /// How far ahead of our clock a commit time may be and still be believed.
+    pub max_clock_skew: Duration,
+}
+
+/// One node of the cluster: the one this process runs, with its secrets resolved.
+#[derive(Clone, Debug)]
+pub struct OwnNode {
+    pub cluster: Cluster,
+    pub database: DatabaseAddress,
+    pub password: SecretString,
+    pub replica_id: u32,
+    pub hub_key: SecretString,
+    /// This node's own folder in the state folder.
+    pub state_folder: PathBuf,
+    /// Whether `tandem run` of this node keeps the topics too.
+    pub keeps_topics: bool,
+}
+
+impl OwnNode {
+    pub fn name(&self) -> &OriginId {
+        self.cluster.own()
+    }
+}
+
+impl Config {
+    /// Reads and checks a file with the process's own environment over it.
+    pub fn load(file: &Path) -> Result<Self, Faults> {
+        // Variables that are not text cannot be ours: all our keys take text.
+        let environment =
+            std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+        Self::parse(file, &read_file(file)?, environment.collect())
+    }
+
+    /// As `load`, from a text. `file` is for messages, and relative paths start at its folder.
+    pub fn parse(file: &Path, text: &str, environment: Environment) -> Result<Self, Faults> {
+        let table = raw::parse(file, text, &environment)?;
+        check::check(file, &table, environment)
+    }
+
+    /// The node this process is, with its secrets. Without a name, the only node that `TANDEM_NODE` or the file leaves.
+    pub fn own_node(&self, name: Option<&str>) -> Result<OwnNode, Faults> {
+        let names = || self.nodes.keys().map(OriginId::as_str).collect::<Vec<_>>().join(", ");
+        let refuse = |rule: String, fix: String| Faults::one(&self.file, Place::Nowhere, rule, fix);
+        let name = match name {
+            Some(name) => OriginId::new(name),
+            None if self.nodes.len() == 1 => self.nodes.keys().next().expect("its length is 1").clone(),
+            None => {
+                let fix = format!("say it with --node or TANDEM_NODE; the file has {}", names());
+                return Err(refuse("it is not said which node this is".into(), fix));
+            }
+        };
+        let Some(node) = self.nodes.get(&name) else {
+            return Err(refuse(
+                format!("there is no node \"{name}\""),
+                format!("use one of {}, or add [nodes.{name}]", names()),
+            ));
+        };
+        let mut faults = Vec::new();
+        let mut resolve = |source: &SecretSource, key: &str| {
+            source.resolve(&self.surroundings).map_err(|why| {
+                let rule = format!("the secret of `nodes.{name}.{key}` cannot be had: {}", why.rule);
+                faults.push(ConfigFault { place: Place::Nowhere, rule, fix: why.fix });
+            })
+        };
+        let password = resolve(&node.password, "password");
+        let hub_key = resolve(&node.hub_key, "hub_key");
+        let (Ok(password), Ok(hub_key)) = (password, hub_key) else { return Err(Faults::new(&self.file, faults)) };
+        Ok(OwnNode {
+            cluster: Cluster::new(self.nodes.keys().cloned(), &name).expect("a map has each name once, and this one is in it"),
+            database: node.database.clone(),
+            password,
+            replica_id: node.replica_id,
+            hub_key,
+            state_folder: self.state_folder.join(name.as_str()),
+            keeps_topics: self.hub.as_ref().is_some_and(|hub| hub.node.as_ref() == Some(&name)),
+        })
+    }
+
+    /// The key that the web pages and the API ask for, if any.
+    pub fn web_key(&self) -> Result<Option<SecretString>, Faults> {
+        let Some(source) = &self.web.key else { return Ok(None) };
+        source.resolve(&self.surroundings).map(Some).map_err(|why| {
+            Faults::one(&self.file, Place::Nowhere, format!("the secret of `web.key` cannot be had: {}", why.rule), why.fix)
+        })
+    }
+
+    /// What is in force, secrets hidden, in the form of the file.
+    pub fn show(&self) -> String {
+        show::show(self)
+    }
+}
+
+fn read_file(file: &Path) -> Result<String, Faults> {
+    let fault = |rule: String, fix: &str| Faults::one(file, Place::Nowhere, rule, fix);
+    let refused = |error: std::io::Error| {
+        let fix = match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                "name it with --config or TANDEM_CONFIG; docs/configuration.md has one to start from"
+            }
+            _ => "it must be a file that this user may read",
+        };
+        fault(format!("cannot read the configuration: {error}"), fix)
+    };
+    let mut bytes = Vec::new();
+    std::fs::File::open(file).and_then(|opened| opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(refused)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(fault("this file is larger than 1 MiB".into(), "name the configuration file with --config"));
+    }
+    String::from_utf8(bytes).map_err(|_| fault("this file is not UTF-8 text".into(), "save it as UTF-8"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! What is in force, in the form of the file: defaults filled in, secrets as the names they are.
+
+use std::fmt::Write;
+
+use crate::apply::Policy;
+
+use crate::tail::DdlPolicy;
+
+use super::section::{show_bytes, show_duration};
+use super::{Config, OriginId, SecretSource};
+
+pub fn show(config: &Config) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{text}");
+    };
+    line("version = 1".into());
+    line(format!("cluster = {}", quote(&config.cluster)));
+    for (name, node) in &config.nodes {
+        line(format!("\n[nodes.{name}]"));
+        line(format!("database = {}", quote(&node.database.to_string())));
+        line(secret("password", &node.password));
+        line(format!("replica_id = {}", node.replica_id));
+        line(secret("hub_key", &node.hub_key));
+        if let Some(hash) = node.hub_key_hash {
+            line(format!("hub_key_hash = {}", quote(&hash.to_string())));
+        }
+    }
+    line("\n[topic]\nkind = \"hub\"".into());
+    line(format!("url = {}", quote(&config.topic.url.text)));
+    line(format!("allow_http = {}", config.topic.allow_http));
+    line(format!("max_offline = {}", quote(&show_duration(config.topic.max_offline))));
+    if let Some(hub) = &config.hub {
+        line("\n[hub]".into());
+        if let Some(node) = &hub.node {
+            line(format!("node = {}", quote(node.as_str())));
+        }
+        line(format!("listen = {}", quote(&hub.listen.to_string())));
+        line(format!("data = {}", quote(&hub.data.display().to_string())));
+    }
+    line("\n[tables]".into());
+    line(format!("include = {}", list(config.tables.include.iter().map(ToString::to_string))));
+    line(format!("exclude = {}", list(config.tables.exclude.iter().map(ToString::to_string))));
+    line("\n[conflicts]".into());
+    line(policy("default", &config.conflicts.default).join("\n"));
+    if !config.conflicts.tables.is_empty() {
+        line("[conflicts.tables]".into());
+    }
+    for (pattern, table_policy) in &config.conflicts.tables {
+        line(format!("{} = {{ {} }}", quote(&pattern.to_string()), policy("policy", table_policy).join(", ")));
+    }
+    line("\n[web]".into());
+    line(format!("listen = {}", quote(&config.web.listen.to_string())));
+    if let Some(key) = &config.web.key {
+        line(secret("key", key));
+    }
+    line("\n[state]".into());
+    line(format!("folder = {}", quote(&config.state_folder.display().to_string())));
+    let dangerous = match config.dangerous_ddl {
+        DdlPolicy::Stop => "stop",
+        DdlPolicy::Ignore => "ignore",
+    };
+    line(format!("\n[ddl]\ndangerous = {}", quote(dangerous)));
+    line("\n[limits]".into());
+    line(format!("group_rows = {}", config.limits.group_rows));
+    line(format!("group_bytes = {}", quote(&show_bytes(config.limits.group_bytes as u64))));
+    line(format!("index_rows = {}", config.limits.index_rows));
+    line(format!("max_clock_skew = {}", quote(&show_duration(config.limits.max_clock_skew))));
+    out
+}
+
+fn secret(key: &str, source: &SecretSource) -> String {
+    match source {
+        SecretSource::Variable(name) => format!("{key}_env = {}", quote(name)),
+        SecretSource::File(path) => format!("{key}_file = {}", quote(&path.display().to_string())),
+    }
+}
+
+fn policy(key: &str, policy: &Policy) -> Vec<String> {
+    match policy {
+        Policy::NewestWins => vec![format!("{key} = \"newest_wins\"")],
+        Policy::Manual => vec![format!("{key} = \"manual\"")],
+        Policy::Prefer(nodes) => {
+            let nodes = list(nodes.iter().map(OriginId::to_string));
+            vec![format!("{key} = \"prefer\""), format!("prefer = {nodes}")]
+        }
+    }
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.map(|item| quote(&item)).collect::<Vec<_>>().join(", "))
+}
+
+fn quote(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}

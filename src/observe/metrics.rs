@@ -1,0 +1,254 @@
+//! The metrics of a node, each with its name, help and labels. Every label set that can be known exists from the start,
+//! at 0, so that a rate or an alert never waits for a first event.
+
+use prometheus::{
+    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::change::Op;
+
+use super::{FILTER_REASONS, Fate, LinkState};
+
+/// The operations that a binlog can bring.
+const OPS: [Op; 4] = [Op::Insert, Op::Update, Op::Delete, Op::Truncate];
+
+/// Commit there to commit here. The binlog has whole seconds, so nothing finer than one second is true.
+const DELAY_BUCKETS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0, 21_600.0, 86_400.0, 604_800.0];
+
+/// Holding locks for the local tailer: usually under a millisecond, at most the applier's limit.
+const WAIT_BUCKETS: [f64; 9] = [0.000_5, 0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0];
+
+pub struct Metrics {
+    registry: Registry,
+    pub role_up: IntGaugeVec,
+    pub role_stopped: IntGaugeVec,
+    pub link_state: IntGaugeVec,
+    pub tailer_connected: IntGauge,
+    pub tailer_changes: IntCounterVec,
+    pub tailer_filtered: IntCounterVec,
+    pub tailer_reconnects: IntCounter,
+    pub tailer_last_event: IntGauge,
+    pub tailer_clock_not_believed: IntCounter,
+    pub topic_appended: IntCounter,
+    pub applied_changes: IntCounterVec,
+    pub pending_changes: IntGaugeVec,
+    pub lag_seconds: IntGaugeVec,
+    pub delay_seconds: HistogramVec,
+    pub apply_wait_seconds: HistogramVec,
+    pub apply_commits: IntCounterVec,
+    pub apply_released: IntCounterVec,
+    pub topic_reachable: IntGaugeVec,
+    pub index_rows: IntGauge,
+    pub index_spilled_rows: IntGauge,
+    pub conflicts: IntCounterVec,
+    pub conflicts_open: IntGauge,
+    pub dead_letters: IntCounterVec,
+    pub dead_letters_open: IntGauge,
+    pub clock_skew_seconds: GaugeVec,
+    pub resident_memory_bytes: Gauge,
+}
+
+impl Metrics {
+    pub fn new(version: &str, own: &str, others: &[&str], roles: &[&str], started_second: u64) -> Self {
+        let registry = Registry::new();
+        let build = gauges(&registry, "tandem_build_info", "1, with the version of this program", &["version"]);
+        build.with_label_values(&[version]).set(1);
+        let started = gauge(&registry, "process_start_time_seconds", "When this process started, Unix time");
+        started.set(started_second as i64);
+        let metrics = Self {
+            role_up: gauges(&registry, "tandem_role_up", "1 while the role works", &["role"]),
+            role_stopped: gauges(
+                &registry,
+                "tandem_role_stopped",
+                "1 while the role stands still until a person acts; one that is offline tries again and is not stopped",
+                &["role"],
+            ),
+            link_state: gauges(
+                &registry,
+                "tandem_link_state",
+                "1 for the state that the link is in",
+                &["source", "target", "state"],
+            ),
+            tailer_connected: gauge(&registry, "tandem_tailer_connected", "1 while the tailer reads the binlog"),
+            tailer_changes: counters(
+                &registry,
+                "tandem_tailer_changes_total",
+                "Changes published to the own topic",
+                &["table", "op"],
+            ),
+            tailer_filtered: counters(
+                &registry,
+                "tandem_tailer_filtered_total",
+                "Changes read and, by a named rule, not published",
+                &["reason"],
+            ),
+            tailer_reconnects: counter(&registry, "tandem_tailer_reconnects_total", "Times the tailer lost its connection"),
+            tailer_last_event: gauge(
+                &registry,
+                "tandem_tailer_last_event_timestamp_seconds",
+                "Commit time of the newest transaction read, Unix time",
+            ),
+            tailer_clock_not_believed: counter(
+                &registry,
+                "tandem_tailer_clock_not_believed_total",
+                "Commit times too far ahead of this machine's clock",
+            ),
+            topic_appended: counter(
+                &registry,
+                "tandem_topic_appended_total",
+                "Records durable in the own topic, heartbeats included",
+            ),
+            applied_changes: counters(
+                &registry,
+                "tandem_applied_changes_total",
+                "Changes of other nodes and what became of them here",
+                &["source", "table", "op", "result"],
+            ),
+            pending_changes: gauges(&registry, "tandem_pending_changes", "Changes known to wait", &["source"]),
+            lag_seconds: gauges(
+                &registry,
+                "tandem_lag_seconds",
+                "Age of the newest change applied while others wait; 0 when none does",
+                &["source"],
+            ),
+            delay_seconds: histograms(
+                &registry,
+                "tandem_delay_seconds",
+                "From the commit there to the commit here; the commit time has whole seconds",
+                &["source"],
+                &DELAY_BUCKETS,
+            ),
+            apply_wait_seconds: histograms(
+                &registry,
+                "tandem_apply_wait_seconds",
+                "How long an apply transaction held its locks for the local tailer",
+                &["source"],
+                &WAIT_BUCKETS,
+            ),
+            apply_commits: counters(&registry, "tandem_apply_commits_total", "Apply transactions committed", &["source"]),
+            apply_released: counters(
+                &registry,
+                "tandem_apply_released_total",
+                "Apply transactions rolled back to be tried again, by reason",
+                &["source", "reason"],
+            ),
+            topic_reachable: gauges(&registry, "tandem_topic_reachable", "1 while the source's topic can be read", &["source"]),
+            index_rows: gauge(&registry, "tandem_index_rows", "Recent rows in the conflict index"),
+            index_spilled_rows: gauge(&registry, "tandem_index_spilled_rows", "Rows of the conflict index on disk"),
+            conflicts: counters(&registry, "tandem_conflicts_total", "Conflicts settled", &["table", "kind", "winner"]),
+            conflicts_open: gauge(&registry, "tandem_conflicts_open", "Conflicts that wait for a person"),
+            dead_letters: counters(&registry, "tandem_dead_letters_total", "Changes set aside", &["source", "table"]),
+            dead_letters_open: gauge(&registry, "tandem_dead_letters_open", "Changes that are set aside now"),
+            clock_skew_seconds: float_gauges(
+                &registry,
+                "tandem_clock_skew_seconds",
+                "How far the node's last held record was ahead of this machine's clock",
+                &["node"],
+            ),
+            resident_memory_bytes: float_gauge(&registry, "process_resident_memory_bytes", "Memory of this process"),
+            registry,
+        };
+        metrics.begin(own, others, roles);
+        metrics
+    }
+
+    fn begin(&self, own: &str, others: &[&str], roles: &[&str]) {
+        for role in roles {
+            self.role_up.with_label_values(&[role]).set(0);
+            self.role_stopped.with_label_values(&[role]).set(0);
+        }
+        FILTER_REASONS.iter().for_each(|reason| self.tailer_filtered.with_label_values(&[reason]).inc_by(0));
+        for other in others {
+            for state in LinkState::ALL {
+                self.link_state.with_label_values(&[other, own, state.label()]).set(0);
+            }
+            let source = &[*other];
+            self.pending_changes.with_label_values(source).set(0);
+            self.lag_seconds.with_label_values(source).set(0);
+            self.topic_reachable.with_label_values(source).set(0);
+            self.apply_commits.with_label_values(source).inc_by(0);
+            self.clock_skew_seconds.with_label_values(source).set(0.0);
+            // Naming a histogram creates it.
+            let _ = (self.delay_seconds.with_label_values(source), self.apply_wait_seconds.with_label_values(source));
+            for reason in ["tailer_behind", "contended"] {
+                self.apply_released.with_label_values(&[other, reason]).inc_by(0);
+            }
+        }
+    }
+
+    /// The label sets of a table that is synced.
+    pub fn begin_table(&self, table: &str, own: &str, others: &[&str], conflict_kinds: &[&str]) {
+        for op in OPS {
+            self.tailer_changes.with_label_values(&[table, op.word()]).inc_by(0);
+            for other in others {
+                for fate in Fate::ALL {
+                    self.applied_changes.with_label_values(&[other, table, op.word(), fate.label()]).inc_by(0);
+                }
+            }
+        }
+        for other in others {
+            self.dead_letters.with_label_values(&[other, table]).inc_by(0);
+        }
+        for kind in conflict_kinds {
+            for winner in others.iter().chain([&own]) {
+                self.conflicts.with_label_values(&[table, kind, winner]).inc_by(0);
+            }
+        }
+    }
+
+    /// In Prometheus's text form.
+    pub fn text(&self) -> String {
+        if let Some(bytes) = resident_memory() {
+            self.resident_memory_bytes.set(bytes);
+        }
+        let mut out = Vec::new();
+        let encoded = TextEncoder::new().encode(&self.registry.gather(), &mut out);
+        encoded.expect("writing to memory cannot fail, and all families have samples of one kind");
+        String::from_utf8(out).expect("names and labels are text")
+    }
+}
+
+/// Memory of this process in bytes, where the system tells it in a file.
+fn resident_memory() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024.0)
+}
+
+const DEFINED: &str = "the names above are valid, and each is used once";
+
+fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
+    let metric = metric.expect(DEFINED);
+    registry.register(Box::new(metric.clone())).expect(DEFINED);
+    metric
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    register(registry, IntCounter::new(name, help))
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    register(registry, IntGauge::new(name, help))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    register(registry, IntGaugeVec::new(Opts::new(name, help), labels))
+}
+
+fn float_gauge(registry: &Registry, name: &str, help: &str) -> Gauge {
+    register(registry, Gauge::new(name, help))
+}
+
+fn float_gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+    register(registry, GaugeVec::new(Opts::new(name, help), labels))
+}
+
+fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
+    register(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
+}

@@ -1,0 +1,384 @@
+//! One function per fact: the log line and the metric of it, and the status that people see.
+//!
+//! Rooms say what happened; this room alone decides how it is logged and counted. Text of log lines is lower case and
+//! constant, values are fields; nothing above DEBUG is logged per row or batch, and repetitions are thinned out. No function
+//! here fails or waits, and none is given row values.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tracing::{debug, error, info, warn};
+
+use crate::change::{Cluster, Offset, Op, OriginId, Record, Seen, TableName};
+use crate::runtime::{Clock, RoleState, RoleWatch, Stop, SystemClock};
+
+mod board;
+mod kept;
+mod log;
+mod metrics;
+mod outgoing;
+mod status;
+mod throttle;
+mod words;
+
+pub use kept::{ConflictView, FailedView, SideView};
+pub use log::{LogFormat, start_log};
+pub use status::{Level, LinkState, LinkStatus, RoleStatus, Status, TableStatus, TailerStatus};
+pub use words::{spoken_count, spoken_duration, spoken_time};
+
+use board::{Board, Role, TABLES_MAX};
+use metrics::Metrics;
+use throttle::Throttle;
+
+/// Where a node's facts go. Cheap to clone; one per node.
+#[derive(Clone)]
+pub struct Observer(Arc<Facts>);
+
+struct Facts {
+    identity: Identity,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    throttle: Throttle,
+    board: Mutex<Board>,
+}
+
+struct Identity {
+    cluster: String,
+    node: OriginId,
+    others: Vec<OriginId>,
+    started_second: u64,
+}
+
+/// What became of a change that the applier took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    Applied,
+    LostToNewer,
+    Duplicate,
+    SetAside,
+}
+
+impl Fate {
+    pub const ALL: [Self; 4] = [Self::Applied, Self::LostToNewer, Self::Duplicate, Self::SetAside];
+
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::LostToNewer => "lost_to_newer",
+            Self::Duplicate => "duplicate",
+            Self::SetAside => "set_aside",
+        }
+    }
+}
+
+/// The rules by which the tailer keeps a change to itself.
+const FILTER_REASONS: [&str; 4] = ["echo", "table", "own", "ddl"];
+
+/// What a node's database keeps for people to look at, of one origin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct KeptCount {
+    /// All kept, open or settled.
+    pub conflicts: u64,
+    pub conflicts_open: u64,
+    pub dead_letters: u64,
+}
+
+impl Default for Observer {
+    /// Of a node by itself, for rooms that are tried alone.
+    fn default() -> Self {
+        let node = OriginId::new("node");
+        let cluster = Cluster::new([node.clone()], &node).expect("the one node is in it once");
+        Self::new("tandem", &cluster, &[], Arc::new(SystemClock))
+    }
+}
+
+impl Observer {
+    /// `roles` are those that this process will run: they are shown as waiting until they start.
+    pub fn new(cluster_name: &str, cluster: &Cluster, roles: &[&str], clock: Arc<dyn Clock>) -> Self {
+        let started_second = clock.now_seconds();
+        let others: Vec<OriginId> = cluster.others().map(|rank| cluster.name(rank).clone()).collect();
+        let other_names: Vec<&str> = others.iter().map(OriginId::as_str).collect();
+        let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), cluster.own().as_str(), &other_names, roles, started_second);
+        let mut board = Board::default();
+        let waiting = || Role { state: None, reason: None, hint: None, since_second: started_second };
+        board.roles.extend(roles.iter().map(|&role| (role.into(), waiting())));
+        others.iter().for_each(|origin| {
+            board.link(origin);
+        });
+        board.tailer.filtered.extend(FILTER_REASONS.map(|reason| (reason.to_owned(), 0)));
+        let identity = Identity { cluster: cluster_name.to_owned(), node: cluster.own().clone(), others, started_second };
+        Self(Arc::new(Facts { identity, clock, metrics, throttle: Throttle::default(), board: Mutex::new(board) }))
+    }
+
+    /// The node as it is now.
+    pub fn status(&self) -> Status {
+        self.board().picture(&self.0.identity, self.now())
+    }
+
+    /// All metrics in Prometheus's text form.
+    pub fn metrics_text(&self) -> String {
+        let status = self.status();
+        let metrics = &self.0.metrics;
+        let own = self.0.identity.node.as_str();
+        for link in status.links.iter().filter(|link| link.target == own) {
+            for state in LinkState::ALL {
+                let labels = [link.source.as_str(), own, state.label()];
+                metrics.link_state.with_label_values(&labels).set(i64::from(state == link.state));
+            }
+            // Where nothing was ever applied there is no age to tell; the pending changes tell it.
+            metrics.lag_seconds.with_label_values(&[&link.source]).set(link.lag_seconds.unwrap_or(0) as i64);
+        }
+        metrics.text()
+    }
+
+    /// The tables that are synced, as they were found: their metrics begin at 0.
+    pub fn synced_tables(&self, tables: &[TableName], conflict_kinds: &[&str]) {
+        let Identity { node, others, .. } = &self.0.identity;
+        let others: Vec<&str> = others.iter().map(OriginId::as_str).collect();
+        let mut board = self.board();
+        for table in tables.iter().take(TABLES_MAX) {
+            board.table(table);
+            self.0.metrics.begin_table(&table.to_string(), node.as_str(), &others, conflict_kinds);
+        }
+        debug!(tables = tables.len(), "tables to sync found");
+    }
+
+    // ---- the tailer ----
+
+    /// Records are durable in the own topic, at `first` and after.
+    pub fn published(&self, first: Offset, records: &[Record]) {
+        self.0.metrics.topic_appended.inc_by(records.len() as u64);
+        let mut board = self.board();
+        for (at, record) in records.iter().enumerate() {
+            let Some(change) = record.change() else { continue };
+            board.outgoing.note(Offset(first.0 + at as u64));
+            let counts = board.table(change.table());
+            counts.published += 1;
+            self.0.metrics.tailer_changes.with_label_values(&[counts.name.as_str(), change.op.word()]).inc();
+            board.tailer.published += 1;
+        }
+        debug!(records = records.len(), "published");
+    }
+
+    /// Changes that the tailer read and, by a named rule, does not publish: `echo`, `table`, `own`, `ddl`.
+    pub fn filtered(&self, reason: &'static str, changes: u64) {
+        self.0.metrics.tailer_filtered.with_label_values(&[reason]).inc_by(changes);
+        *self.board().tailer.filtered.entry(reason.to_owned()).or_default() += changes;
+    }
+
+    /// The tailer read a transaction committed at this second.
+    pub fn tailed(&self, commit_second: u64) {
+        self.0.metrics.tailer_last_event.set(commit_second as i64);
+        self.board().tailer.last_commit_seconds = Some(commit_second);
+    }
+
+    /// A commit time too far ahead of our clock was not believed.
+    pub fn clock_not_believed(&self, ahead_seconds: u64) {
+        self.0.metrics.tailer_clock_not_believed.inc();
+        self.board().tailer.clock_not_believed += 1;
+        if let Some(repeated) = self.pass("clock_not_believed", "") {
+            warn!(ahead_seconds, repeated, "commit time ahead of this machine's clock, not believed");
+        }
+    }
+
+    pub fn tail_connected(&self, connected: bool) {
+        let before = std::mem::replace(&mut self.board().tailer.connected, connected);
+        self.0.metrics.tailer_connected.set(i64::from(connected));
+        match (before, connected) {
+            (false, true) => info!("tailer connected"),
+            (true, false) => {
+                self.0.metrics.tailer_reconnects.inc();
+                info!("tailer disconnected");
+            }
+            _ => {}
+        }
+    }
+
+    // ---- the applier ----
+
+    /// Something new of this origin was read, so the node lives; and this is what it has seen.
+    pub fn heard(&self, origin: &OriginId, seen: &Seen) {
+        let now = self.now();
+        self.board().link(origin).heard_second = Some(now);
+        self.told(origin, seen);
+    }
+
+    /// A change took its way on this node.
+    pub fn applied(&self, origin: &OriginId, table: &TableName, op: Op, fate: Fate) {
+        let now = self.now();
+        let mut board = self.board();
+        board.count_applied(origin, table, fate, now);
+        let table = &board.table(table).name;
+        self.0.metrics.applied_changes.with_label_values(&[origin.as_str(), table, op.word(), fate.label()]).inc();
+    }
+
+    /// A commit of the applier, with the newest commit time it holds and how long it waited for the local tailer.
+    pub fn committed(&self, origin: &OriginId, commit_second: u64, wait_seconds: f64) {
+        let now_micros = self.0.clock.now_micros();
+        let delay_seconds = (now_micros as f64 / 1e6 - commit_second as f64).max(0.0);
+        let source = &[origin.as_str()];
+        self.0.metrics.apply_commits.with_label_values(source).inc();
+        self.0.metrics.delay_seconds.with_label_values(source).observe(delay_seconds);
+        self.0.metrics.apply_wait_seconds.with_label_values(source).observe(wait_seconds);
+        self.0.metrics.clock_skew_seconds.with_label_values(source).set(0.0);
+        let mut board = self.board();
+        let link = board.link(origin);
+        link.applied_second = Some(link.applied_second.map_or(commit_second, |before| before.max(commit_second)));
+        link.heard_second = Some(now_micros / 1_000_000);
+        link.clock_ahead = None;
+        debug!(%origin, delay_seconds, wait_seconds, "applied");
+    }
+
+    /// Changes of the origin known to wait.
+    pub fn pending(&self, origin: &OriginId, changes: u64) {
+        self.0.metrics.pending_changes.with_label_values(&[origin.as_str()]).set(changes as i64);
+        self.board().link(origin).pending = changes;
+    }
+
+    /// The own topic was read from here on, and holds changes at these offsets.
+    pub fn own_topic_read(&self, from: Offset, changes: impl IntoIterator<Item = Offset>) {
+        let mut board = self.board();
+        board.outgoing.known_from(from);
+        changes.into_iter().for_each(|offset| board.outgoing.note(offset));
+    }
+
+    /// Another node tells what it has seen.
+    pub fn told(&self, origin: &OriginId, seen: &Seen) {
+        let Identity { node, others, .. } = &self.0.identity;
+        self.board().outgoing.tell(origin, seen, node, others);
+    }
+
+    /// Records that the checkpoint already covered.
+    pub fn duplicates(&self, origin: &OriginId, records: u64) {
+        if records > 0 {
+            info!(%origin, records, "records that the checkpoint already covers were skipped");
+        }
+    }
+
+    /// The applier let go of its locks because the local tailer was behind.
+    pub fn waits_for_tailer(&self, origin: &OriginId) {
+        self.0.metrics.apply_released.with_label_values(&[origin.as_str(), "tailer_behind"]).inc();
+        if let Some(repeated) = self.pass("waits_for_tailer", origin.as_str()) {
+            warn!(%origin, repeated, "applier waits for the local tailer");
+        }
+    }
+
+    /// The applier lost a race for locks and tries again.
+    pub fn contended(&self, origin: &OriginId) {
+        self.0.metrics.apply_released.with_label_values(&[origin.as_str(), "contended"]).inc();
+        if let Some(repeated) = self.pass("contended", origin.as_str()) {
+            info!(%origin, repeated, "rows locked by somebody else, tried again");
+        }
+    }
+
+    /// Whether the origin's topic can be read.
+    pub fn link(&self, origin: &OriginId, reachable: bool, reason: Option<&str>) {
+        self.0.metrics.topic_reachable.with_label_values(&[origin.as_str()]).set(i64::from(reachable));
+        let before = {
+            let mut board = self.board();
+            let link = board.link(origin);
+            link.reason = reason.map(str::to_owned);
+            link.reachable.replace(reachable)
+        };
+        match (before, reachable) {
+            (Some(true), true) | (Some(false), false) => {}
+            (_, true) => info!(%origin, "topic can be read"),
+            (_, false) => info!(%origin, reason, "topic cannot be read, tries again"),
+        }
+    }
+
+    pub fn conflict(&self, table: &TableName, kind: &'static str, winner: &OriginId) {
+        let table = {
+            let mut board = self.board();
+            let counts = board.table(table);
+            counts.conflicts += 1;
+            counts.name.clone()
+        };
+        self.0.metrics.conflicts.with_label_values(&[table.as_str(), kind, winner.as_str()]).inc();
+        if let Some(repeated) = self.pass("conflict", &table) {
+            warn!(%table, kind, %winner, repeated, "conflict settled, both sides kept");
+        }
+    }
+
+    pub fn dead_letter(&self, origin: &OriginId, table: &TableName, reason: &str) {
+        let table = self.board().table(table).name.clone();
+        self.0.metrics.dead_letters.with_label_values(&[origin.as_str(), &table]).inc();
+        if let Some(repeated) = self.pass("dead_letter", &table) {
+            error!(%origin, %table, reason, repeated, "change set aside");
+        }
+    }
+
+    /// A record from further in the future than we believe; its origin is held.
+    pub fn clock_wrong(&self, origin: &OriginId, ahead_seconds: f64) {
+        self.0.metrics.clock_skew_seconds.with_label_values(&[origin.as_str()]).set(ahead_seconds);
+        self.board().link(origin).clock_ahead = Some(ahead_seconds);
+        if let Some(repeated) = self.pass("clock_wrong", origin.as_str()) {
+            error!(%origin, ahead_seconds, repeated, "clock of the node is wrong, its changes are held");
+        }
+    }
+
+    pub fn index_rows(&self, memory: u64, spilled: u64) {
+        self.0.metrics.index_rows.set(memory as i64);
+        self.0.metrics.index_spilled_rows.set(spilled as i64);
+    }
+
+    // ---- the node ----
+
+    /// What the database keeps for people to look at, by the origin it came from, as it was counted just now.
+    pub fn kept(&self, counts: impl IntoIterator<Item = (OriginId, KeptCount)>) {
+        let counts: std::collections::BTreeMap<_, _> = counts.into_iter().collect();
+        let sum = |count: fn(&KeptCount) -> u64| counts.values().map(count).sum::<u64>() as i64;
+        self.0.metrics.conflicts_open.set(sum(|count| count.conflicts_open));
+        self.0.metrics.dead_letters_open.set(sum(|count| count.dead_letters));
+        self.board().kept = Some(counts);
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        // A panic elsewhere must not take the status away that would show it.
+        self.0.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        self.0.clock.now_seconds()
+    }
+
+    fn pass(&self, what: &'static str, about: &str) -> Option<u64> {
+        self.0.throttle.pass(what, about, self.now())
+    }
+}
+
+/// A hub by itself, which has no node to observe.
+pub fn hub_starts(listen: &std::net::SocketAddr, data: &std::path::Path) {
+    info!(%listen, data = %data.display(), "hub starts");
+}
+
+impl RoleWatch for Observer {
+    fn role_changed(&self, role: &str, state: RoleState, why: Option<&Stop>) {
+        let now = self.now();
+        self.0.metrics.role_up.with_label_values(&[role]).set(i64::from(state == RoleState::Running));
+        self.0.metrics.role_stopped.with_label_values(&[role]).set(i64::from(state == RoleState::Halted));
+        let before = {
+            let mut board = self.board();
+            let fresh = Role { state: None, reason: None, hint: None, since_second: now };
+            let record = board.roles.entry(role.into()).or_insert(fresh);
+            let before = record.state;
+            record.change(state, why, now);
+            before
+        };
+        let reason = why.map(|stop| stop.message.as_str()).unwrap_or_default();
+        let hint = why.and_then(|stop| stop.hint.as_deref()).unwrap_or_default();
+        match state {
+            RoleState::Running if before == Some(RoleState::Retrying) => debug!(role, "role tries again"),
+            RoleState::Running => info!(role, "role started"),
+            RoleState::Ended => info!(role, "role ended"),
+            RoleState::Halted => error!(role, reason, hint, "role stopped until somebody acts"),
+            RoleState::Retrying => {
+                if let Some(repeated) = self.pass("retrying", &format!("{role}: {reason}")) {
+                    warn!(role, reason, repeated, "role failed, tries again");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! What people and programs see of a node: one snapshot. Its JSON is a promise; fields are added, never renamed.
+
+use serde::{Deserialize, Serialize};
+
+/// A node as it is now.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub cluster: String,
+    pub node: String,
+    /// Seconds of the Unix epoch, as all times here.
+    pub at_seconds: u64,
+    /// Counts since then, unless they say otherwise.
+    pub started_seconds: u64,
+    pub level: Level,
+    /// One sentence for people.
+    pub verdict: String,
+    pub roles: Vec<RoleStatus>,
+    pub links: Vec<LinkStatus>,
+    pub tailer: TailerStatus,
+    pub tables: Vec<TableStatus>,
+    /// Conflicts that wait for a person, and changes set aside; `None` until the database was asked.
+    pub conflicts_open: Option<u64>,
+    pub failed_open: Option<u64>,
+}
+
+/// How much it matters.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Everything is up to date.
+    Good,
+    /// It will be by itself: catching up, or somebody is offline. Neutral.
+    Working,
+    /// A person should look when there is time.
+    Attention,
+    /// Something stands still until a person acts.
+    Stopped,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RoleStatus {
+    pub name: String,
+    /// `waiting` (not started yet), `running`, `offline` (tries again), `stopped` (until a person acts), `ended`.
+    pub state: String,
+    pub reason: Option<String>,
+    pub hint: Option<String>,
+    pub since_seconds: u64,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LinkStatus {
+    pub source: String,
+    pub target: String,
+    pub state: LinkState,
+    pub reason: Option<String>,
+    /// Changes known to wait. `None` where this node cannot know.
+    pub pending: Option<u64>,
+    /// Age of the newest change applied, while others wait; 0 when none does.
+    pub lag_seconds: Option<u64>,
+    /// Since midnight here, or since the start if that was later.
+    pub applied_today: Option<u64>,
+    pub conflicts: Option<u64>,
+    pub failed: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkState {
+    /// Nothing was heard yet.
+    Starting,
+    UpToDate,
+    CatchingUp,
+    Offline,
+    /// The source's clock is too far ahead: its changes are held.
+    ClockWrong,
+    /// The applier has stopped until a person acts.
+    Stopped,
+}
+
+impl LinkState {
+    pub const ALL: [Self; 6] =
+        [Self::Starting, Self::UpToDate, Self::CatchingUp, Self::Offline, Self::ClockWrong, Self::Stopped];
+
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::UpToDate => "up to date",
+            Self::CatchingUp => "catching up",
+            Self::Offline => "offline",
+            Self::ClockWrong => "clock wrong",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// For programs: as in the JSON.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::UpToDate => "up_to_date",
+            Self::CatchingUp => "catching_up",
+            Self::Offline => "offline",
+            Self::ClockWrong => "clock_wrong",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct TailerStatus {
+    pub connected: bool,
+    /// Commit time of the newest transaction read.
+    pub last_commit_seconds: Option<u64>,
+    pub published: u64,
+    /// Changes that a named rule keeps from being published: echo, table, own, ddl.
+    pub filtered: std::collections::BTreeMap<String, u64>,
+    /// Commit times too far ahead of our clock that were not believed.
+    pub clock_not_believed: u64,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct TableStatus {
+    pub name: String,
+    pub published: u64,
+    pub applied: u64,
+    pub lost_to_newer: u64,
+    pub set_aside: u64,
+    pub conflicts: u64,
+}
+
+impl Status {
+    /// How much the whole matters, and the one sentence that says why: the worst thing decides.
+    pub(super) fn judge(&mut self) {
+        (self.level, self.verdict) = self.verdict();
+    }
+
+    fn verdict(&self) -> (Level, String) {
+        if let Some(role) = self.roles.iter().find(|role| role.state == "stopped") {
+            let reason = role.reason.as_deref().unwrap_or("no reason given");
+            return (Level::Stopped, format!("The {} is stopped: {reason}.", role.name));
+        }
+        let in_state = |state| self.links.iter().filter(move |link| link.state == state);
+        if let Some(link) = in_state(LinkState::ClockWrong).next() {
+            return (Level::Stopped, format!("The clock of {} is wrong, so its changes wait.", link.source));
+        }
+        if let Some(open @ 1..) = self.conflicts_open {
+            return (Level::Attention, format!("{} for a decision.", counted(open, "conflict waits", "conflicts wait")));
+        }
+        if let Some(failed @ 1..) = self.failed_open {
+            return (
+                Level::Attention,
+                format!(
+                    "{} set aside.",
+                    counted(failed, "change could not be applied and was", "changes could not be applied and were")
+                ),
+            );
+        }
+        if let Some(role) = self.roles.iter().find(|role| role.state == "offline") {
+            let reason = role.reason.as_deref().unwrap_or("no reason given");
+            return (Level::Working, format!("The {} is offline and tries again: {reason}.", role.name));
+        }
+        if let Some(link) = in_state(LinkState::Offline).next() {
+            let other = if link.source == self.node { &link.target } else { &link.source };
+            return (Level::Working, format!("{other} is offline; everything goes on by itself when it is back."));
+        }
+        let pending: u64 = self.links.iter().filter_map(|link| link.pending).sum();
+        if pending > 0 {
+            return (Level::Working, format!("Catching up: {}.", counted(pending, "change waits", "changes wait")));
+        }
+        let waits = self.roles.iter().any(|role| role.state == "waiting");
+        if waits || in_state(LinkState::Starting).next().is_some() {
+            return (Level::Working, "Starting.".into());
+        }
+        (Level::Good, "Everything is up to date.".into())
+    }
+}
+
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn calm() -> Status {
+        let link = LinkStatus {
+            source: "b".into(),
+            target: "a".into(),
+            state: LinkState::UpToDate,
+            reason: None,
+            pending: Some(0),
+            lag_seconds: Some(0),
+            applied_today: Some(3),
+            conflicts: Some(0),
+            failed: Some(0),
+        };
+        let role = RoleStatus { name: "applier".into(), state: "running".into(), reason: None, hint: None, since_seconds: 1 };
+        Status {
+            version: "0".into(),
+            cluster: "campus".into(),
+            node: "a".into(),
+            at_seconds: 2,
+            started_seconds: 1,
+            level: Level::Good,
+            verdict: String::new(),
+            roles: vec![role],
+            links: vec![link],
+            tailer: TailerStatus::default(),
+            tables: Vec::new(),
+            conflicts_open: Some(0),
+            failed_open: None,
+        }
+    }
+
+    #[test]
+    fn the_worst_thing_decides_the_sentence() {
+        let mut status = calm();
+        let mut check = |change: fn(&mut Status), level: Level, sentence: &str| {
+            change(&mut status);
+            status.judge();
+            assert_eq!((status.level, status.verdict.as_str()), (level, sentence));
+        };
+        // Each step adds something worse.
+        check(|_| {}, Level::Good, "Everything is up to date.");
+        check(|status| status.links[0].pending = Some(412), Level::Working, "Catching up: 412 changes wait.");
+        let offline = "b is offline; everything goes on by itself when it is back.";
+        check(|status| status.links[0].state = LinkState::Offline, Level::Working, offline);
+        check(|status| status.failed_open = Some(1), Level::Attention, "1 change could not be applied and was set aside.");
+        check(|status| status.conflicts_open = Some(2), Level::Attention, "2 conflicts wait for a decision.");
+        let clock = "The clock of b is wrong, so its changes wait.";
+        check(|status| status.links[0].state = LinkState::ClockWrong, Level::Stopped, clock);
+        check(
+            |status| {
+                status.roles[0].state = "stopped".into();
+                status.roles[0].reason = Some("the binlog is gone".into());
+            },
+            Level::Stopped,
+            "The applier is stopped: the binlog is gone.",
+        );
+    }
+
+    #[test]
+    fn labels_are_those_of_the_json() {
+        for state in LinkState::ALL {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.label());
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What can go wrong while serving, by what somebody does about it.
+
+use std::net::SocketAddr;
+
+use crate::runtime::{Disposition, Fault};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("cannot listen on {listen}")]
+    Listen {
+        listen: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{listen} is open to other machines, and there is no key")]
+    Open { listen: SocketAddr },
+}
+
+impl Fault for ServeError {
+    fn disposition(&self) -> Disposition {
+        match self {
+            // The port may be free again when another process ends.
+            Self::Listen { .. } => Disposition::Retry,
+            Self::Open { .. } => Disposition::Halt,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Listen { .. } => "is another tandem running here? Choose another `listen`, or stop it".into(),
+            Self::Open { .. } => "add key_env or key_file under [web], or listen on 127.0.0.1".into(),
+        })
+    }
+}

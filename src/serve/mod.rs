@@ -1,0 +1,36 @@
+//! SHOWS and takes orders over HTTP.
+//!
+//! Contract: nothing here decides or waits on the pipeline; it shows what `observe` knows and asks the node through
+//! [`Keeper`]. Without a key only loopback is served, and only under a loopback name; with one, every request but the health
+//! checks must bring it. Connections and answers have limits. All values are escaped.
+
+use async_trait::async_trait;
+
+use crate::observe::{ConflictView, FailedView};
+use crate::runtime::Stop;
+
+mod access;
+mod error;
+pub mod hub;
+mod listener;
+mod page;
+mod web;
+
+pub use error::ServeError;
+pub use web::{Web, WebOptions};
+
+/// Entries that one answer holds at most; the newest come first.
+pub const LIST_MAX: usize = 500;
+
+/// What the node's database keeps for people to look at.
+#[async_trait]
+pub trait Keeper: Send + Sync {
+    /// The newest conflicts first, at most so many; with `open_only`, of those that wait for a decision.
+    async fn conflicts(&self, at_most: usize, open_only: bool) -> Result<Vec<ConflictView>, Stop>;
+
+    /// The conflict whose id is this or begins with it, if there is just one.
+    async fn conflict(&self, id: &str) -> Result<Option<ConflictView>, Stop>;
+
+    /// The newest changes set aside first, at most so many.
+    async fn failed(&self, at_most: usize) -> Result<Vec<FailedView>, Stop>;
+}

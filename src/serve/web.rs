@@ -1,0 +1,212 @@
+//! The node's own pages and API: status, conflicts, failed changes, metrics, health.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Json, Response};
+use axum::routing::get;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+use crate::observe::{Observer, Status};
+use crate::runtime::{Shutdown, Stop};
+
+use super::access::{Access, Refusal};
+use super::listener::LimitedListener;
+use super::{Keeper, LIST_MAX, ServeError, page};
+
+/// Browsers open about six each, a scraper one: enough for a room full of people.
+const CONNECTIONS_MAX: usize = 128;
+
+#[derive(Clone, Debug)]
+pub struct WebOptions {
+    pub listen: SocketAddr,
+    /// Must be there where `listen` is open to other machines.
+    pub key: Option<SecretString>,
+}
+
+/// The pages of one node, bound to their address.
+pub struct Web {
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+}
+
+#[derive(Clone)]
+struct Shown {
+    observer: Observer,
+    keeper: Arc<dyn Keeper>,
+}
+
+impl Web {
+    pub async fn bind(options: WebOptions, observer: Observer, keeper: Arc<dyn Keeper>) -> Result<Self, ServeError> {
+        let listen = options.listen;
+        let access = match options.key {
+            Some(key) => Access::Key(key),
+            None if listen.ip().is_loopback() => Access::Loopback,
+            None => return Err(ServeError::Open { listen }),
+        };
+        let listen_error = |source| ServeError::Listen { listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+        Ok(Self { listener, address, router: router(Shown { observer, keeper }, access) })
+    }
+
+    /// Where it listens: the port is the system's choice where 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until shutdown; requests under way are answered first.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), ServeError> {
+        let listener = LimitedListener::new(self.listener, CONNECTIONS_MAX);
+        let served = axum::serve(listener, self.router).with_graceful_shutdown(shutdown.cancelled_owned()).await;
+        served.map_err(|source| ServeError::Listen { listen: self.address, source })
+    }
+}
+
+fn router(shown: Shown, access: Access) -> Router {
+    let guarded = Router::new()
+        .route("/", get(overview))
+        .route("/conflicts", get(conflicts_page))
+        .route("/failed", get(failed_page))
+        .route("/metrics", get(metrics))
+        .route("/api/status", get(status))
+        .route("/api/conflicts", get(conflicts))
+        .route("/api/conflicts/{id}", get(conflict))
+        .route("/api/failed", get(failed))
+        .layer(middleware::from_fn_with_state(access, guard));
+    // Whoever watches over the process need not know the key, and learns nothing from these.
+    let open = Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready));
+    guarded.merge(open).fallback(nowhere).layer(middleware::map_response(with_headers)).with_state(shown)
+}
+
+async fn overview(State(shown): State<Shown>) -> Html<String> {
+    Html(page::overview(&shown.observer.status()))
+}
+
+async fn conflicts_page(State(shown): State<Shown>) -> Result<Html<String>, Trouble> {
+    let conflicts = shown.keeper.conflicts(LIST_MAX, false).await?;
+    Ok(Html(page::conflicts(&shown.observer.status(), &conflicts)))
+}
+
+async fn failed_page(State(shown): State<Shown>) -> Result<Html<String>, Trouble> {
+    let failed = shown.keeper.failed(LIST_MAX).await?;
+    Ok(Html(page::failed(&shown.observer.status(), &failed)))
+}
+
+async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], shown.observer.metrics_text())
+}
+
+async fn status(State(shown): State<Shown>) -> Json<Status> {
+    Json(shown.observer.status())
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    limit: Option<usize>,
+    open: Option<bool>,
+}
+
+impl Asked {
+    fn limit(&self) -> usize {
+        self.limit.unwrap_or(LIST_MAX).min(LIST_MAX)
+    }
+}
+
+async fn conflicts(State(shown): State<Shown>, Query(asked): Query<Asked>) -> Result<Response, Trouble> {
+    Ok(Json(shown.keeper.conflicts(asked.limit(), asked.open.unwrap_or(false)).await?).into_response())
+}
+
+async fn conflict(State(shown): State<Shown>, Path(id): Path<String>) -> Result<Response, Trouble> {
+    let conflict = shown.keeper.conflict(&id).await?;
+    Ok(Json(conflict.ok_or(Trouble::NoSuch("conflict"))?).into_response())
+}
+
+async fn failed(State(shown): State<Shown>, Query(asked): Query<Asked>) -> Result<Response, Trouble> {
+    Ok(Json(shown.keeper.failed(asked.limit()).await?).into_response())
+}
+
+/// Ready once every role has started and none has stopped. Offline is ready: that is what this program is for.
+async fn ready(State(shown): State<Shown>) -> Response {
+    let unready = |state: &str| matches!(state, "waiting" | "stopped");
+    let names: Vec<String> =
+        shown.observer.status().roles.into_iter().filter(|role| unready(&role.state)).map(|role| role.name).collect();
+    match names.as_slice() {
+        [] => "ready\n".into_response(),
+        names => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", names.join(", "))).into_response(),
+    }
+}
+
+async fn nowhere() -> Trouble {
+    Trouble::NoSuch("page")
+}
+
+async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
+    match access.check(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => Trouble::Refused(refusal).into_response(),
+    }
+}
+
+/// What goes wrong with one request.
+enum Trouble {
+    NoSuch(&'static str),
+    Refused(Refusal),
+    Stop(Stop),
+}
+
+impl From<Stop> for Trouble {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+#[derive(Serialize)]
+struct TroubleBody {
+    error: String,
+    hint: Option<String>,
+}
+
+impl IntoResponse for Trouble {
+    fn into_response(self) -> Response {
+        let (status, error, hint) = match self {
+            Self::NoSuch(what) => (StatusCode::NOT_FOUND, format!("there is no such {what}"), None),
+            Self::Refused(Refusal::WrongName) => {
+                let error = "this name is not served without a key".to_owned();
+                (StatusCode::FORBIDDEN, error, Some("use 127.0.0.1, or set a key under [web]".to_owned()))
+            }
+            Self::Refused(Refusal::NoKey) => (StatusCode::UNAUTHORIZED, "a key is needed".into(), None),
+            Self::Refused(Refusal::WrongKey) => (StatusCode::UNAUTHORIZED, "this is not the key".into(), None),
+            Self::Stop(stop) => (StatusCode::SERVICE_UNAVAILABLE, stop.message, stop.hint),
+        };
+        let mut response = (status, Json(TroubleBody { error, hint })).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            // A browser asks for a password then: any user name, and the key.
+            let ask = HeaderValue::from_static("Basic realm=\"tandem: any name, and the key as password\", charset=\"UTF-8\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, ask);
+        }
+        response
+    }
+}
+
+/// No page may be framed, cached, or load anything from elsewhere.
+async fn with_headers(mut response: Response<Body>) -> Response<Body> {
+    let headers = response.headers_mut();
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+#[cfg(test)]
+mod tests;

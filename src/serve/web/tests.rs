@@ -1,0 +1,220 @@
+//! The pages over a real socket, as a browser or a script asks for them.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::change::OriginId;
+use crate::observe::{ConflictView, FailedView, SideView};
+use crate::runtime::{RoleState, RoleWatch};
+
+/// A database that holds one conflict, or cannot be reached.
+struct Kept {
+    reachable: bool,
+}
+
+fn row(value: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
+    value.as_object().unwrap().clone()
+}
+
+fn conflict() -> ConflictView {
+    let side = |origin: &str, row: Option<serde_json::Value>| SideView {
+        origin: origin.into(),
+        written_seconds: 1_800_000_000,
+        row: row.map(self::row),
+    };
+    ConflictView {
+        id: "c-7f3a".into(),
+        table: "campus.riders".into(),
+        key: row(json!({"id": 7})),
+        kind: "update_origin_differs".into(),
+        open: false,
+        winner: side("laptop-b", Some(json!({"id": 7, "name": "<script>alert(1)</script>"}))),
+        loser: side("laptop-a", None),
+    }
+}
+
+#[async_trait]
+impl Keeper for Kept {
+    async fn conflicts(&self, at_most: usize, open_only: bool) -> Result<Vec<ConflictView>, Stop> {
+        if !self.reachable {
+            return Err(Stop::halt("cannot reach the database", "start it"));
+        }
+        Ok([conflict()].into_iter().filter(|conflict| conflict.open || !open_only).take(at_most).collect())
+    }
+
+    async fn conflict(&self, id: &str) -> Result<Option<ConflictView>, Stop> {
+        Ok(Some(conflict()).filter(|conflict| conflict.id.starts_with(id)))
+    }
+
+    async fn failed(&self, _at_most: usize) -> Result<Vec<FailedView>, Stop> {
+        let letter = FailedView {
+            origin: "laptop-b".into(),
+            offset: 12,
+            table: "campus.bookings".into(),
+            key: row(json!({"id": 1})),
+            op: "insert".into(),
+            reason: "a \"driver\" & <b>no</b> row".into(),
+            attempts: 3,
+        };
+        Ok(vec![letter])
+    }
+}
+
+struct Page {
+    address: SocketAddr,
+    observer: Observer,
+    shutdown: Shutdown,
+    running: tokio::task::JoinHandle<Result<(), ServeError>>,
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Page {
+    async fn start(key: Option<&str>, reachable: bool) -> Self {
+        let observer = Observer::default();
+        let options = WebOptions { listen: "127.0.0.1:0".parse().unwrap(), key: key.map(SecretString::from) };
+        let web = Web::bind(options, observer.clone(), Arc::new(Kept { reachable })).await.unwrap();
+        let (address, shutdown) = (web.address(), Shutdown::new());
+        Self { address, observer, running: tokio::spawn(web.run(shutdown.clone())), shutdown }
+    }
+
+    async fn ask(&self, path: &str, headers: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        tokio::time::timeout(Duration::from_secs(10), stream.read_to_string(&mut text)).await.unwrap().unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        Answer { status: head[9..12].parse().unwrap(), head: head.to_ascii_lowercase(), body: body.into() }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.ask(path, "Host: 127.0.0.1\r\n").await
+    }
+
+    async fn end(self) {
+        self.shutdown.cancel();
+        self.running.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn every_page_answers_and_escapes_what_it_shows() {
+    let page = Page::start(None, true).await;
+    page.observer.role_changed("applier", RoleState::Retrying, Some(&Stop::halt("<no> \"route\"", "wait")));
+    page.observer.applied(
+        &OriginId::new("b"),
+        &crate::change::TableName::new("campus", "<i>"),
+        crate::change::Op::Insert,
+        crate::observe::Fate::Applied,
+    );
+    for path in ["/", "/conflicts", "/failed"] {
+        let answer = page.get(path).await;
+        assert_eq!(answer.status, 200, "{path}");
+        assert!(answer.head.contains("content-type: text/html"), "{}", answer.head);
+        assert!(answer.head.contains("content-security-policy: default-src 'none'"), "{}", answer.head);
+        for raw in ["<script", "<b>no</b>", "<no>", "<i>"] {
+            assert!(!answer.body.contains(raw), "{raw} in {path}");
+        }
+    }
+    let overview = page.get("/").await.body;
+    assert!(overview.contains("&lt;no&gt; &quot;route&quot;") && overview.contains("campus.&lt;i&gt;"), "{overview}");
+    let conflicts = page.get("/conflicts").await.body;
+    assert!(conflicts.contains("c-7f3a") && conflicts.contains("&lt;script&gt;alert(1)"), "{conflicts}");
+    page.end().await;
+}
+
+#[tokio::test]
+async fn the_api_answers_in_json() {
+    let page = Page::start(None, true).await;
+    let status: Status = serde_json::from_str(&page.get("/api/status").await.body).unwrap();
+    assert_eq!(status.node, "node");
+    let list: Vec<ConflictView> = serde_json::from_str(&page.get("/api/conflicts").await.body).unwrap();
+    assert_eq!(list, [conflict()]);
+    assert_eq!(page.get("/api/conflicts?limit=0").await.body, "[]");
+    assert_eq!(page.get("/api/conflicts?open=true").await.body, "[]");
+    assert_eq!(page.get("/api/conflicts?limit=x").await.status, 400);
+    let one: ConflictView = serde_json::from_str(&page.get("/api/conflicts/c-7f").await.body).unwrap();
+    assert_eq!(one.id, "c-7f3a");
+    let none = page.get("/api/conflicts/c-1").await;
+    assert_eq!((none.status, none.body.as_str()), (404, "{\"error\":\"there is no such conflict\",\"hint\":null}"));
+    assert_eq!(page.get("/nowhere").await.status, 404);
+    assert!(page.get("/api/failed").await.body.contains("\"offset\":12"));
+    page.end().await;
+}
+
+#[tokio::test]
+async fn metrics_are_in_the_form_that_prometheus_reads() {
+    let page = Page::start(None, true).await;
+    let answer = page.get("/metrics").await;
+    assert!(answer.head.contains("content-type: text/plain; version=0.0.4"), "{}", answer.head);
+    assert!(answer.body.contains("# TYPE tandem_build_info gauge"), "{}", answer.body);
+    page.end().await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_said_not_hidden() {
+    let page = Page::start(None, false).await;
+    let answer = page.get("/api/conflicts").await;
+    assert_eq!((answer.status, answer.body.as_str()), (503, "{\"error\":\"cannot reach the database\",\"hint\":\"start it\"}"));
+    assert_eq!(page.get("/conflicts").await.status, 503);
+    assert_eq!(page.get("/").await.status, 200, "the status itself needs no database");
+    page.end().await;
+}
+
+#[tokio::test]
+async fn health_is_the_process_and_readiness_its_roles() {
+    let page = Page::start(Some("geheim"), true).await;
+    assert_eq!(page.get("/healthz").await.status, 200, "needs no key");
+    page.observer.role_changed("applier", RoleState::Running, None);
+    assert_eq!(page.get("/readyz").await.status, 200);
+    page.observer.role_changed("applier", RoleState::Halted, Some(&Stop::halt("no", "yes")));
+    let answer = page.get("/readyz").await;
+    assert_eq!((answer.status, answer.body.as_str()), (503, "not ready: applier\n"));
+    assert_eq!(page.get("/healthz").await.status, 200);
+    page.end().await;
+}
+
+#[tokio::test]
+async fn with_a_key_nothing_is_shown_without_it() {
+    let page = Page::start(Some("geheim"), true).await;
+    for path in ["/", "/conflicts", "/failed", "/metrics", "/api/status", "/api/conflicts", "/api/conflicts/c", "/api/failed"] {
+        let bare = page.get(path).await;
+        assert_eq!(bare.status, 401, "{path}");
+        assert!(bare.head.contains("www-authenticate: basic"), "{}", bare.head);
+        assert_eq!(page.ask(path, "Host: x\r\nAuthorization: Bearer wrong\r\n").await.status, 401, "{path}");
+        assert_eq!(page.ask(path, "Host: x\r\nAuthorization: Bearer geheim\r\n").await.status, 200, "{path}");
+    }
+    page.end().await;
+}
+
+#[tokio::test]
+async fn without_a_key_a_foreign_name_is_refused_and_an_open_address_never_bound() {
+    let page = Page::start(None, true).await;
+    assert_eq!(page.ask("/api/status", "Host: evil.example\r\n").await.status, 403);
+    let options = WebOptions { listen: "0.0.0.0:0".parse().unwrap(), key: None };
+    let refused = Web::bind(options, Observer::default(), Arc::new(Kept { reachable: true })).await.err().unwrap();
+    assert!(matches!(refused, ServeError::Open { .. }), "{refused}");
+    let taken = WebOptions { listen: page.address, key: None };
+    let taken = Web::bind(taken, Observer::default(), Arc::new(Kept { reachable: true })).await.err().unwrap();
+    assert!(Stop::from(taken).to_string().contains("cannot listen on 127.0.0.1"));
+    page.end().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_does_not_hold_up_the_end() {
+    let page = Page::start(None, true).await;
+    let mut silent = TcpStream::connect(page.address).await.unwrap();
+    assert_eq!(page.get("/healthz").await.status, 200, "so the silent connection was accepted before");
+    tokio::time::timeout(Duration::from_secs(5), page.end()).await.expect("the server ends");
+    assert_eq!(silent.read(&mut [0; 8]).await.unwrap(), 0);
+}

@@ -1,0 +1,81 @@
+//! READS a database: what was committed on a node's own server, in order.
+//!
+//! Contract of [`Source`] and [`TransactionStream`]:
+//! - **Order**: transactions come in binlog order; the changes of one in the order the server wrote them.
+//! - **Wholeness**: a small transaction comes as one part; a large one as several, so that memory stays bounded. Every
+//!   part carries the same header; exactly the last has `last`. Only committed transactions come: XA at its commit.
+//!   A transaction that changes nothing we capture still comes (with no changes), because its GTID moves the position.
+//! - **Completeness**: every change of a captured table comes or the stream ends in an error that names it; nothing
+//!   is skipped because it is not understood. Changes of Tandem's own tables come too.
+//! - **Repetition**: opening a stream again at an earlier position yields the same transactions again, part
+//!   boundaries aside.
+//! - **Errors**: `Retry` means that the stream is dead and a new one may be opened from the last position; `Halt`
+//!   means that going on would lose or change data.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::change::{BinlogCoordinates, Change, Gtid, GtidPosition};
+
+pub mod binlog;
+mod error;
+pub mod memory;
+
+pub use error::SourceError;
+
+/// A database whose committed changes can be read in order.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// The end of the server's history now.
+    async fn position(&self) -> Result<GtidPosition, SourceError>;
+
+    /// Where the history that the server still has begins.
+    async fn oldest(&self) -> Result<GtidPosition, SourceError>;
+
+    /// All that was committed after the position. Fails where the server no longer has it, never skips ahead.
+    async fn stream(&self, from: &GtidPosition) -> Result<Box<dyn TransactionStream>, SourceError>;
+}
+
+#[async_trait]
+pub trait TransactionStream: Send {
+    /// The next event; waits for it. Cancel-safe: a call that was dropped has taken nothing.
+    async fn next(&mut self) -> Result<SourceEvent, SourceError>;
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum SourceEvent {
+    Part(TransactionPart),
+    /// The server had nothing to send for a while. The connection lives.
+    Idle,
+}
+
+/// A transaction, or a part of a large one.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TransactionPart {
+    pub header: Arc<TransactionHeader>,
+    pub changes: Vec<Change>,
+    pub ddl: Option<Ddl>,
+    pub last: bool,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct TransactionHeader {
+    pub gtid: Gtid,
+    /// Header time of the GTID event: the commit, in seconds of the Unix epoch.
+    pub commit_second: u64,
+    pub server_id: u32,
+    /// The GTID event's end, for people.
+    pub coordinates: BinlogCoordinates,
+    /// Where reading must begin again to see this and later transactions whole, if that is before this one: an XA
+    /// transaction prepared there is still open, or is this one.
+    pub read_from: Option<Arc<GtidPosition>>,
+}
+
+/// A statement that is not rows, as the server logged it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Ddl {
+    /// The database in use when it ran; names without a database mean this one.
+    pub database: Arc<str>,
+    pub statement: Arc<str>,
+}

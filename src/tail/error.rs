@@ -1,0 +1,70 @@
+//! Why a tailer stops.
+
+use crate::change::{Gtid, MarkError, TableName};
+use crate::runtime::{Disposition, Fault, Stop};
+use crate::source::SourceError;
+use crate::topic::TopicError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum TailError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    #[error("transaction {gtid}: {source}")]
+    Mark { gtid: Gtid, source: MarkError },
+    #[error("transaction {gtid} wrote tandem.applied after other rows, which no applier does")]
+    MarkNotFirst { gtid: Gtid },
+    #[error("table {table} has no primary key, so its rows cannot be told apart on other nodes (transaction {gtid})")]
+    NoKey { table: TableName, gtid: Gtid },
+    #[error("{statement} of {object} in transaction {gtid} is not carried to the other nodes")]
+    DangerousDdl { statement: &'static str, object: String, gtid: Gtid },
+    #[error("transaction {gtid} comes after position {position} in the binlog, but its sequence number does not")]
+    Backwards { gtid: Gtid, position: String },
+    #[error("transaction {gtid} is published in part, and its row {row} is another one in the binlog now")]
+    NotWhatWasPublished { gtid: Gtid, row: u64 },
+}
+
+impl Fault for TailError {
+    fn disposition(&self) -> Disposition {
+        match self {
+            Self::Source(error) => error.disposition(),
+            // A second tailer took over. If it lives we will take over in turn, and no record is published twice
+            // because each reads the last record first; the lease decides which of them works.
+            Self::Topic(TopicError::Fenced { .. }) => Disposition::Retry,
+            Self::Topic(error) => error.disposition(),
+            Self::Mark { .. }
+            | Self::MarkNotFirst { .. }
+            | Self::NoKey { .. }
+            | Self::DangerousDdl { .. }
+            | Self::Backwards { .. }
+            | Self::NotWhatWasPublished { .. } => Disposition::Halt,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Source(error) => error.hint(),
+            Self::Topic(error) => error.hint(),
+            Self::Mark { .. } => Some("leave the tables of the database `tandem` to tandem; restore their columns".into()),
+            Self::MarkNotFirst { .. } => Some("do not write to tandem.applied by hand together with other tables".into()),
+            Self::NoKey { .. } => Some("add a primary key, or exclude the table under [tables]".into()),
+            Self::DangerousDdl { .. } => {
+                Some("run the same statement on the other nodes, then start once with [ddl] dangerous = \"ignore\"".into())
+            }
+            Self::Backwards { .. } => {
+                Some("set gtid_strict_mode=ON on the server; see docs/operations.md, \"binlog replaced\"".into())
+            }
+            Self::NotWhatWasPublished { .. } => {
+                Some("were [tables] changed, or the binlog replaced? see docs/operations.md, \"binlog replaced\"".into())
+            }
+        }
+    }
+}
+
+impl TailError {
+    /// The same, for a supervisor.
+    pub fn into_stop(self) -> Stop {
+        Stop::from(self)
+    }
+}

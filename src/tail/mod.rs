@@ -1,0 +1,82 @@
+//! DECIDES what is published: turns the transactions of a node's own binlog into the records of its own topic.
+//!
+//! Contract of [`Tailer::run`]:
+//! - **Order**: records are published in commit order; those of one transaction are neighbours, and the last says so.
+//! - **Completeness**: every change read is published, filtered by a named rule (`echo`, `table`, `own`, `ddl`), or
+//!   stops the tailer with a reason.
+//! - **Once**: where to go on is read from the last record of the own topic and from nothing else. An append whose
+//!   outcome is unknown ends the run; the next run asks the topic again. So a record is published exactly once,
+//!   whatever dies in between.
+//! - **Versions** are a pure function of the binlog and the last published record ([`Sequencer`]).
+//! - **Memory**: at most [`TailOptions::buffer_bytes`] of records wait; then the binlog is not read further.
+
+mod ddl;
+mod error;
+mod sequence;
+mod worker;
+
+pub use ddl::DdlPolicy;
+pub use error::TailError;
+pub use sequence::Sequencer;
+pub use worker::Tailer;
+
+use std::time::Duration;
+
+use crate::change::{GtidPosition, Offset, OriginId, Record, TableFilter};
+
+/// What a tailer must be told.
+#[derive(Clone, Debug)]
+pub struct TailOptions {
+    pub origin: OriginId,
+    pub filter: TableFilter,
+    /// A commit time further ahead of our own clock is not believed.
+    pub max_clock_skew: Duration,
+    pub dangerous_ddl: DdlPolicy,
+    /// A heartbeat this long after `seen` moved, if nothing else told it.
+    pub heartbeat_seen: Duration,
+    /// A heartbeat at least this often.
+    pub heartbeat_idle: Duration,
+    /// Records that may wait for the topic, in bytes of memory.
+    pub buffer_bytes: usize,
+    /// Records in one append. More per append stops paying at about 4 MB; less keeps the first ones from waiting.
+    pub append_bytes: usize,
+    /// Switches that take one rule of the protocol away, so that tests can show that the checkers notice.
+    pub ablation: TailAblation,
+}
+
+impl TailOptions {
+    pub fn new(origin: OriginId, filter: TableFilter) -> Self {
+        Self {
+            origin,
+            filter,
+            max_clock_skew: Duration::from_secs(60),
+            dangerous_ddl: DdlPolicy::Stop,
+            heartbeat_seen: Duration::from_secs(1),
+            heartbeat_idle: Duration::from_secs(10),
+            buffer_bytes: 16 << 20,
+            append_bytes: 4 << 20,
+            ablation: TailAblation::default(),
+        }
+    }
+}
+
+/// Rules of the protocol that a test takes away. Never set in service: no configuration leads here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TailAblation {
+    /// Do not merge the clock of what our applier wrote.
+    pub no_clock_merge: bool,
+    /// Do not publish what an apply transaction had to settle by itself.
+    pub no_resolution: bool,
+    /// Publish echoes.
+    pub no_echo_filter: bool,
+}
+
+/// Learns what the tailer made durable. The applier of the same node follows it: it must know every local write before
+/// it decides.
+pub trait Follower: Send + Sync {
+    /// These records are durable at `first` and after.
+    fn published(&self, first: Offset, records: &[Record]);
+
+    /// Everything of the node's own history up to here is published or filtered. Comes after `published`.
+    fn passed(&self, position: &GtidPosition);
+}

@@ -1,0 +1,304 @@
+//! The decisions of the tailer, without I/O: which changes become records, and with which version and context.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::ddl::{self, DdlPolicy};
+use super::{TailError, TailOptions};
+use crate::change::{Body, Change, Gtid, GtidPosition, Hlc, Mark, Record, Rewrite, RowKey, Seen, TableName, wire};
+use crate::observe::Observer;
+use crate::source::{TransactionHeader, TransactionPart};
+
+/// Turns transactions into records. Its state is a pure function of the binlog and the last published record, but for
+/// the clock guard, which asks what time it is.
+pub struct Sequencer {
+    options: TailOptions,
+    observer: Observer,
+    hlc: Hlc,
+    seen: Arc<Seen>,
+    /// All of the history up to here is decided.
+    position: Arc<GtidPosition>,
+    read_from: Option<Arc<GtidPosition>>,
+    last_gtid: Gtid,
+    last_commit_second: u64,
+    current: Option<Current>,
+    /// Reading began before `position`, so old transactions come again.
+    replays: bool,
+    /// The transaction of which the topic holds only a part.
+    partial: Option<Partial>,
+}
+
+/// The transaction that is being read.
+struct Current {
+    gtid: Gtid,
+    kind: Kind,
+    /// Set by the first record: transactions that publish nothing do not move the clock.
+    hlc: Option<Hlc>,
+    row: u64,
+    table_rows: BTreeMap<TableName, u64>,
+    /// The newest record, kept back until it is known whether it is the last.
+    held: Option<Record>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Nothing but changes of our own tables so far.
+    Undecided,
+    Local,
+    /// Our applier's.
+    Echo,
+}
+
+struct Partial {
+    gtid: Gtid,
+    hlc: Hlc,
+    /// The last row that the topic holds, and its key.
+    row: u64,
+    key: Option<String>,
+}
+
+impl Sequencer {
+    /// Goes on after the last record of the own topic.
+    pub fn resume(options: TailOptions, observer: Observer, last: &Record) -> Self {
+        let partial = (!last.last).then(|| Partial {
+            gtid: last.gtid,
+            hlc: last.hlc,
+            row: last.row,
+            key: last.change().and_then(Change::key).map(|key| wire::key_json(&key)),
+        });
+        Self {
+            hlc: last.hlc,
+            seen: last.seen.clone(),
+            position: last.position.clone(),
+            read_from: last.read_from.clone(),
+            replays: last.read_from.is_some(),
+            last_gtid: last.gtid,
+            last_commit_second: last.commit_second,
+            partial,
+            ..Self::start(options, observer, GtidPosition::start())
+        }
+    }
+
+    /// Begins a new topic at a position of the binlog.
+    pub fn start(options: TailOptions, observer: Observer, position: GtidPosition) -> Self {
+        let last_gtid = position.iter().next().unwrap_or_default();
+        Self {
+            options,
+            observer,
+            hlc: Hlc::default(),
+            seen: Arc::default(),
+            last_gtid,
+            position: Arc::new(position),
+            read_from: None,
+            replays: false,
+            last_commit_second: 0,
+            current: None,
+            partial: None,
+        }
+    }
+
+    /// Where the binlog must be read from.
+    pub fn read_from(&self) -> &GtidPosition {
+        self.read_from.as_deref().unwrap_or(&self.position)
+    }
+
+    /// All of the history up to here is decided.
+    pub fn position(&self) -> &Arc<GtidPosition> {
+        &self.position
+    }
+
+    pub fn seen(&self) -> &Arc<Seen> {
+        &self.seen
+    }
+
+    /// A record that only tells `seen` and the position. `None` inside a transaction.
+    pub fn heartbeat(&self) -> Option<Record> {
+        if self.current.is_some() || self.partial.is_some() {
+            return None;
+        }
+        Some(Record {
+            origin: self.options.origin.clone(),
+            gtid: self.last_gtid,
+            row: 0,
+            table_row: 0,
+            hlc: self.hlc,
+            seen: self.seen.clone(),
+            last: true,
+            position: self.position.clone(),
+            read_from: self.read_from.clone(),
+            commit_second: self.last_commit_second,
+            server_id: 0,
+            coordinates: Default::default(),
+            body: Body::Heartbeat,
+        })
+    }
+
+    /// Takes the next part of the binlog and appends the records to be published.
+    pub fn take(&mut self, part: TransactionPart, now_seconds: u64, out: &mut Vec<Record>) -> Result<(), TailError> {
+        let header = &part.header;
+        if self.position.covers(header.gtid) {
+            // Read again only because an XA transaction that was still open began before it. Otherwise the server
+            // counts backwards, and to take the transaction for an old one would lose it.
+            return if self.replays {
+                Ok(())
+            } else {
+                Err(TailError::Backwards { gtid: header.gtid, position: self.position.to_string() })
+            };
+        }
+        if let Some(ddl) = &part.ddl {
+            match ddl::dangerous(ddl, &self.options.filter) {
+                Some(found) if self.options.dangerous_ddl == DdlPolicy::Stop => {
+                    let ddl::Dangerous { statement, object } = found;
+                    return Err(TailError::DangerousDdl { statement, object, gtid: header.gtid });
+                }
+                _ => self.observer.filtered("ddl", 1),
+            }
+        }
+        let current = self.current.get_or_insert_with(|| Current::new(header.gtid));
+        assert_eq!(current.gtid, header.gtid, "a source ends one transaction before it begins the next");
+        for change in part.changes {
+            self.change(header, change, now_seconds, out)?;
+        }
+        if part.last {
+            self.end(header, out)?;
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, header: &TransactionHeader, change: Change, now: u64, out: &mut Vec<Record>) -> Result<(), TailError> {
+        let gtid = header.gtid;
+        let current = self.current.as_mut().expect("take began the transaction");
+        if let Some(mark) = Mark::read(&change) {
+            if current.kind == Kind::Local {
+                return Err(TailError::MarkNotFirst { gtid });
+            }
+            let mark = mark.map_err(|source| TailError::Mark { gtid, source })?;
+            current.kind = Kind::Echo;
+            self.merge(mark);
+            return Ok(());
+        }
+        if let Some(rewrite) = Rewrite::read(&change) {
+            let rewrite = rewrite.map_err(|source| TailError::Mark { gtid, source })?;
+            if current.kind == Kind::Echo && !self.options.ablation.no_resolution {
+                self.publish(header, rewrite.change, now, out)?;
+            }
+            return Ok(());
+        }
+        if change.table().is_own() {
+            self.observer.filtered("own", 1);
+            return Ok(());
+        }
+        if current.kind == Kind::Echo && !self.options.ablation.no_echo_filter {
+            self.observer.filtered("echo", 1);
+            return Ok(());
+        }
+        if current.kind == Kind::Undecided {
+            current.kind = Kind::Local;
+        }
+        if !self.options.filter.captures(change.table()) {
+            self.observer.filtered("table", 1);
+            return Ok(());
+        }
+        if change.shape.key.is_empty() {
+            return Err(TailError::NoKey { table: change.table().clone(), gtid });
+        }
+        self.publish(header, change, now, out)
+    }
+
+    /// Our applier brought this origin's changes here: whatever is written from now on has seen them.
+    fn merge(&mut self, mark: Mark) {
+        if !self.options.ablation.no_clock_merge {
+            self.hlc = self.hlc.max(mark.hlc);
+        }
+        if let Some(data) = mark.data
+            && self.seen.0.get(&mark.origin) != Some(&data)
+        {
+            Arc::make_mut(&mut self.seen).0.insert(mark.origin, data);
+        }
+    }
+
+    fn publish(
+        &mut self,
+        header: &TransactionHeader,
+        change: Change,
+        now: u64,
+        out: &mut Vec<Record>,
+    ) -> Result<(), TailError> {
+        let current = self.current.as_mut().expect("take began the transaction");
+        let hlc = match (current.hlc, &self.partial) {
+            (Some(hlc), _) => hlc,
+            // Part of this transaction is published already: the rest must have the same version.
+            (None, Some(partial)) if partial.gtid == header.gtid => partial.hlc,
+            (None, _) => {
+                let believed = now + self.options.max_clock_skew.as_secs();
+                let committed = if header.commit_second > believed {
+                    self.observer.clock_not_believed(header.commit_second - now);
+                    Hlc::default()
+                } else {
+                    Hlc::from_second(header.commit_second)
+                };
+                self.hlc.next().max(committed)
+            }
+        };
+        current.hlc = Some(hlc);
+        self.hlc = self.hlc.max(hlc);
+        let table_row = current.table_rows.entry(change.table().clone()).or_default();
+        let record = Record {
+            origin: self.options.origin.clone(),
+            gtid: header.gtid,
+            row: current.row,
+            table_row: *table_row,
+            hlc,
+            seen: self.seen.clone(),
+            last: false,
+            position: self.position.clone(),
+            read_from: header.read_from.clone(),
+            commit_second: header.commit_second,
+            server_id: header.server_id,
+            coordinates: header.coordinates.clone(),
+            body: Body::Change(change),
+        };
+        current.row += 1;
+        *table_row += 1;
+        if let Some(partial) = &self.partial
+            && partial.gtid == header.gtid
+            && record.row <= partial.row
+        {
+            let key = record.change().and_then(Change::key).map(|key: RowKey| wire::key_json(&key));
+            if record.row == partial.row && key != partial.key {
+                return Err(TailError::NotWhatWasPublished { gtid: header.gtid, row: record.row });
+            }
+            return Ok(());
+        }
+        out.extend(current.held.replace(record));
+        Ok(())
+    }
+
+    fn end(&mut self, header: &TransactionHeader, out: &mut Vec<Record>) -> Result<(), TailError> {
+        let current = self.current.take().expect("take began the transaction");
+        let partial = self.partial.take_if(|partial| partial.gtid == header.gtid);
+        if let Some(partial) = partial
+            && current.held.is_none()
+        {
+            // The record that the topic holds did not say that it was the last, so there must be one after it.
+            return Err(TailError::NotWhatWasPublished { gtid: header.gtid, row: partial.row + 1 });
+        }
+        Arc::make_mut(&mut self.position).advance(header.gtid);
+        self.read_from = header.read_from.clone();
+        self.last_gtid = header.gtid;
+        self.last_commit_second = header.commit_second;
+        if let Some(mut record) = current.held {
+            record.last = true;
+            record.position = self.position.clone();
+            out.push(record);
+        }
+        self.observer.tailed(header.commit_second);
+        Ok(())
+    }
+}
+
+impl Current {
+    fn new(gtid: Gtid) -> Self {
+        Self { gtid, kind: Kind::Undecided, hlc: None, row: 0, table_rows: BTreeMap::new(), held: None }
+    }
+}

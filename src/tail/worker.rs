@@ -1,0 +1,195 @@
+//! The loop of the tailer: read the binlog, decide, append to the topic, tell the follower.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{Follower, Sequencer, TailError, TailOptions};
+use crate::change::{GtidPosition, Offset, Record, Seen};
+use crate::observe::Observer;
+use crate::runtime::{Clock, Shutdown};
+use crate::source::{Source, SourceEvent};
+use crate::topic::{TopicError, TopicWriter};
+
+/// Publishes one node's own changes. Build it anew for every run.
+pub struct Tailer {
+    pub options: TailOptions,
+    pub source: Arc<dyn Source>,
+    pub writer: Box<dyn TopicWriter>,
+    pub follower: Arc<dyn Follower>,
+    pub clock: Arc<dyn Clock>,
+    pub observer: Observer,
+}
+
+/// An append that is under way: it owns the writer and the records until it is done.
+type Append = Pin<Box<dyn Future<Output = Appended> + Send>>;
+
+struct Appended {
+    writer: Box<dyn TopicWriter>,
+    records: Vec<Record>,
+    first: Offset,
+    outcome: Result<Offset, TopicError>,
+}
+
+impl Tailer {
+    /// Runs until shutdown (`Ok`) or a fault. After a fault with disposition `Retry`, run again.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), TailError> {
+        let Self { options, source, mut writer, follower, clock, observer } = self;
+        let extent = writer.resume().await?;
+        let (sequencer, fresh) = match &extent.last {
+            Some(last) => (Sequencer::resume(options.clone(), observer.clone(), last), false),
+            // The first heartbeat makes this position durable before anything is read.
+            None => (Sequencer::start(options.clone(), observer.clone(), source.position().await?), true),
+        };
+        let mut stream = source.stream(sequencer.read_from()).await?;
+        observer.tail_connected(true);
+        let mut state = State {
+            end: extent.end,
+            told_seen: sequencer.seen().clone(),
+            told_at: Instant::now(),
+            sequencer,
+            writer: Some(writer),
+            buffer: Vec::new(),
+            buffered_bytes: 0,
+            options,
+            observer: observer.clone(),
+            follower,
+        };
+        if fresh {
+            state.push_heartbeat();
+        } else {
+            state.pass();
+        }
+        let mut append: Option<Append> = None;
+        let outcome = loop {
+            if append.is_none() {
+                append = state.start_append();
+            }
+            let may_read = state.buffered_bytes < state.options.buffer_bytes;
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break Ok(()),
+                done = async { append.as_mut().expect("guarded").await }, if append.is_some() => {
+                    append = None;
+                    if let Err(error) = state.finish_append(done) {
+                        break Err(error.into());
+                    }
+                }
+                event = stream.next(), if may_read => match event {
+                    Err(error) => break Err(error.into()),
+                    Ok(SourceEvent::Idle) => {}
+                    Ok(SourceEvent::Part(part)) => {
+                        let from = state.buffer.len();
+                        if let Err(error) = state.sequencer.take(part, clock.now_seconds(), &mut state.buffer) {
+                            break Err(error);
+                        }
+                        state.buffered_bytes += state.buffer[from..].iter().map(Record::weight).sum::<usize>();
+                        state.pass_if_quiet(append.is_some());
+                    }
+                },
+                () = sleep_until(state.heartbeat_due()), if append.is_none() && state.buffer.is_empty() => {
+                    state.push_heartbeat();
+                }
+            }
+        };
+        // What was decided before the end is worth publishing: the next run has less to read again. An append under
+        // way is finished, so that its outcome is known.
+        if let Some(under_way) = append.take() {
+            let done = under_way.await;
+            let finished = state.finish_append(done);
+            observer.tail_connected(false);
+            return outcome.and(finished.map_err(TailError::from));
+        }
+        observer.tail_connected(false);
+        outcome
+    }
+}
+
+struct State {
+    options: TailOptions,
+    sequencer: Sequencer,
+    writer: Option<Box<dyn TopicWriter>>,
+    /// Records decided and not yet handed to the topic, oldest first.
+    buffer: Vec<Record>,
+    buffered_bytes: usize,
+    /// The offset that the next append must get.
+    end: Offset,
+    /// The `seen` that the topic tells, and when it was told something last.
+    told_seen: Arc<Seen>,
+    told_at: Instant,
+    follower: Arc<dyn Follower>,
+    observer: Observer,
+}
+
+impl State {
+    /// Hands the oldest records to the topic; `None` if there are none.
+    fn start_append(&mut self) -> Option<Append> {
+        if self.buffer.is_empty() {
+            return None;
+        }
+        let mut bytes = 0;
+        let fits = |record: &&Record| {
+            bytes += record.weight();
+            bytes <= self.options.append_bytes
+        };
+        let count = self.buffer.iter().take_while(fits).count().max(1);
+        let rest = self.buffer.split_off(count);
+        let records = std::mem::replace(&mut self.buffer, rest);
+        let mut writer = self.writer.take().expect("no append is under way");
+        let first = self.end;
+        Some(Box::pin(async move {
+            let outcome = writer.append(first, &records).await;
+            Appended { writer, records, first, outcome }
+        }))
+    }
+
+    fn finish_append(&mut self, done: Appended) -> Result<(), TopicError> {
+        let Appended { writer, records, first, outcome } = done;
+        self.writer = Some(writer);
+        let end = outcome?;
+        assert_eq!(end.0, first.0 + records.len() as u64, "an append is kept whole, in order, at the offset it named");
+        self.end = end;
+        self.buffered_bytes -= records.iter().map(Record::weight).sum::<usize>();
+        let last = records.last().expect("an append has records");
+        self.told_seen = last.seen.clone();
+        self.told_at = Instant::now();
+        self.observer.published(first, &records);
+        self.follower.published(first, &records);
+        if self.buffer.is_empty() {
+            self.pass();
+        } else if let Some(position) = records.iter().rev().find(|record| record.last).map(|record| &record.position) {
+            self.follower.passed(position);
+        }
+        Ok(())
+    }
+
+    /// Everything decided is durable: tell how far that is.
+    fn pass(&self) {
+        let position: &GtidPosition = self.sequencer.position();
+        self.follower.passed(position);
+    }
+
+    fn pass_if_quiet(&self, appending: bool) {
+        if self.buffer.is_empty() && !appending {
+            self.pass();
+        }
+    }
+
+    fn heartbeat_due(&self) -> Instant {
+        let moved = *self.told_seen != **self.sequencer.seen();
+        self.told_at + if moved { self.options.heartbeat_seen } else { self.options.heartbeat_idle }
+    }
+
+    fn push_heartbeat(&mut self) {
+        match self.sequencer.heartbeat() {
+            Some(record) => {
+                self.buffered_bytes += record.weight();
+                self.buffer.push(record);
+            }
+            // Inside a transaction: its records tell the same soon.
+            None => self.told_at = Instant::now(),
+        }
+    }
+}

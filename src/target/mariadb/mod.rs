@@ -1,0 +1,186 @@
+//! A node's MariaDB, through the client protocol.
+//!
+//! Needs of the account: SELECT, INSERT, UPDATE, DELETE on the synced tables, ALL on `tandem`, and TRIGGER to see
+//! triggers. Tables it can keep are InnoDB tables with a primary key; [`MariadbTarget::table_faults`] names the others.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mysql_async::Row;
+use secrecy::SecretString;
+
+use super::{ApplyTransaction, CanonicalKey, Target, TargetError};
+use crate::change::{Hlc, Mark, Offset, OriginId, RowKey, TableName};
+
+mod canonical;
+mod fault;
+mod kept;
+mod literal;
+mod own_tables;
+mod preflight;
+mod read;
+mod schema;
+mod session;
+mod statement;
+mod transaction;
+
+pub use kept::{Kept, KeptConflict, KeptDeadLetter};
+pub use preflight::TableFault;
+
+use canonical::Weights;
+use schema::Schemas;
+use session::Session;
+use transaction::MariadbTransaction;
+
+/// Where the database is, and how long we wait for it.
+#[derive(Clone, Debug)]
+pub struct MariadbOptions {
+    /// `mysql://user@host:3306/database`, without the password; options after `?` are the driver's, such as
+    /// `require_ssl=true`.
+    pub url: String,
+    pub password: Option<SecretString>,
+    pub connect_limit: Duration,
+    /// For one statement, a commit included. A statement is small; a commit can be large.
+    pub statement_limit: Duration,
+    /// For a row that somebody else has locked. Short, because we hold locks that the application waits for.
+    pub lock_wait: Duration,
+}
+
+impl MariadbOptions {
+    pub fn new(url: impl Into<String>, password: Option<SecretString>) -> Self {
+        Self {
+            url: url.into(),
+            password,
+            connect_limit: Duration::from_secs(10),
+            statement_limit: Duration::from_secs(120),
+            lock_wait: Duration::from_secs(3),
+        }
+    }
+}
+
+/// A node's database. Cheap to clone: all clones share connections and what they know of the tables.
+#[derive(Clone)]
+pub struct MariadbTarget(Arc<Inner>);
+
+struct Inner {
+    options: MariadbOptions,
+    schemas: Schemas,
+    weights: Weights,
+    idle: Mutex<Vec<Session>>,
+}
+
+/// Connections kept for the next use: an apply transaction, and a question beside it.
+const IDLE_MAX: usize = 4;
+
+impl Inner {
+    async fn session(&self) -> Result<Session, TargetError> {
+        let idle = self.idle().pop();
+        match idle {
+            Some(session) => Ok(session),
+            None => self.fresh().await,
+        }
+    }
+
+    async fn fresh(&self) -> Result<Session, TargetError> {
+        Session::connect(&self.options).await
+    }
+
+    fn give_back(&self, session: Session) {
+        let mut idle = self.idle();
+        if idle.len() < IDLE_MAX {
+            idle.push(session);
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MariadbTarget {
+    /// Logs in and makes the database `tandem` where it is missing.
+    pub async fn connect(options: MariadbOptions) -> Result<Self, TargetError> {
+        let mut session = Session::connect(&options).await?;
+        own_tables::prepare(&mut session).await?;
+        own_tables::clean_up(&mut session).await?;
+        let inner = Inner { options, schemas: Schemas::default(), weights: Weights::default(), idle: Mutex::default() };
+        inner.give_back(session);
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Looks at every table anew at its next use: for whoever knows that a table was changed.
+    pub fn forget_tables(&self) {
+        self.0.schemas.forget_all();
+    }
+
+    fn give_back(&self, session: Session) {
+        self.0.give_back(session);
+    }
+
+    /// A query that may be asked again. The session comes back with its answer.
+    async fn rows(&self, sql: &[u8], task: &str) -> Result<(Session, Vec<Row>), TargetError> {
+        let mut session = self.0.session().await?;
+        let was_idle = session.used;
+        match session.rows(sql, task).await {
+            Ok(rows) => Ok((session, rows)),
+            // The server closes connections that were idle for long.
+            Err(TargetError::Unreachable { .. }) if was_idle => {
+                let mut session = self.0.fresh().await?;
+                let rows = session.rows(sql, task).await?;
+                Ok((session, rows))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn canonical_in(&self, session: &mut Session, keys: &[RowKey]) -> Result<Vec<CanonicalKey>, TargetError> {
+        let mut tables: BTreeMap<&TableName, Arc<schema::Table>> = BTreeMap::new();
+        for key in keys {
+            if !tables.contains_key(key.table()) {
+                tables.insert(key.table(), self.0.schemas.table(session, key.table()).await?);
+            }
+        }
+        let wanted: Vec<_> = keys.iter().map(|key| (&*tables[key.table()], key)).collect();
+        self.0.weights.canonical(session, &wanted).await
+    }
+}
+
+#[async_trait]
+impl Target for MariadbTarget {
+    async fn checkpoints(&self) -> Result<BTreeMap<OriginId, Mark>, TargetError> {
+        let task = "reading the checkpoints";
+        let sql = format!("SELECT {} FROM tandem.applied", Mark::COLUMNS.join(", "));
+        let (session, rows) = self.rows(sql.as_bytes(), task).await?;
+        let mark = |row| {
+            let (origin, next, data, position, hlc): (String, u64, Option<u64>, String, u64) =
+                mysql_async::from_row_opt(row).ok()?;
+            let origin = OriginId::new(&origin);
+            let position = position.parse().ok()?;
+            Some((origin.clone(), Mark { origin, next: Offset(next), data: data.map(Offset), position, hlc: Hlc(hlc) }))
+        };
+        let marks: Option<BTreeMap<_, _>> = rows.into_iter().map(mark).collect();
+        let marks = marks.ok_or_else(|| session.not_understood(task));
+        self.give_back(session);
+        marks
+    }
+
+    async fn canonical(&self, keys: &[RowKey]) -> Result<Vec<CanonicalKey>, TargetError> {
+        let mut session = self.0.session().await?;
+        let was_idle = session.used;
+        let mut canonical = self.canonical_in(&mut session, keys).await;
+        if matches!(canonical, Err(TargetError::Unreachable { .. })) && was_idle {
+            session = self.0.fresh().await?;
+            canonical = self.canonical_in(&mut session, keys).await;
+        }
+        if !matches!(canonical, Err(TargetError::Unreachable { .. })) {
+            self.give_back(session);
+        }
+        canonical
+    }
+
+    async fn begin(&self, mark: &Mark) -> Result<Box<dyn ApplyTransaction>, TargetError> {
+        Ok(Box::new(MariadbTransaction::begin(self.0.clone(), mark).await?))
+    }
+}

@@ -1,0 +1,146 @@
+//! Tables that cannot be kept in step, found before any work starts.
+//!
+//! What a table does by itself when it is written (triggers, cascades) was done at the origin already and comes as
+//! changes of its own: doing it again here would not end in the same rows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mysql_async::prelude::FromRow;
+
+use super::MariadbTarget;
+use crate::change::{TableFilter, TableName};
+use crate::target::TargetError;
+
+/// Why a captured table cannot be synced as it is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct TableFault {
+    pub table: TableName,
+    pub reason: String,
+    pub remedy: String,
+}
+
+const TASK: &str = "looking at the tables";
+/// Databases that are never captured.
+const OTHERS: &str = "('mysql', 'information_schema', 'performance_schema', 'sys', 'tandem')";
+
+impl MariadbTarget {
+    /// The captured tables that exist now.
+    pub async fn captured(&self, filter: &TableFilter) -> Result<Vec<TableName>, TargetError> {
+        Ok(self.kinds(filter).await?.into_keys().collect())
+    }
+
+    /// All faults of the captured tables, in the order of their names.
+    pub async fn table_faults(&self, filter: &TableFilter) -> Result<Vec<TableFault>, TargetError> {
+        let mut faults = BTreeSet::new();
+        let tables = self.kinds(filter).await?;
+        let keys = self.unique_keys().await?;
+        for (table, (kind, engine)) in &tables {
+            let mut fault = |reason: String, remedy: String| faults.insert(TableFault { table: table.clone(), reason, remedy });
+            let exclude = format!("or exclude it: exclude = [\"{table}\"] under [tables]");
+            match kind.as_str() {
+                "SYSTEM VERSIONED" => {
+                    fault("it is system-versioned".into(), format!("ALTER TABLE {table} DROP SYSTEM VERSIONING, {exclude}"));
+                }
+                "SEQUENCE" => {
+                    fault("it is a sequence, and each node must give numbers of its own".into(), exclude);
+                    continue;
+                }
+                _ => {}
+            }
+            if engine != "InnoDB" {
+                let reason = format!("its engine is {engine}, which has no transactions and row locks");
+                fault(reason, format!("ALTER TABLE {table} ENGINE=InnoDB, {exclude}"));
+            }
+            let own = keys.get(table);
+            if own.is_none_or(|keys| !keys.iter().any(|(name, _)| name == "PRIMARY")) {
+                let remedy = format!("give it one: ALTER TABLE {table} ADD PRIMARY KEY (…), {exclude}");
+                fault("it has no primary key, so its rows cannot be told apart".into(), remedy);
+            }
+            for (name, _) in own.into_iter().flatten().filter(|(_, prefix)| *prefix) {
+                let reason = format!("its unique key `{name}` counts only the first characters of a column");
+                fault(reason, format!("make the key of whole columns, {exclude}"));
+            }
+        }
+        for (table, trigger) in
+            self.named("SELECT EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE, TRIGGER_NAME FROM information_schema.TRIGGERS").await?
+        {
+            if tables.contains_key(&table) {
+                let reason = format!("its trigger `{trigger}` would run again for every change that arrives");
+                let remedy = format!("drop the trigger, or exclude the table: exclude = [\"{table}\"] under [tables]");
+                faults.insert(TableFault { table, reason, remedy });
+            }
+        }
+        let cascades = "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS
+            WHERE DELETE_RULE NOT IN ('RESTRICT', 'NO ACTION') OR UPDATE_RULE NOT IN ('RESTRICT', 'NO ACTION')";
+        for (table, constraint) in self.named(cascades).await? {
+            if tables.contains_key(&table) {
+                let reason = format!(
+                    "the foreign key `{constraint}` changes its rows by itself (CASCADE or SET NULL), which the binlog does not show"
+                );
+                let remedy = "make it ON DELETE RESTRICT ON UPDATE RESTRICT, and delete the rows in the application".to_owned();
+                faults.insert(TableFault { table, reason, remedy });
+            }
+        }
+        let databases: BTreeSet<&str> = tables.keys().map(|table| &*table.database).collect();
+        let seen = self.triggers_seen_in().await?;
+        for database in databases.into_iter().filter(|database| !seen.iter().any(|seen| seen == "*" || seen == database)) {
+            faults.insert(TableFault {
+                table: TableName::new(database, "*"),
+                reason: "the account may not see triggers, so a table with one would not be noticed".into(),
+                remedy: format!("as an administrator: GRANT TRIGGER ON `{database}`.* TO the account"),
+            });
+        }
+        Ok(faults.into_iter().collect())
+    }
+
+    /// Per captured table: its kind and its engine.
+    async fn kinds(&self, filter: &TableFilter) -> Result<BTreeMap<TableName, (String, String)>, TargetError> {
+        let sql = format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, COALESCE(ENGINE, 'unknown') FROM information_schema.TABLES
+             WHERE TABLE_TYPE NOT IN ('VIEW', 'SYSTEM VIEW', 'TEMPORARY') AND TABLE_SCHEMA NOT IN {OTHERS}"
+        );
+        let rows: Vec<(String, String, String, String)> = self.typed(&sql).await?;
+        let tables =
+            rows.into_iter().map(|(database, table, kind, engine)| (TableName::new(&database, &table), (kind, engine)));
+        Ok(tables.filter(|(table, _)| filter.captures(table)).collect())
+    }
+
+    /// Per table: its unique keys, each with whether it counts only a part of a column.
+    async fn unique_keys(&self) -> Result<BTreeMap<TableName, Vec<(String, bool)>>, TargetError> {
+        let sql = format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, MAX(SUB_PART) IS NOT NULL FROM information_schema.STATISTICS
+             WHERE NON_UNIQUE = 0 AND TABLE_SCHEMA NOT IN {OTHERS} GROUP BY TABLE_SCHEMA, TABLE_NAME, INDEX_NAME"
+        );
+        let mut keys: BTreeMap<TableName, Vec<(String, bool)>> = BTreeMap::new();
+        for (database, table, name, prefix) in self.typed::<(String, String, String, bool)>(&sql).await? {
+            keys.entry(TableName::new(&database, &table)).or_default().push((name, prefix));
+        }
+        Ok(keys)
+    }
+
+    /// Tables, each with the name of something about it.
+    async fn named(&self, sql: &str) -> Result<Vec<(TableName, String)>, TargetError> {
+        let rows: Vec<(String, String, String)> = self.typed(sql).await?;
+        Ok(rows.into_iter().map(|(database, table, name)| (TableName::new(&database, &table), name)).collect())
+    }
+
+    /// The server shows triggers only to those who may make them: here, or everywhere (`*`).
+    async fn triggers_seen_in(&self) -> Result<Vec<String>, TargetError> {
+        let account =
+            "CONCAT('''', SUBSTRING_INDEX(CURRENT_USER(), '@', 1), '''@''', SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')";
+        let sql = format!(
+            "SELECT '*' FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'TRIGGER' AND GRANTEE = {account}
+             UNION SELECT REPLACE(TABLE_SCHEMA, '\\\\', '') FROM information_schema.SCHEMA_PRIVILEGES
+             WHERE PRIVILEGE_TYPE = 'TRIGGER' AND GRANTEE = {account}"
+        );
+        Ok(self.typed::<(String,)>(&sql).await?.into_iter().map(|(database,)| database).collect())
+    }
+
+    async fn typed<T: FromRow>(&self, sql: &str) -> Result<Vec<T>, TargetError> {
+        let (session, rows) = self.rows(sql.as_bytes(), TASK).await?;
+        let typed: Result<Vec<T>, _> = rows.into_iter().map(mysql_async::from_row_opt).collect();
+        let typed = typed.map_err(|_| session.not_understood(TASK));
+        self.give_back(session);
+        typed
+    }
+}

@@ -1,0 +1,213 @@
+//! What the server says of a table: its columns, its key, its other unique keys.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mysql_async::Row;
+use tokio::time::Instant;
+
+use super::literal;
+use super::session::Session;
+use crate::change::{Column, ColumnKind, Shape, TableName};
+use crate::target::TargetError;
+
+/// A table as it is here.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    pub shape: Arc<Shape>,
+    /// In the shape's order.
+    pub columns: Vec<ColumnFacts>,
+    /// Every unique key but the primary one.
+    pub unique: Vec<UniqueKey>,
+    /// The columns as a SELECT list that loses nothing.
+    pub select: Vec<u8>,
+}
+
+/// What a column's kind does not say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ColumnFacts {
+    pub charset: Option<String>,
+    pub collation: Option<String>,
+    /// BINARY(n): always n bytes, padded with zeros.
+    pub padded: bool,
+    /// Set by the server to the time of an update that does not mention it.
+    pub touched: bool,
+    /// Character set of which every byte is a character, or in which the server sends as it stores: read as one value.
+    pub plain: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct UniqueKey {
+    pub name: String,
+    pub columns: Vec<usize>,
+    /// Some column counts with its first characters only.
+    pub prefix: bool,
+}
+
+impl Table {
+    /// Where the column is, by the server's rule: names are compared without regard to case.
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.shape.column(name).or_else(|| {
+            let same = |column: &Column| column.name.to_lowercase() == name.to_lowercase();
+            self.shape.columns.iter().position(same)
+        })
+    }
+
+    pub fn key(&self) -> impl Iterator<Item = usize> {
+        self.shape.key.iter().map(|&at| usize::from(at))
+    }
+}
+
+/// How long a description is believed. A change of a column shows in an error at once and is looked up again; a new
+/// unique key shows in nothing, but does no harm either (see `statement`).
+const BELIEVED: Duration = Duration::from_secs(10);
+/// Tables described at a time; more than anybody has, so that a flood of names cannot fill the memory.
+const TABLES_MAX: usize = 20_000;
+
+#[derive(Default)]
+pub(super) struct Schemas(Mutex<HashMap<TableName, (Instant, Arc<Table>)>>);
+
+impl Schemas {
+    /// The table as it is now, or was a moment ago.
+    pub async fn table(&self, session: &mut Session, name: &TableName) -> Result<Arc<Table>, TargetError> {
+        if let Some((at, table)) = self.known().get(name)
+            && at.elapsed() < BELIEVED
+        {
+            return Ok(table.clone());
+        }
+        let table = Arc::new(load(session, name).await?);
+        let mut known = self.known();
+        if known.len() >= TABLES_MAX {
+            known.clear();
+        }
+        known.insert(name.clone(), (Instant::now(), table.clone()));
+        Ok(table)
+    }
+
+    pub fn forget(&self, name: &TableName) {
+        self.known().remove(name);
+    }
+
+    pub fn forget_all(&self) {
+        self.known().clear();
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<TableName, (Instant, Arc<Table>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn load(session: &mut Session, name: &TableName) -> Result<Table, TargetError> {
+    let task = "reading the columns of a table";
+    let folded = session.server().folds_names;
+    let mut sql = b"SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_SET_NAME, COLLATION_NAME, EXTRA
+        FROM information_schema.COLUMNS WHERE "
+        .to_vec();
+    where_is(&mut sql, name, folded);
+    sql.extend_from_slice(b" ORDER BY ORDINAL_POSITION");
+    let mut columns = Vec::new();
+    let mut facts = Vec::new();
+    for row in session.rows(&sql, task).await? {
+        let (column, own) = column(row).ok_or_else(|| session.not_understood(task))?;
+        columns.push(column);
+        facts.push(own);
+    }
+    if columns.is_empty() {
+        return Err(TargetError::Unwritable { table: name.clone(), reason: "the table does not exist here".into() });
+    }
+    let mut sql =
+        b"SELECT INDEX_NAME, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS WHERE NON_UNIQUE = 0 AND ".to_vec();
+    where_is(&mut sql, name, folded);
+    sql.extend_from_slice(b" ORDER BY INDEX_NAME, SEQ_IN_INDEX");
+    let mut unique: Vec<UniqueKey> = Vec::new();
+    for row in session.rows(&sql, task).await? {
+        let (index, column, part): (String, String, Option<u64>) =
+            mysql_async::from_row_opt(row).map_err(|_| session.not_understood(task))?;
+        let at = columns.iter().position(|own| *own.name == *column).ok_or_else(|| session.not_understood(task))?;
+        if unique.last().is_none_or(|last| last.name != index) {
+            unique.push(UniqueKey { name: index, columns: Vec::new(), prefix: false });
+        }
+        let key = unique.last_mut().expect("one was just pushed if there was none");
+        key.columns.push(at);
+        key.prefix |= part.is_some();
+    }
+    let primary = unique.iter().position(|key| key.name == "PRIMARY").map(|at| unique.remove(at));
+    let key = primary.into_iter().flat_map(|key| key.columns).map(|at| at as u16).collect();
+    let shape = Arc::new(Shape { table: name.clone(), columns, key });
+    let select = super::read::select_list(&shape, &facts);
+    Ok(Table { shape, columns: facts, unique, select })
+}
+
+/// Where names keep their case the server compares them exactly, because it looks for the table's own file.
+fn where_is(sql: &mut Vec<u8>, name: &TableName, folded: bool) {
+    let mut equals = |column: &[u8], text: &str| {
+        sql.extend_from_slice(column);
+        sql.extend_from_slice(b" = ");
+        match folded {
+            true => literal::text(sql, &text.to_lowercase()),
+            false => literal::text(sql, text),
+        }
+    };
+    equals(b"TABLE_SCHEMA", &name.database);
+    equals(b" AND TABLE_NAME", &name.table);
+}
+
+fn column(row: Row) -> Option<(Column, ColumnFacts)> {
+    let (name, data_type, charset, collation, extra): (String, String, Option<String>, Option<String>, String) =
+        mysql_async::from_row_opt(row).ok()?;
+    let kind = kind(&data_type, charset.is_some());
+    let extra = extra.to_lowercase();
+    let plain = charset.as_deref().is_none_or(|charset| PLAIN.contains(&charset));
+    let facts = ColumnFacts {
+        padded: data_type.eq_ignore_ascii_case("binary"),
+        touched: extra.contains("on update"),
+        charset,
+        collation,
+        plain,
+    };
+    Some((Column { name: name.into(), kind, generated: extra.contains("generated") }, facts))
+}
+
+/// Sent as stored and checked here (utf8), or every byte is a character (latin1).
+const PLAIN: [&str; 5] = ["utf8mb4", "utf8mb3", "utf8", "ascii", "latin1"];
+
+fn kind(data_type: &str, is_text: bool) -> ColumnKind {
+    match data_type.to_lowercase().as_str() {
+        "tinyint" | "smallint" | "mediumint" | "int" | "integer" | "bigint" => ColumnKind::Integer,
+        "decimal" | "numeric" => ColumnKind::Decimal,
+        "float" => ColumnKind::Float,
+        "double" | "real" => ColumnKind::Double,
+        "bit" => ColumnKind::Bit,
+        "year" => ColumnKind::Year,
+        "date" => ColumnKind::Date,
+        "time" => ColumnKind::Time,
+        "datetime" => ColumnKind::Datetime,
+        "timestamp" => ColumnKind::Timestamp,
+        "enum" => ColumnKind::Enum,
+        "set" => ColumnKind::Set,
+        "json" => ColumnKind::Json,
+        "uuid" => ColumnKind::Uuid,
+        "inet4" => ColumnKind::Inet4,
+        "inet6" => ColumnKind::Inet6,
+        "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring" | "multipolygon"
+        | "geometrycollection" => ColumnKind::Geometry,
+        _ if is_text => ColumnKind::Text,
+        _ => ColumnKind::Binary,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// A table of integer columns, the first of which is its key.
+    pub fn table(database: &str, name: &str, columns: &[&str]) -> Table {
+        let column = |name: &&str| Column { name: (*name).into(), kind: ColumnKind::Integer, generated: false };
+        let shape =
+            Shape { table: TableName::new(database, name), columns: columns.iter().map(column).collect(), key: vec![0] };
+        let facts: Vec<_> = columns.iter().map(|_| ColumnFacts { plain: true, ..ColumnFacts::default() }).collect();
+        let select = crate::target::mariadb::read::select_list(&shape, &facts);
+        Table { shape: Arc::new(shape), columns: facts, unique: Vec::new(), select }
+    }
+}

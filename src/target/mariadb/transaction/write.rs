@@ -1,0 +1,158 @@
+//! Rows written: runs of neighbours, each by the statements that its form asks for.
+
+use super::MariadbTransaction;
+use crate::change::TableName;
+use crate::runtime::{Disposition, Fault};
+use crate::target::mariadb::fault::About;
+use crate::target::mariadb::statement::{Form, Run};
+use crate::target::{TargetError, Write, WriteError};
+
+/// The server's name of every primary key.
+const PRIMARY: &str = "PRIMARY";
+
+impl MariadbTransaction {
+    pub(super) async fn write_all(&mut self, writes: &[Write]) -> Result<(), WriteError> {
+        let mut run: Option<Run<'_>> = None;
+        for (number, write) in writes.iter().enumerate() {
+            let planned = match self.plan(number, write, run.as_ref()).await {
+                Ok(planned) => planned,
+                Err(error) => {
+                    // What came before it is to happen.
+                    if let Some(run) = run.take() {
+                        self.execute(&run).await?;
+                    }
+                    return Err(WriteError { failed: Some(number), error });
+                }
+            };
+            run = match run.take() {
+                None => Some(planned),
+                Some(mut before) => match before.join(planned) {
+                    None => Some(before),
+                    Some(planned) => {
+                        self.execute(&before).await?;
+                        Some(planned)
+                    }
+                },
+            };
+        }
+        match run {
+            Some(run) => self.execute(&run).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn plan<'w>(&mut self, number: usize, write: &'w Write, like: Option<&Run<'w>>) -> Result<Run<'w>, TargetError> {
+        let name = match write {
+            Write::Put(change) => change.table(),
+            Write::Delete(key) => key.table(),
+        };
+        let table = match like {
+            Some(run) if run.table.shape.table == *name => run.table.clone(),
+            _ => self.table(name).await?,
+        };
+        match Run::new(table, number, write, like) {
+            // A column that came to be a moment ago.
+            Err(TargetError::Unwritable { .. }) => {
+                self.inner.schemas.forget(name);
+                let table = self.table(name).await?;
+                Run::new(table, number, write, like)
+            }
+            other => other,
+        }
+    }
+
+    async fn execute(&mut self, run: &Run<'_>) -> Result<(), WriteError> {
+        let outcome = self.execute_run(run).await;
+        let failed =
+            |error: &TargetError| (run.len() == 1 && error.disposition() == Disposition::DeadLetter).then_some(run.first);
+        outcome.map_err(|error| {
+            if error.disposition() == Disposition::DeadLetter {
+                self.inner.schemas.forget(&run.table.shape.table);
+            }
+            WriteError { failed: failed(&error), error }
+        })
+    }
+
+    async fn execute_run(&mut self, run: &Run<'_>) -> Result<(), TargetError> {
+        if run.checks.foreign_keys_off != self.foreign_keys_off {
+            let sql: &[u8] = match run.checks.foreign_keys_off {
+                true => b"SET SESSION foreign_key_checks=0",
+                false => b"SET SESSION foreign_key_checks=1",
+            };
+            self.session()?.run(sql, About::Task("switching foreign key checks")).await?;
+            self.foreign_keys_off = run.checks.foreign_keys_off;
+        }
+        match run.form {
+            Form::Upsert => match self.statement(run, run.statement()).await {
+                // The guard of the upsert: the row that was in the way is not the row of this key.
+                Err(TargetError::Unwritable { table, .. }) if self.has_unique(&table).await? => {
+                    Err(TargetError::UniqueTaken { table, index: "a new unique key".into() })
+                }
+                other => other,
+            },
+            Form::Delete => self.statement(run, run.statement()).await,
+            Form::Insert => match self.statement(run, run.statement()).await {
+                Err(TargetError::UniqueTaken { index, .. }) if index == PRIMARY => self.update(run, true).await,
+                other => other,
+            },
+            Form::Update { or_insert } => self.update(run, or_insert).await,
+        }
+    }
+
+    /// Updates by key, and inserts of the rows that were not there.
+    async fn update(&mut self, run: &Run<'_>, or_insert: bool) -> Result<(), TargetError> {
+        let missing = self.update_rows(run, 0..run.len()).await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if !or_insert {
+            let reason = "the row does not exist here and the change holds only some of its columns".into();
+            return Err(TargetError::Unwritable { table: run.table.shape.table.clone(), reason });
+        }
+        match self.statement(run, run.insert(missing.iter().copied())).await {
+            // Our updates have locked the gaps, so it is a row of this very run that is in it twice: one after another.
+            Err(TargetError::UniqueTaken { index, .. }) if index == PRIMARY => {
+                for row in missing {
+                    if !self.update_rows(run, [row]).await?.is_empty() {
+                        self.statement(run, run.insert([row])).await?;
+                    }
+                }
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Updates these rows by key and tells which of them were not there.
+    async fn update_rows(
+        &mut self,
+        run: &Run<'_>,
+        rows: impl IntoIterator<Item = usize> + Clone,
+    ) -> Result<Vec<usize>, TargetError> {
+        let sql = run.updates(rows.clone());
+        self.fits(run, &sql)?;
+        let (found, outcome) = self.session()?.run_each(&sql, About::Table(&run.table)).await;
+        outcome?;
+        Ok(rows.into_iter().zip(found).filter(|(_, found)| *found == 0).map(|(row, _)| row).collect())
+    }
+
+    async fn has_unique(&mut self, table: &TableName) -> Result<bool, TargetError> {
+        self.inner.schemas.forget(table);
+        Ok(self.table(table).await.is_ok_and(|table| !table.unique.is_empty()))
+    }
+
+    async fn statement(&mut self, run: &Run<'_>, sql: Vec<u8>) -> Result<(), TargetError> {
+        self.fits(run, &sql)?;
+        self.session()?.run(&sql, About::Table(&run.table)).await.map(drop)
+    }
+
+    /// A statement larger than the server takes would cost the connection.
+    fn fits(&mut self, run: &Run<'_>, sql: &[u8]) -> Result<(), TargetError> {
+        let limit = self.session()?.server().packet_bytes;
+        if sql.len() < limit {
+            return Ok(());
+        }
+        let reason = format!("it is larger than the server's max_allowed_packet of {limit} bytes: raise it there");
+        Err(TargetError::Unwritable { table: run.table.shape.table.clone(), reason })
+    }
+}

@@ -1,0 +1,82 @@
+//! The application that shares the database with us: its own transactions, which the tailer is to publish.
+
+use super::database::Resource;
+use super::transaction::{put_row, unique_locks};
+use super::{MemoryTarget, Step, fold};
+use crate::change::{Gtid, TableName, Value};
+use crate::target::TargetError;
+
+/// One statement of an application's transaction. Rows have a value for every column.
+#[derive(Clone, PartialEq, Debug)]
+pub enum LocalWrite {
+    /// Refused where the row exists.
+    Insert { table: TableName, row: Vec<Value> },
+    /// May move the row to another key; does nothing where it does not exist.
+    Update { table: TableName, key: Vec<Value>, row: Vec<Value> },
+    /// Insert or update by key.
+    Put { table: TableName, row: Vec<Value> },
+    /// Does nothing where the row does not exist.
+    Delete { table: TableName, key: Vec<Value> },
+}
+
+impl MemoryTarget {
+    /// One transaction of the application: all of it or, after an error, nothing. Waits for locks like everybody.
+    /// `None` where it changed nothing. A unique collision is `UniqueTaken`, of the primary key with the index `PRIMARY`.
+    pub async fn local_write(&self, writes: &[LocalWrite]) -> Result<Option<Gtid>, TargetError> {
+        let mut session = self.start();
+        for write in writes {
+            let verdict = self.options.faults.before(Step::LocalRow).await;
+            verdict.refused()?;
+            match write {
+                LocalWrite::Insert { table, row } => {
+                    let key = key_of(self, table, row)?;
+                    session.lock(Resource::Row(key.clone())).await?;
+                    if session.database().table(table)?.row(&key).is_some() {
+                        return Err(TargetError::UniqueTaken { table: table.clone(), index: "PRIMARY".into() });
+                    }
+                    put_row(&session, table, None, &key, row.clone().into()).await?;
+                }
+                LocalWrite::Put { table, row } => {
+                    let key = key_of(self, table, row)?;
+                    session.lock(Resource::Row(key.clone())).await?;
+                    put_row(&session, table, None, &key, row.clone().into()).await?;
+                }
+                LocalWrite::Update { table, key, row } => {
+                    let (from, key) = (fold::key(table, key), key_of(self, table, row)?);
+                    session.lock(Resource::Row(from.clone())).await?;
+                    if session.database().table(table)?.row(&from).is_none() {
+                        continue;
+                    }
+                    session.lock(Resource::Row(key.clone())).await?;
+                    if from != key && session.database().table(table)?.row(&key).is_some() {
+                        return Err(TargetError::UniqueTaken { table: table.clone(), index: "PRIMARY".into() });
+                    }
+                    put_row(&session, table, Some(&from), &key, row.clone().into()).await?;
+                }
+                LocalWrite::Delete { table, key } => {
+                    let key = fold::key(table, key);
+                    session.lock(Resource::Row(key.clone())).await?;
+                    unique_locks(&session, table, &key, None).await?;
+                    session.database().write_row(session.id, table, None, &key, None);
+                }
+            }
+            verdict.failed()?;
+        }
+        let verdict = self.options.faults.before(Step::LocalCommit).await;
+        verdict.refused()?;
+        let gtid = session.commit();
+        verdict.failed()?;
+        Ok(gtid)
+    }
+}
+
+fn key_of(target: &MemoryTarget, table: &TableName, row: &[Value]) -> Result<crate::target::CanonicalKey, TargetError> {
+    let database = target.lock_database();
+    let shape = &database.table(table)?.shape;
+    if row.len() != shape.columns.len() {
+        let reason = "the row does not have a value for each column".into();
+        return Err(TargetError::Unwritable { table: table.clone(), reason });
+    }
+    let values: Vec<Value> = shape.key.iter().map(|&at| row[usize::from(at)].clone()).collect();
+    Ok(fold::key(table, &values))
+}

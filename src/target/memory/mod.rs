@@ -1,0 +1,219 @@
+//! A database in memory: the twin of [`mariadb`](super) for the simulation and for tests of the applier.
+//!
+//! It has what the protocol leans on and nothing else: tables with a primary key and at most one secondary unique
+//! column, row locks that also cover rows which do not exist, transactions with rollback, a history of its own, and an
+//! application that writes too ([`MemoryTarget::local_write`]). Every commit is told to a hook with exactly the rows
+//! that a binlog would show. Deterministic under one thread and tokio's paused time.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Target, TargetError};
+use crate::change::{Change, Gtid, GtidPosition, Image, Mark, OriginId, RowKey, Shape, TableName, Value};
+
+mod database;
+mod faults;
+mod fold;
+mod local;
+mod transaction;
+
+#[cfg(test)]
+mod tests;
+
+pub use faults::{Faults, NoFaults, Step, Verdict};
+pub use local::LocalWrite;
+
+use database::{Database, Resource};
+use transaction::MemoryTransaction;
+
+/// One commit, as the server's binlog would show it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CommittedTransaction {
+    pub gtid: Gtid,
+    pub commit_second: u64,
+    pub changes: Vec<Change>,
+}
+
+/// A table: its shape, and the one column that must be unique beside the primary key.
+#[derive(Clone, Debug)]
+pub struct MemoryTable {
+    pub shape: Arc<Shape>,
+    /// Name of the index, and its column.
+    pub unique: Option<(Arc<str>, usize)>,
+}
+
+#[derive(Clone)]
+pub struct MemoryOptions {
+    pub server_id: u32,
+    /// The database's own wall clock, in seconds: the header time of each commit.
+    pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// Told of every commit in the order of history, before its row locks are free. Must not call the database.
+    pub on_commit: Arc<dyn Fn(CommittedTransaction) + Send + Sync>,
+    pub faults: Arc<dyn Faults>,
+    /// How long a lock is waited for; deadlocks end this way too.
+    pub lock_wait: Duration,
+}
+
+impl Default for MemoryOptions {
+    fn default() -> Self {
+        Self {
+            server_id: 1,
+            clock: Arc::new(|| 1_700_000_000),
+            on_commit: Arc::new(|_| ()),
+            faults: Arc::new(NoFaults),
+            lock_wait: Duration::from_secs(2),
+        }
+    }
+}
+
+/// The database. Cheap to clone: all clones are the same one.
+#[derive(Clone)]
+pub struct MemoryTarget {
+    database: Arc<Mutex<Database>>,
+    released: Arc<Notify>,
+    options: MemoryOptions,
+}
+
+impl MemoryTarget {
+    pub fn new(tables: impl IntoIterator<Item = MemoryTable>, options: MemoryOptions) -> Self {
+        Self { database: Arc::new(Mutex::new(Database::new(tables))), released: Arc::default(), options }
+    }
+
+    /// The committed rows of a table, in the order of their canonical keys. Empty where there is no such table.
+    pub fn rows(&self, table: &TableName) -> Vec<Image> {
+        let rows = self.lock_database().committed_rows(table);
+        rows.into_iter().map(|row| Image(row.iter().cloned().map(Some).collect())).collect()
+    }
+
+    /// The committed row of this key.
+    pub fn row(&self, table: &TableName, key: &[Value]) -> Option<Image> {
+        let database = self.lock_database();
+        let canonical = fold::key(table, key);
+        let row = database.committed_row(table, &canonical)?;
+        Some(Image(row.iter().cloned().map(Some).collect()))
+    }
+
+    /// The end of history now, without a pause.
+    pub fn end(&self) -> GtidPosition {
+        self.lock_database().position(self.options.server_id)
+    }
+
+    /// The committed checkpoints, without a pause.
+    pub fn marks(&self) -> BTreeMap<OriginId, Mark> {
+        self.lock_database().applied.clone()
+    }
+
+    pub fn conflicts(&self) -> Vec<Conflict> {
+        self.lock_database().kept.conflicts.values().cloned().collect()
+    }
+
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.lock_database().kept.dead_letters.clone()
+    }
+
+    /// True while nobody is inside a transaction.
+    pub fn is_idle(&self) -> bool {
+        self.lock_database().is_idle()
+    }
+
+    fn lock_database(&self) -> MutexGuard<'_, Database> {
+        // A panic of a test while it held the guard must not hide behind a second one.
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self) -> Session {
+        let id = self.lock_database().start();
+        Session { target: self.clone(), id, open: true }
+    }
+}
+
+#[async_trait]
+impl Target for MemoryTarget {
+    async fn checkpoints(&self) -> Result<BTreeMap<OriginId, Mark>, TargetError> {
+        let verdict = self.options.faults.before(Step::Checkpoints).await;
+        verdict.refused()?;
+        let applied = self.lock_database().applied.clone();
+        verdict.failed()?;
+        Ok(applied)
+    }
+
+    async fn canonical(&self, keys: &[RowKey]) -> Result<Vec<CanonicalKey>, TargetError> {
+        let verdict = self.options.faults.before(Step::Canonical).await;
+        verdict.refused()?;
+        {
+            let database = self.lock_database();
+            keys.iter().try_for_each(|key| database.table(key.table()).map(drop))?;
+        }
+        verdict.failed()?;
+        Ok(keys.iter().map(|key| fold::key(key.table(), &key.values)).collect())
+    }
+
+    async fn begin(&self, mark: &Mark) -> Result<Box<dyn ApplyTransaction>, TargetError> {
+        let verdict = self.options.faults.before(Step::Begin).await;
+        verdict.refused()?;
+        let mut session = self.start();
+        session.mark(mark).await?;
+        verdict.failed()?;
+        Ok(Box::new(MemoryTransaction::new(session)))
+    }
+}
+
+/// One open transaction. Dropped without a commit it rolls back, as a server does when a client vanishes.
+struct Session {
+    target: MemoryTarget,
+    id: u64,
+    open: bool,
+}
+
+impl Session {
+    fn database(&self) -> MutexGuard<'_, Database> {
+        self.target.lock_database()
+    }
+
+    /// Waits for a lock; takes it at once where it is ours already.
+    async fn lock(&self, resource: Resource) -> Result<(), TargetError> {
+        let deadline = Instant::now() + self.target.options.lock_wait;
+        loop {
+            // Made before the look, so that a release in between is not missed.
+            let released = self.target.released.notified();
+            if self.database().take(self.id, &resource) {
+                return Ok(());
+            }
+            if tokio::time::timeout_at(deadline, released).await.is_err() {
+                return Err(TargetError::Contended { reason: "lock wait timeout exceeded".into() });
+            }
+        }
+    }
+
+    async fn mark(&mut self, mark: &Mark) -> Result<(), TargetError> {
+        self.lock(Resource::Mark(mark.origin.clone())).await?;
+        self.database().write_mark(self.id, mark);
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Option<Gtid> {
+        self.open = false;
+        let options = &self.target.options;
+        let gtid = self.database().commit(self.id, options.server_id, &*options.clock, &*options.on_commit);
+        self.target.released.notify_waiters();
+        gtid
+    }
+
+    fn rollback(&mut self) {
+        if std::mem::take(&mut self.open) {
+            self.database().roll_back(self.id);
+            self.target.released.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.rollback();
+    }
+}

@@ -1,0 +1,116 @@
+//! WRITES: applies decided changes to a node's database, with the checkpoint in the same transaction.
+//!
+//! Contract of [`Target`] and [`ApplyTransaction`]:
+//! - **The mark comes first**: `begin` writes the origin's row of `tandem.applied` as the transaction's first statement,
+//!   so that the node's tailer knows the transaction as an echo. It commits or vanishes with the rows.
+//! - **Locks**: after `lock`, nobody else can change, insert or delete those rows until the transaction ends; the
+//!   same holds after `write` for the rows written. Keys are locked in the order given (the caller sorts).
+//! - **Position after locks**: a commit of anybody else that touched a locked row is covered by what `position` answers
+//!   after the lock.
+//! - **Errors**: after `Retry` (a lost connection, a deadlock, a lock time-out) the transaction is gone; the outcome of a
+//!   failed `commit` is unknown until the checkpoint is read again. After `DeadLetter` from `write` only the named write
+//!   did not happen, what was written before it stays, and the transaction goes on.
+//! - **Idempotence**: writing the same row twice equals once.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use crate::change::{Change, GtidPosition, Image, Mark, OriginId, Rewrite, RowKey, TableName};
+
+mod error;
+pub mod keep;
+pub mod mariadb;
+pub mod memory;
+
+pub use error::TargetError;
+pub use keep::{Conflict, ConflictKind, DeadLetter, Side};
+
+/// A node's database, as the applier writes it.
+#[async_trait]
+pub trait Target: Send + Sync {
+    /// How far each origin is durably applied. An origin that is absent was never applied.
+    async fn checkpoints(&self) -> Result<BTreeMap<OriginId, Mark>, TargetError>;
+
+    /// One canonical form per key: equal exactly where the table's own comparison calls the keys the same row
+    /// (collations, padding, number formats). In the order given. Needs the tables to exist.
+    async fn canonical(&self, keys: &[RowKey]) -> Result<Vec<CanonicalKey>, TargetError>;
+
+    /// Starts a transaction and writes the mark.
+    async fn begin(&self, mark: &Mark) -> Result<Box<dyn ApplyTransaction>, TargetError>;
+}
+
+/// A row's identity on its target: table and key, as bytes that are equal exactly for the same row.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CanonicalKey(pub Box<[u8]>);
+
+impl CanonicalKey {
+    /// Of the table and the canonical form of each value. Lengths go first, so that no two keys run together.
+    pub fn new<P: AsRef<[u8]>>(table: &TableName, parts: impl IntoIterator<Item = P>) -> Self {
+        let mut bytes = Vec::with_capacity(48);
+        let mut put = |part: &[u8]| {
+            bytes.extend_from_slice(&(part.len() as u32).to_be_bytes());
+            bytes.extend_from_slice(part);
+        };
+        put(table.database.as_bytes());
+        put(table.table.as_bytes());
+        parts.into_iter().for_each(|part| put(part.as_ref()));
+        Self(bytes.into())
+    }
+}
+
+/// One row to be written.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Write {
+    /// The row becomes the change's after image (its known columns), whether it exists or not.
+    Put(Change),
+    /// The row is gone afterwards, whether it existed or not.
+    Delete(RowKey),
+}
+
+/// A row as the target has it now, with the target's own shape.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Held {
+    pub key: RowKey,
+    pub image: Image,
+}
+
+#[async_trait]
+pub trait ApplyTransaction: Send {
+    /// Locks the rows, existing or not, and tells what is there, in the order given.
+    async fn lock(&mut self, keys: &[RowKey]) -> Result<Vec<Option<Held>>, TargetError>;
+
+    /// Other rows that hold a value of a secondary unique key which this change's after image wants; locked.
+    /// Empty for a delete and for a table without secondary unique keys.
+    async fn holders(&mut self, change: &Change) -> Result<Vec<Held>, TargetError>;
+
+    /// The end of this server's own history (`@@gtid_binlog_pos`), read after the locks.
+    async fn position(&mut self) -> Result<GtidPosition, TargetError>;
+
+    /// Writes in the order given; may join neighbours into one statement where that is the same. On an error, `failed`
+    /// is the index of the write that did not happen (see [`WriteError`]).
+    async fn write(&mut self, writes: &[Write]) -> Result<(), WriteError>;
+
+    /// Replaces the mark that `begin` wrote: the end of a transaction that was streamed.
+    async fn remark(&mut self, mark: &Mark) -> Result<(), TargetError>;
+
+    /// Asks the tailer of this node to publish the row's new state.
+    async fn rewrite(&mut self, rewrites: &[Rewrite]) -> Result<(), TargetError>;
+
+    async fn keep_conflicts(&mut self, conflicts: &[Conflict]) -> Result<(), TargetError>;
+
+    async fn keep_dead_letters(&mut self, letters: &[DeadLetter]) -> Result<(), TargetError>;
+
+    /// Rows, checkpoint and everything kept become durable together.
+    async fn commit(self: Box<Self>) -> Result<(), TargetError>;
+
+    async fn rollback(self: Box<Self>);
+}
+
+/// A write that failed. Where `failed` is known, the writes before it happened and it and all after it did not.
+/// `None`: the failing write was one of several in a statement, none of which happened: roll back and write singly.
+#[derive(Debug)]
+pub struct WriteError {
+    pub failed: Option<usize>,
+    pub error: TargetError,
+}

@@ -1,0 +1,10 @@
+//! The one file that names concrete sources, topics and targets.
+
+mod capture;
+mod hub;
+mod keeper;
+mod node;
+
+pub use capture::{Authority, Capture, CaptureOptions, Captured, From};
+pub use hub::{make_key, run_hub};
+pub use node::{Role, run_node};

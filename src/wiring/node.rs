@@ -1,0 +1,308 @@
+//! One node, put together: database, topics, and the roles that work between them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysql_async::{Opts, OptsBuilder};
+use secrecy::ExposeSecret;
+use tokio::sync::OnceCell;
+use tokio::time::sleep;
+
+use super::hub::hub_options;
+use super::keeper::DatabaseKeeper;
+use crate::apply::{Applier, ApplyOptions, LocalFeed, Policy};
+use crate::change::{GtidPosition, Offset, Record, TableFilter};
+use crate::config::{self, Config, OwnNode};
+use crate::observe::{KeptCount, Observer};
+use crate::runtime::{Clock, Shutdown, Stop, Supervisor, SystemClock};
+use crate::serve::hub::HubServer;
+use crate::serve::{Web, WebOptions};
+use crate::source::Source;
+use crate::source::binlog::{BinlogOptions, BinlogSource};
+use crate::state::IndexFile;
+use crate::tail::{DdlPolicy, Follower, TailOptions, Tailer};
+use crate::target::mariadb::{Kept, MariadbOptions, MariadbTarget, TableFault};
+use crate::target::{ConflictKind, TargetError};
+use crate::topic::TopicReader;
+use crate::topic::hub::{ClientOptions, Hub, HubClient, HubReader, HubStore, HubWriter};
+
+/// What a node can do. All of them by default; `hub` where the configuration says that this node keeps the topics.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Role {
+    Hub,
+    Tailer,
+    Applier,
+    Web,
+}
+
+impl Role {
+    pub const ALL: [Self; 4] = [Self::Hub, Self::Tailer, Self::Applier, Self::Web];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hub => "hub",
+            Self::Tailer => "tailer",
+            Self::Applier => "applier",
+            Self::Web => "web",
+        }
+    }
+}
+
+/// Roles end within this time after a signal: an apply transaction that waits for locks is the longest of them.
+const GRACE: Duration = Duration::from_secs(8);
+
+/// Runs a node until shutdown, or until every role has stopped for good.
+pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: Shutdown) -> Result<(), Stop> {
+    let roles: Vec<Role> = Role::ALL
+        .into_iter()
+        .filter(|role| roles.is_empty() || roles.contains(role))
+        .filter(|role| *role != Role::Hub || own.keeps_topics)
+        .collect();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
+    let observer = Observer::new(&config.cluster, &own.cluster, &names, clock.clone());
+    let hub: Arc<dyn Hub>;
+    let mut keeps = None;
+    match config.hub.as_ref().filter(|_| roles.contains(&Role::Hub)) {
+        Some(settings) => {
+            let options = hub_options(config, settings);
+            let store = options.store.clone();
+            let cut_off = |_| Stop::halt("opening the topics was cut off", "start tandem again");
+            let store = tokio::task::spawn_blocking(move || HubStore::open(&store)).await.map_err(cut_off)??;
+            hub = Arc::new(store.clone());
+            keeps = Some((options, store));
+        }
+        None => {
+            let url = config.topic.url.text.clone();
+            hub = Arc::new(HubClient::new(ClientOptions { url, key: own.hub_key.clone() })?);
+        }
+    }
+    let node = Arc::new(Node {
+        tables: config.tables.clone(),
+        database: Arc::new(Database::new(&own, config.tables.clone())),
+        apply: apply_options(config, &own),
+        dangerous_ddl: config.dangerous_ddl,
+        own,
+        hub,
+        local: Arc::default(),
+        clock,
+        observer: observer.clone(),
+    });
+    let mut supervisor = Supervisor::new(Arc::new(observer), shutdown);
+    if let Some((options, store)) = keeps {
+        supervisor.role(Role::Hub.name(), move |shutdown| {
+            let (options, store) = (options.clone(), store.clone());
+            async move { Ok(HubServer::over(store, options.listen, options.keys).await?.run(shutdown).await?) }
+        });
+    }
+    if roles.contains(&Role::Tailer) {
+        let node = node.clone();
+        supervisor.role(Role::Tailer.name(), move |shutdown| node.clone().tail(shutdown));
+    } else if roles.contains(&Role::Applier) {
+        // The tailer of this node runs elsewhere: what it published is learned from the own topic.
+        let node = node.clone();
+        supervisor.role("own topic", move |shutdown| node.clone().follow(shutdown));
+    }
+    if roles.contains(&Role::Applier) {
+        let node = node.clone();
+        supervisor.role(Role::Applier.name(), move |shutdown| node.clone().apply(shutdown));
+    }
+    if roles.contains(&Role::Web) {
+        let options = WebOptions { listen: config.web.listen, key: config.web_key()? };
+        supervisor.role(Role::Web.name(), move |shutdown| node.clone().show(options.clone(), shutdown));
+    }
+    supervisor.run(GRACE).await
+}
+
+/// How often conflicts and dead letters are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(3);
+
+fn kept_count(kept: Kept) -> KeptCount {
+    KeptCount { conflicts: kept.conflicts, conflicts_open: kept.conflicts_open, dead_letters: kept.dead_letters }
+}
+
+struct Node {
+    own: OwnNode,
+    tables: TableFilter,
+    database: Arc<Database>,
+    apply: ApplyOptions,
+    dangerous_ddl: DdlPolicy,
+    hub: Arc<dyn Hub>,
+    local: Arc<LocalFeed>,
+    clock: Arc<dyn Clock>,
+    observer: Observer,
+}
+
+impl Node {
+    async fn tail(self: Arc<Self>, shutdown: Shutdown) -> Result<(), Stop> {
+        self.usable().await?;
+        let source = self.database.source()?;
+        source.preflight().await?;
+        let source: Arc<dyn Source> = Arc::new(source);
+        let mut options = TailOptions::new(self.own.name().clone(), self.tables.clone());
+        options.max_clock_skew = self.apply.max_clock_skew;
+        options.dangerous_ddl = self.dangerous_ddl;
+        let tailer = Tailer {
+            options,
+            source,
+            writer: Box::new(HubWriter::new(self.hub.clone(), self.own.name().clone())),
+            follower: Arc::new(Feed(self.local.clone())),
+            clock: self.clock.clone(),
+            observer: self.observer.clone(),
+        };
+        Ok(tailer.run(shutdown).await?)
+    }
+
+    async fn apply(self: Arc<Self>, shutdown: Shutdown) -> Result<(), Stop> {
+        let target = self.usable().await?;
+        let folder = self.own.state_folder.clone();
+        let applier = Applier {
+            options: self.apply.clone(),
+            target: Arc::new(target),
+            reader: Arc::new(HubReader::new(self.hub.clone())),
+            local: self.local.clone(),
+            overflow: Arc::new(move || Ok(Box::new(IndexFile::create(&folder)?))),
+            clock: self.clock.clone(),
+            observer: self.observer.clone(),
+        };
+        Ok(applier.run(shutdown).await?)
+    }
+
+    /// The database, looked at before any work starts.
+    async fn usable(&self) -> Result<MariadbTarget, Stop> {
+        let target = self.database.usable().await?;
+        let kinds = ConflictKind::ALL.map(ConflictKind::word);
+        self.observer.synced_tables(&target.captured(&self.tables).await?, &kinds);
+        Ok(target)
+    }
+
+    /// Serves the pages and the API, and counts what waits for people.
+    async fn show(self: Arc<Self>, options: WebOptions, shutdown: Shutdown) -> Result<(), Stop> {
+        let keeper = Arc::new(DatabaseKeeper(self.database.clone()));
+        let web = Web::bind(options, self.observer.clone(), keeper).await?;
+        let counting = async {
+            loop {
+                // An unreachable database is shown by the roles that need it; the last counts stay meanwhile.
+                if let Ok(target) = self.database.target().await
+                    && let Ok(kept) = target.kept(self.own.name()).await
+                {
+                    self.observer.kept(kept.into_iter().map(|(origin, kept)| (origin, kept_count(kept))));
+                }
+                sleep(COUNT_EVERY).await;
+            }
+        };
+        tokio::select! {
+            served = web.run(shutdown) => Ok(served?),
+            () = counting => Ok(()),
+        }
+    }
+
+    /// Feeds the applier from the own topic instead of from a tailer in this process.
+    async fn follow(self: Arc<Self>, shutdown: Shutdown) -> Result<(), Stop> {
+        const BYTES: usize = 4 << 20;
+        const WAIT: Duration = Duration::from_secs(20);
+        let reader = HubReader::new(self.hub.clone());
+        let extent = reader.extent(self.own.name()).await?;
+        if let Some(last) = &extent.last {
+            self.local.passed(&last.position);
+        }
+        let mut next = extent.end;
+        loop {
+            let batch = tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                batch = reader.read(self.own.name(), next, BYTES, WAIT) => batch?,
+            };
+            let Some((first, _)) = batch.first() else { continue };
+            let first = *first;
+            next = Offset(first.0 + batch.len() as u64);
+            let records: Vec<Record> = batch.into_iter().map(|(_, record)| record).collect();
+            self.local.published(first, &records);
+            if let Some(record) = records.iter().rfind(|record| record.last) {
+                self.local.passed(&record.position);
+            }
+        }
+    }
+}
+
+/// The node's own database, reached when it is needed first.
+pub struct Database {
+    url: String,
+    own: OwnNode,
+    tables: TableFilter,
+    target: OnceCell<MariadbTarget>,
+}
+
+impl Database {
+    fn new(own: &OwnNode, tables: TableFilter) -> Self {
+        Self { url: own.database.to_string(), own: own.clone(), tables, target: OnceCell::new() }
+    }
+
+    pub async fn target(&self) -> Result<&MariadbTarget, TargetError> {
+        let connect = || MariadbTarget::connect(MariadbOptions::new(self.url.clone(), Some(self.own.password.clone())));
+        self.target.get_or_try_init(connect).await
+    }
+
+    /// The database, where every captured table can be synced; else a halt that names all that cannot.
+    async fn usable(&self) -> Result<MariadbTarget, Stop> {
+        let target = self.target().await?;
+        let faults = target.table_faults(&self.tables).await?;
+        match &*faults {
+            [] => Ok(target.clone()),
+            faults => Err(tables_refused(faults)),
+        }
+    }
+
+    fn source(&self) -> Result<BinlogSource, Stop> {
+        let bad = |_| Stop::halt(format!("`{}` is not an address of a database", self.url), "mend `database` of this node");
+        let opts = OptsBuilder::from_opts(Opts::from_url(&self.url).map_err(bad)?);
+        let opts = opts.pass(Some(self.own.password.expose_secret()));
+        let mut options = BinlogOptions::new(opts.into(), self.own.replica_id, self.tables.clone());
+        options.hold_dir = self.own.state_folder.clone();
+        Ok(BinlogSource::new(options))
+    }
+}
+
+/// Lines in one message: a schema may have hundreds of tables.
+const FAULTS_SHOWN: usize = 10;
+
+fn tables_refused(faults: &[TableFault]) -> Stop {
+    let line = |fault: &TableFault| format!("{}: {} ({})", fault.table, fault.reason, fault.remedy);
+    let mut lines: Vec<String> = faults.iter().take(FAULTS_SHOWN).map(line).collect();
+    if faults.len() > FAULTS_SHOWN {
+        lines.push(format!("and {} more", faults.len() - FAULTS_SHOWN));
+    }
+    let tables = if faults.len() == 1 { "a table" } else { "tables" };
+    Stop::halt(format!("{tables} that cannot be synced: {}", lines.join("; ")), "mend or exclude them, then restart")
+}
+
+fn apply_options(config: &Config, own: &OwnNode) -> ApplyOptions {
+    let mut options = ApplyOptions::new(own.cluster.clone());
+    options.default_policy = policy(&config.conflicts.default);
+    options.policies = config.conflicts.tables.iter().map(|(tables, own)| (tables.clone(), policy(own))).collect();
+    options.group_changes = config.limits.group_rows;
+    options.group_bytes = config.limits.group_bytes;
+    options.index_rows = config.limits.index_rows;
+    options.max_clock_skew = config.limits.max_clock_skew;
+    options
+}
+
+fn policy(policy: &config::Policy) -> Policy {
+    match policy {
+        config::Policy::NewestWins => Policy::NewestWins,
+        config::Policy::Prefer(nodes) => Policy::Prefer(nodes.clone()),
+        config::Policy::Manual => Policy::Manual,
+    }
+}
+
+/// Tells the applier what the tailer of the same process made durable. The two rooms do not know each other.
+struct Feed(Arc<LocalFeed>);
+
+impl Follower for Feed {
+    fn published(&self, first: Offset, records: &[Record]) {
+        self.0.published(first, records);
+    }
+
+    fn passed(&self, position: &GtidPosition) {
+        self.0.passed(position);
+    }
+}
