@@ -1,6 +1,7 @@
 //! What the applier knows of its own node's writes, as the tailer makes them durable.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -31,16 +32,43 @@ pub struct LocalFeed {
 struct Inner {
     appliers: usize,
     writes: VecDeque<LocalWrite>,
+    /// What the topic keeps although the tailer that sent it never got the answer.
+    missing: Option<Range<Offset>>,
+    /// Where the own topic ended when the tailer last told.
+    end: Offset,
     position: GtidPosition,
+}
+
+/// What the tailer has told since it was last asked.
+#[derive(Default, Debug)]
+pub struct News {
+    /// Records to be read from the own topic.
+    pub missing: Option<Range<Offset>>,
+    /// Oldest first.
+    pub writes: Vec<LocalWrite>,
+    /// Where the own topic ended by then.
+    pub end: Offset,
 }
 
 /// Writes that may wait before an idle applier is woken to take them.
 const CROWD: usize = 4096;
 
 impl LocalFeed {
+    /// A tailer took the topic over, and it ends here. What was not told before is kept all the same: an append whose
+    /// answer was lost, by this process or one that died.
+    pub fn resumed(&self, end: Offset) {
+        let mut inner = self.inner();
+        let from = std::mem::replace(&mut inner.end, end);
+        if inner.appliers > 0 && from < end {
+            let from = inner.missing.as_ref().map_or(from, |earlier| earlier.start);
+            inner.missing = Some(from..end);
+        }
+    }
+
     /// The tailer made these records durable at `first` and after.
     pub fn published(&self, first: Offset, records: &[Record]) {
         let mut inner = self.inner();
+        inner.end = Offset(first.0 + records.len() as u64);
         if inner.appliers == 0 {
             return;
         }
@@ -68,9 +96,10 @@ impl LocalFeed {
         Attached(self.clone())
     }
 
-    /// Takes the rows that were published since the last call, oldest first.
-    pub fn take(&self) -> Vec<LocalWrite> {
-        self.inner().writes.drain(..).collect()
+    /// Takes what was told since the last call.
+    pub fn take(&self) -> News {
+        let mut inner = self.inner();
+        News { missing: inner.missing.take(), writes: inner.writes.drain(..).collect(), end: inner.end }
     }
 
     /// Waits until the tailer has passed the position; false where it did not within the time.
@@ -112,6 +141,32 @@ impl Drop for Attached {
         inner.appliers -= 1;
         if inner.appliers == 0 {
             inner.writes.clear();
+            inner.missing = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_topic_kept_without_an_answer_is_asked_for_once() {
+        let feed = Arc::new(LocalFeed::default());
+        feed.resumed(Offset(3));
+        let attached = feed.attach();
+        assert_eq!((feed.take().missing, feed.take().end), (None, Offset(3)), "who attaches reads that by itself");
+        feed.published(Offset(3), &[]);
+        feed.resumed(Offset(3));
+        assert_eq!(feed.take().missing, None, "nothing was kept meanwhile");
+        feed.resumed(Offset(5));
+        feed.resumed(Offset(8));
+        let news = feed.take();
+        assert_eq!((news.missing, news.end), (Some(Offset(3)..Offset(8)), Offset(8)));
+        assert_eq!(feed.take().missing, None);
+        feed.resumed(Offset(9));
+        drop(attached);
+        let _attached = feed.attach();
+        assert_eq!(feed.take().missing, None, "it was for the applier that has gone");
     }
 }

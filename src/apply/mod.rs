@@ -11,12 +11,14 @@
 //! - **Memory**: reading stops while [`ApplyOptions::buffer_bytes`] per origin wait.
 
 mod decide;
+mod engine;
 mod error;
 mod fetch;
 mod group;
 mod index;
 mod local;
 mod overflow;
+mod rows;
 mod settle;
 mod stability;
 mod step;

@@ -9,27 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::decide::{Entry, Verdict, decide};
+use super::engine::Engine;
 use super::group::Group;
-use super::index::Index;
-use super::local::LocalFeed;
-use super::stability::Stability;
+use super::rows::{Rows, holders};
 use super::step::{Step, canonical, delete_of};
 use super::{ApplyError, ApplyOptions, OverflowError, Policy};
-use crate::change::{Change, Hlc, Image, NodeRank, Offset, Op, Rewrite, RowKey, Version};
+use crate::change::{Change, Hlc, Image, NodeRank, Op, Rewrite, RowKey, Version};
 use crate::observe::Fate;
 use crate::runtime::{Disposition, Fault};
 use crate::target::{
-    ApplyTransaction, CanonicalKey, Conflict, ConflictKind, DeadLetter, Held, Side, Target, TargetError, Write, WriteError,
+    ApplyTransaction, CanonicalKey, Conflict, ConflictKind, DeadLetter, Held, Side, TargetError, Write, WriteError,
 };
-
-/// What the applier knows, and what it writes to.
-pub struct Engine<'a> {
-    pub options: &'a ApplyOptions,
-    pub target: &'a dyn Target,
-    pub local: &'a LocalFeed,
-    pub index: &'a mut Index,
-    pub stability: &'a mut Stability,
-}
 
 /// Times that a unique value may turn out to be held by a row that was not locked before the position was read, until
 /// the change is treated as one that cannot be written. Each needs a writer who commits in between, so two in a row are
@@ -68,29 +58,6 @@ pub struct Trouble {
 }
 
 impl Engine<'_> {
-    /// Brings the index up to what the local tailer has made durable.
-    pub async fn absorb(&mut self) -> Result<(), ApplyError> {
-        let writes = self.local.take();
-        if writes.is_empty() {
-            return Ok(());
-        }
-        let keys: Vec<RowKey> = writes.iter().map(|write| write.key.clone()).collect();
-        let own = self.options.cluster.own_rank();
-        for (write, key) in writes.iter().zip(canonical(self.target, &keys).await?) {
-            self.note(&key, Version { hlc: write.hlc, node: own }, write.offset, write.deleted)?;
-            self.stability.take(own, write.offset.next());
-        }
-        Ok(self.index.forget(own, self.stability.stable(own))?)
-    }
-
-    pub fn note(&mut self, key: &CanonicalKey, version: Version, offset: Offset, deleted: bool) -> Result<(), OverflowError> {
-        if deleted && self.options.ablation.no_tombstones {
-            self.index.remove(key)
-        } else {
-            self.index.note(key, version, offset)
-        }
-    }
-
     fn verdict(&self, group: &Group, step: &Step, entry: Option<&Entry>) -> Verdict {
         let seen = &group.records[step.at].1.seen;
         decide(group.version(step.at), seen, entry, &self.options.cluster)
@@ -103,18 +70,6 @@ impl Engine<'_> {
             }
         }
         Ok(true)
-    }
-
-    /// Waits until the local tailer has passed everything committed before our locks, and knows it. `None` where it
-    /// did not within the limit.
-    async fn know_all(&mut self, transaction: &mut dyn ApplyTransaction) -> Result<Option<Duration>, ApplyError> {
-        let position = transaction.position().await?;
-        let since = tokio::time::Instant::now();
-        if !self.options.ablation.no_wait && !self.local.wait(&position, self.options.tailer_wait).await {
-            return Ok(None);
-        }
-        self.absorb().await?;
-        Ok(Some(since.elapsed()))
     }
 
     /// Writes first and checks before the commit.
@@ -430,72 +385,6 @@ impl Work {
             }
             Err(WriteError { error, .. }) => Err(error.into()),
         }
-    }
-}
-
-/// The locked rows of a group: what they held, and what the group itself has written since.
-struct Rows {
-    held: BTreeMap<CanonicalKey, Option<Held>>,
-    noted: BTreeMap<CanonicalKey, Version>,
-}
-
-impl Rows {
-    async fn lock(transaction: &mut dyn ApplyTransaction, steps: &[Step]) -> Result<Self, TargetError> {
-        // In the order of the canonical keys, so that two appliers or two attempts never wait for each other crosswise.
-        let distinct: BTreeMap<&CanonicalKey, &RowKey> = steps.iter().map(|step| (&step.canonical, &step.key)).collect();
-        let keys: Vec<RowKey> = distinct.values().map(|key| (*key).clone()).collect();
-        let images = match transaction.lock(&keys).await {
-            Ok(images) => images,
-            // One of the tables cannot be locked (it is missing, or its key is another): lock one by one, and let the
-            // write of the unlockable one say what is wrong.
-            Err(error) if error.disposition() == Disposition::DeadLetter => {
-                let mut images = Vec::with_capacity(keys.len());
-                for key in &keys {
-                    match transaction.lock(std::slice::from_ref(key)).await {
-                        Ok(mut image) => images.push(image.pop().flatten()),
-                        Err(error) if error.disposition() == Disposition::DeadLetter => images.push(None),
-                        Err(error) => return Err(error),
-                    }
-                }
-                images
-            }
-            Err(error) => return Err(error),
-        };
-        let held = distinct.keys().map(|key| (*key).clone()).zip(images).collect();
-        Ok(Self { held, noted: BTreeMap::new() })
-    }
-
-    /// Rows that were locked later: the holders of unique values.
-    async fn add(&mut self, target: &dyn Target, held: Vec<Held>) -> Result<(), TargetError> {
-        let keys: Vec<RowKey> = held.iter().map(|held| held.key.clone()).collect();
-        for (key, held) in canonical(target, &keys).await?.into_iter().zip(held) {
-            self.held.entry(key).or_insert(Some(held));
-        }
-        Ok(())
-    }
-
-    fn held(&self, key: &CanonicalKey) -> Option<&Held> {
-        self.held.get(key).and_then(Option::as_ref)
-    }
-
-    fn note(&mut self, key: &CanonicalKey, version: Version) {
-        self.noted.insert(key.clone(), version);
-    }
-
-    /// The row's last write: by this group, else as the index knows.
-    fn entry(&self, key: &CanonicalKey, index: &Index) -> Result<Option<Entry>, OverflowError> {
-        match self.noted.get(key) {
-            Some(&version) => Ok(Some(Entry { version, offset: Offset(0) })),
-            None => index.get(key),
-        }
-    }
-}
-
-/// The rows in the way of a put; none where the table cannot be looked at (the write says why).
-async fn holders(transaction: &mut dyn ApplyTransaction, change: &Change) -> Result<Vec<Held>, TargetError> {
-    match transaction.holders(change).await {
-        Err(error) if error.disposition() == Disposition::DeadLetter => Ok(Vec::new()),
-        other => other,
     }
 }
 

@@ -6,18 +6,18 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
+use super::engine::Engine;
 use super::fetch::Fetch;
 use super::group::{Group, Hold, Waiting};
 use super::index::Index;
-use super::local::local_writes;
-use super::settle::{Attempt, Committed, Engine, Trouble};
+use super::settle::{Attempt, Committed, Trouble};
 use super::stability::Stability;
-use super::step::{Step, canonical, steps};
+use super::step::{Step, steps};
 use super::{ApplyError, ApplyOptions, LocalFeed, Overflow, OverflowError};
-use crate::change::{NodeRank, Offset, RowKey, Version};
+use crate::change::Offset;
 use crate::observe::{Fate, Observer};
 use crate::runtime::{Backoff, Clock, Disposition, Fault, Shutdown};
-use crate::target::{CanonicalKey, Target};
+use crate::target::Target;
 use crate::topic::{TopicError, TopicReader};
 
 /// Applies the other origins' changes to one node's database. Build it anew for every run.
@@ -31,9 +31,6 @@ pub struct Applier {
     pub clock: Arc<dyn Clock>,
     pub observer: Observer,
 }
-
-/// Bytes of records in one read while the index is rebuilt.
-const REBUILD_BYTES: usize = 4 << 20;
 
 /// What is held because of its clock, or waits for another origin, is looked at again this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -78,7 +75,9 @@ impl Applier {
         Engine {
             options: &self.options,
             target: &*self.target,
+            reader: &*self.reader,
             local: &self.local,
+            observer: &self.observer,
             index: &mut state.index,
             stability: &mut state.stability,
         }
@@ -223,40 +222,9 @@ impl Applier {
             if node == cluster.own_rank() {
                 self.observer.own_topic_read(from, []);
             }
-            self.note_range(&mut state, node, from, reach).await?;
+            self.engine(&mut state).note_range(node, from, reach).await?;
         }
         Ok(state)
-    }
-
-    /// Notes the writes of an origin between two offsets.
-    async fn note_range(&self, state: &mut State, node: NodeRank, from: Offset, to: Offset) -> Result<(), ApplyError> {
-        let origin = self.options.cluster.name(node).clone();
-        let mut next = from;
-        while next < to {
-            let batch = self.reader.read(&origin, next, REBUILD_BYTES, Duration::ZERO).await?;
-            let Some((last, _)) = batch.last() else {
-                return Err(TopicError::PastEnd { origin, wanted: to, end: next }.into());
-            };
-            next = last.next();
-            let mut keys: Vec<RowKey> = Vec::new();
-            let mut notes = Vec::new();
-            for (offset, record) in batch.iter().take_while(|(offset, _)| *offset < to) {
-                let Some(change) = record.change() else { continue };
-                for write in local_writes(change, record.hlc, *offset) {
-                    notes.push((Version { hlc: write.hlc, node }, *offset, write.deleted));
-                    keys.push(write.key);
-                }
-            }
-            if node == self.options.cluster.own_rank() {
-                self.observer.own_topic_read(from, notes.iter().map(|(_, offset, _)| *offset));
-            }
-            let canonical: Vec<CanonicalKey> = canonical(&*self.target, &keys).await?;
-            let mut engine = self.engine(state);
-            for (key, (version, offset, deleted)) in canonical.iter().zip(notes) {
-                engine.note(key, version, offset, deleted)?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -74,6 +74,10 @@ pub struct TailAblation {
 /// Learns what the tailer made durable. The applier of the same node follows it: it must know every local write before
 /// it decides.
 pub trait Follower: Send + Sync {
+    /// The own topic ends here. Comes first in every run of the tailer: the topic may keep more than was told, because
+    /// an append whose answer was lost is kept all the same.
+    fn resumed(&self, end: Offset);
+
     /// These records are durable at `first` and after.
     fn published(&self, first: Offset, records: &[Record]);
 

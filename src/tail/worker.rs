@@ -38,6 +38,7 @@ impl Tailer {
     pub async fn run(self, shutdown: Shutdown) -> Result<(), TailError> {
         let Self { options, source, mut writer, follower, clock, observer } = self;
         let extent = writer.resume().await?;
+        follower.resumed(extent.end);
         let (sequencer, fresh) = match &extent.last {
             Some(last) => (Sequencer::resume(options.clone(), observer.clone(), last), false),
             // The first heartbeat makes this position durable before anything is read.

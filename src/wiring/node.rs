@@ -203,6 +203,7 @@ impl Node {
         const WAIT: Duration = Duration::from_secs(20);
         let reader = HubReader::new(self.hub.clone());
         let extent = reader.extent(self.own.name()).await?;
+        self.local.resumed(extent.end);
         if let Some(last) = &extent.last {
             self.local.passed(&last.position);
         }
@@ -298,6 +299,10 @@ fn policy(policy: &config::Policy) -> Policy {
 struct Feed(Arc<LocalFeed>);
 
 impl Follower for Feed {
+    fn resumed(&self, end: Offset) {
+        self.0.resumed(end);
+    }
+
     fn published(&self, first: Offset, records: &[Record]) {
         self.0.published(first, records);
     }

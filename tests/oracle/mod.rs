@@ -24,8 +24,43 @@ pub struct Site {
     pub losers: BTreeSet<(OriginId, Hlc)>,
 }
 
-/// The sites in the order of the cluster's list.
+/// All that a site committed and published, a line each: for people who look for the cause of a fault.
+fn story(site: &Site) -> String {
+    let row = |change: &Change| {
+        let images = [&change.before, &change.after].map(|image| match image {
+            Some(image) => {
+                columns(&change.shape, image).values().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(",")
+            }
+            None => "-".into(),
+        });
+        format!("{} {} -> {}", change.op.word(), images[0], images[1])
+    };
+    let mut lines = vec![format!("== {} committed", site.origin)];
+    for (gtid, changes) in &site.binlog {
+        let told: Vec<String> = changes
+            .iter()
+            .map(|change| match (Mark::read(change), Rewrite::read(change)) {
+                (Some(Ok(mark)), _) => format!("applied {} to {} at {}", mark.origin, mark.next, mark.hlc),
+                (_, Some(Ok(rewrite))) => format!("rewrite {}", row(&rewrite.change)),
+                _ => row(change),
+            })
+            .collect();
+        lines.push(format!("{gtid}: {}", told.join("; ")));
+    }
+    lines.push(format!("== {} published", site.origin));
+    for (offset, record) in site.topic.iter().enumerate() {
+        let change = record.change().map_or_else(|| "heartbeat".into(), &row);
+        let seen: Vec<String> = record.seen.0.iter().map(|(origin, offset)| format!("{origin}:{offset}")).collect();
+        lines.push(format!("{offset} {} at {} seen {}: {change}", record.gtid, record.hlc, seen.join(" ")));
+    }
+    lines.join("\n")
+}
+
+/// The sites in the order of the cluster's list. With `TANDEM_STORY` set, prints what they did.
 pub fn check(sites: &[Site]) -> Outcome {
+    if std::env::var_os("TANDEM_STORY").is_some() {
+        sites.iter().for_each(|site| eprintln!("{}", story(site)));
+    }
     let history = History::of(sites);
     for site in sites {
         every_write_is_published_once(site)?;

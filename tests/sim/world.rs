@@ -226,6 +226,10 @@ impl Overflow for Drawer {
 struct Feed(Arc<LocalFeed>);
 
 impl Follower for Feed {
+    fn resumed(&self, end: Offset) {
+        self.0.resumed(end);
+    }
+
     fn published(&self, first: Offset, records: &[Record]) {
         self.0.published(first, records);
     }

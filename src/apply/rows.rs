@@ -1,0 +1,77 @@
+//! The rows that a group locks, with what they held.
+
+use std::collections::BTreeMap;
+
+use super::OverflowError;
+use super::decide::Entry;
+use super::index::Index;
+use super::step::{Step, canonical};
+use crate::change::{Change, Offset, RowKey, Version};
+use crate::runtime::{Disposition, Fault};
+use crate::target::{ApplyTransaction, CanonicalKey, Held, Target, TargetError};
+
+/// The locked rows of a group: what they held, and what the group itself has written since.
+pub struct Rows {
+    pub held: BTreeMap<CanonicalKey, Option<Held>>,
+    noted: BTreeMap<CanonicalKey, Version>,
+}
+
+impl Rows {
+    pub async fn lock(transaction: &mut dyn ApplyTransaction, steps: &[Step]) -> Result<Self, TargetError> {
+        // In the order of the canonical keys, so that two appliers or two attempts never wait for each other crosswise.
+        let distinct: BTreeMap<&CanonicalKey, &RowKey> = steps.iter().map(|step| (&step.canonical, &step.key)).collect();
+        let keys: Vec<RowKey> = distinct.values().map(|key| (*key).clone()).collect();
+        let images = match transaction.lock(&keys).await {
+            Ok(images) => images,
+            // One of the tables cannot be locked (it is missing, or its key is another): lock one by one, and let the
+            // write of the unlockable one say what is wrong.
+            Err(error) if error.disposition() == Disposition::DeadLetter => {
+                let mut images = Vec::with_capacity(keys.len());
+                for key in &keys {
+                    match transaction.lock(std::slice::from_ref(key)).await {
+                        Ok(mut image) => images.push(image.pop().flatten()),
+                        Err(error) if error.disposition() == Disposition::DeadLetter => images.push(None),
+                        Err(error) => return Err(error),
+                    }
+                }
+                images
+            }
+            Err(error) => return Err(error),
+        };
+        let held = distinct.keys().map(|key| (*key).clone()).zip(images).collect();
+        Ok(Self { held, noted: BTreeMap::new() })
+    }
+
+    /// Rows that were locked later: the holders of unique values.
+    pub async fn add(&mut self, target: &dyn Target, held: Vec<Held>) -> Result<(), TargetError> {
+        let keys: Vec<RowKey> = held.iter().map(|held| held.key.clone()).collect();
+        for (key, held) in canonical(target, &keys).await?.into_iter().zip(held) {
+            self.held.entry(key).or_insert(Some(held));
+        }
+        Ok(())
+    }
+
+    pub fn held(&self, key: &CanonicalKey) -> Option<&Held> {
+        self.held.get(key).and_then(Option::as_ref)
+    }
+
+    pub fn note(&mut self, key: &CanonicalKey, version: Version) {
+        self.noted.insert(key.clone(), version);
+    }
+
+    /// The row's last write: by this group, else as the index knows.
+    pub fn entry(&self, key: &CanonicalKey, index: &Index) -> Result<Option<Entry>, OverflowError> {
+        match self.noted.get(key) {
+            Some(&version) => Ok(Some(Entry { version, offset: Offset(0) })),
+            None => index.get(key),
+        }
+    }
+}
+
+/// The rows in the way of a put; none where the table cannot be looked at (the write says why).
+pub async fn holders(transaction: &mut dyn ApplyTransaction, change: &Change) -> Result<Vec<Held>, TargetError> {
+    match transaction.holders(change).await {
+        Err(error) if error.disposition() == Disposition::DeadLetter => Ok(Vec::new()),
+        other => other,
+    }
+}
