@@ -3,6 +3,7 @@
 mod capture;
 mod hub;
 mod keeper;
+mod lease;
 mod node;
 
 pub use capture::{Authority, Capture, CaptureOptions, Captured, From};

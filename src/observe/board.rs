@@ -44,6 +44,8 @@ pub struct Role {
     pub reason: Option<String>,
     pub hint: Option<String>,
     pub since_second: u64,
+    /// It runs, and does nothing before somebody else is done; who that is.
+    pub waits_for: Option<String>,
 }
 
 #[derive(Default)]
@@ -59,6 +61,11 @@ pub struct Link {
 }
 
 impl Role {
+    /// A role that was not started yet.
+    pub fn new(second: u64) -> Self {
+        Self { state: None, reason: None, hint: None, since_second: second, waits_for: None }
+    }
+
     pub fn change(&mut self, state: RoleState, why: Option<&Stop>, now_second: u64) {
         let tries_again = self.state == Some(RoleState::Retrying) && state == RoleState::Running;
         if !tries_again {
@@ -67,6 +74,7 @@ impl Role {
         }
         self.state = Some(state);
         self.since_second = now_second;
+        self.waits_for = None;
     }
 
     /// What people see. A role that tries again shows as offline until it has worked for a while, or it would flicker
@@ -74,6 +82,7 @@ impl Role {
     fn shown(&self, now_second: u64) -> Shown {
         match self.state {
             None => Shown::Waiting,
+            Some(RoleState::Running) if self.waits_for.is_some() => Shown::Waiting,
             Some(RoleState::Running) if self.reason.is_none() => Shown::Running,
             Some(RoleState::Running) if now_second.saturating_sub(self.since_second) >= SETTLED_SECONDS => Shown::Running,
             Some(RoleState::Running | RoleState::Retrying) => Shown::Offline,
@@ -147,7 +156,7 @@ impl Board {
             RoleStatus {
                 name: name.to_string(),
                 state: shown.word().into(),
-                reason: told(&role.reason),
+                reason: role.waits_for.clone().or_else(|| told(&role.reason)),
                 hint: told(&role.hint),
                 since_seconds: role.since_second,
             }

@@ -99,8 +99,7 @@ impl Observer {
         let other_names: Vec<&str> = others.iter().map(OriginId::as_str).collect();
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), cluster.own().as_str(), &other_names, roles, started_second);
         let mut board = Board::default();
-        let waiting = || Role { state: None, reason: None, hint: None, since_second: started_second };
-        board.roles.extend(roles.iter().map(|&role| (role.into(), waiting())));
+        board.roles.extend(roles.iter().map(|&role| (role.into(), Role::new(started_second))));
         others.iter().for_each(|origin| {
             board.link(origin);
         });
@@ -323,6 +322,36 @@ impl Observer {
 
     // ---- the node ----
 
+    /// Another process of this node has the role; this one waits to take it over.
+    pub fn waits_for_lease(&self, role: &str, holder: &str) {
+        let now = self.now();
+        let reason = format!("another tandem process has this role of {} ({holder})", self.0.identity.node);
+        self.0.metrics.role_up.with_label_values(&[role]).set(0);
+        let before = {
+            let mut board = self.board();
+            let record = board.roles.entry(role.into()).or_insert_with(|| Role::new(now));
+            record.waits_for.replace(reason)
+        };
+        if before.is_none() {
+            info!(role, holder, "role waits: another tandem process has its lease");
+        }
+    }
+
+    /// This process is the only one with the role.
+    pub fn leased(&self, role: &str) {
+        let now = self.now();
+        self.0.metrics.role_up.with_label_values(&[role]).set(1);
+        let before = {
+            let mut board = self.board();
+            let record = board.roles.entry(role.into()).or_insert_with(|| Role::new(now));
+            record.waits_for.take()
+        };
+        match before {
+            Some(_) => info!(role, "role taken over: its lease is free"),
+            None => debug!(role, "role has its lease"),
+        }
+    }
+
     /// What the database keeps for people to look at, by the origin it came from, as it was counted just now.
     pub fn kept(&self, counts: impl IntoIterator<Item = (OriginId, KeptCount)>) {
         let counts: std::collections::BTreeMap<_, _> = counts.into_iter().collect();
@@ -358,8 +387,7 @@ impl RoleWatch for Observer {
         self.0.metrics.role_stopped.with_label_values(&[role]).set(i64::from(state == RoleState::Halted));
         let before = {
             let mut board = self.board();
-            let fresh = Role { state: None, reason: None, hint: None, since_second: now };
-            let record = board.roles.entry(role.into()).or_insert(fresh);
+            let record = board.roles.entry(role.into()).or_insert_with(|| Role::new(now));
             let before = record.state;
             record.change(state, why, now);
             before

@@ -41,7 +41,7 @@ pub enum Level {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct RoleStatus {
     pub name: String,
-    /// `waiting` (not started yet), `running`, `offline` (tries again), `stopped` (until a person acts), `ended`.
+    /// `waiting` (not started yet, or another process has it), `running`, `offline` (tries again), `stopped` (until a person acts), `ended`.
     pub state: String,
     pub reason: Option<String>,
     pub hint: Option<String>,
@@ -168,8 +168,11 @@ impl Status {
         if pending > 0 {
             return (Level::Working, format!("Catching up: {}.", counted(pending, "change waits", "changes wait")));
         }
-        let waits = self.roles.iter().any(|role| role.state == "waiting");
-        if waits || in_state(LinkState::Starting).next().is_some() {
+        let mut waiting = self.roles.iter().filter(|role| role.state == "waiting");
+        if let Some((name, reason)) = waiting.clone().find_map(|role| Some((&role.name, role.reason.as_deref()?))) {
+            return (Level::Working, format!("The {name} waits: {reason}."));
+        }
+        if waiting.next().is_some() || in_state(LinkState::Starting).next().is_some() {
             return (Level::Working, "Starting.".into());
         }
         (Level::Good, "Everything is up to date.".into())

@@ -45,7 +45,7 @@ impl Tailer {
             None => (Sequencer::start(options.clone(), observer.clone(), source.position().await?), true),
         };
         let mut stream = source.stream(sequencer.read_from()).await?;
-        observer.tail_connected(true);
+        let _connected = Connected::new(observer.clone());
         let mut state = State {
             end: extent.end,
             told_seen: sequencer.seen().clone(),
@@ -100,11 +100,25 @@ impl Tailer {
         if let Some(under_way) = append.take() {
             let done = under_way.await;
             let finished = state.finish_append(done);
-            observer.tail_connected(false);
             return outcome.and(finished.map_err(TailError::from));
         }
-        observer.tail_connected(false);
         outcome
+    }
+}
+
+/// Shown as connected until it is dropped, however the run ends: also when whoever runs it gives it up.
+struct Connected(Observer);
+
+impl Connected {
+    fn new(observer: Observer) -> Self {
+        observer.tail_connected(true);
+        Self(observer)
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.tail_connected(false);
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::hub::hub_options;
 use super::keeper::DatabaseKeeper;
+use super::lease::Seat;
 use crate::apply::{Applier, ApplyOptions, LocalFeed, Policy};
 use crate::change::{GtidPosition, Offset, Record, TableFilter};
 use crate::config::{self, Config, OwnNode};
@@ -78,6 +79,7 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
         }
     }
     let node = Arc::new(Node {
+        cluster: config.cluster.clone(),
         tables: config.tables.clone(),
         database: Arc::new(Database::new(&own, config.tables.clone())),
         apply: apply_options(config, &own),
@@ -122,6 +124,7 @@ fn kept_count(kept: Kept) -> KeptCount {
 }
 
 struct Node {
+    cluster: String,
     own: OwnNode,
     tables: TableFilter,
     database: Arc<Database>,
@@ -134,7 +137,22 @@ struct Node {
 }
 
 impl Node {
+    /// Of the processes that run as this node, only one tails.
     async fn tail(self: Arc<Self>, shutdown: Shutdown) -> Result<(), Stop> {
+        self.seat(Role::Tailer).hold(self.database.target().await?, &self.observer, &shutdown, self.tail_alone(&shutdown)).await
+    }
+
+    async fn apply(self: Arc<Self>, shutdown: Shutdown) -> Result<(), Stop> {
+        self.seat(Role::Applier)
+            .hold(self.database.target().await?, &self.observer, &shutdown, self.apply_alone(&shutdown))
+            .await
+    }
+
+    fn seat(&self, role: Role) -> Seat<'_> {
+        Seat { cluster: &self.cluster, node: self.own.name().as_str(), role: role.name() }
+    }
+
+    async fn tail_alone(&self, shutdown: &Shutdown) -> Result<(), Stop> {
         self.usable().await?;
         let source = self.database.source()?;
         source.preflight().await?;
@@ -150,10 +168,10 @@ impl Node {
             clock: self.clock.clone(),
             observer: self.observer.clone(),
         };
-        Ok(tailer.run(shutdown).await?)
+        Ok(tailer.run(shutdown.clone()).await?)
     }
 
-    async fn apply(self: Arc<Self>, shutdown: Shutdown) -> Result<(), Stop> {
+    async fn apply_alone(&self, shutdown: &Shutdown) -> Result<(), Stop> {
         let target = self.usable().await?;
         let folder = self.own.state_folder.clone();
         let applier = Applier {
@@ -165,7 +183,7 @@ impl Node {
             clock: self.clock.clone(),
             observer: self.observer.clone(),
         };
-        Ok(applier.run(shutdown).await?)
+        Ok(applier.run(shutdown.clone()).await?)
     }
 
     /// The database, looked at before any work starts.

@@ -241,8 +241,8 @@ impl Cluster {
     }
 }
 
-/// `GET /api/status`, as plain as it gets.
-async fn status(port: u16) -> Option<serde_json::Value> {
+/// What the node with its pages on this port says of itself, by `GET /api/status` as plain as it gets.
+pub async fn status(port: u16) -> Option<serde_json::Value> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
     stream.write_all(b"GET /api/status HTTP/1.0\r\nHost: localhost\r\n\r\n").await.ok()?;
     let mut answer = Vec::new();

@@ -8,6 +8,7 @@
 
 mod cluster;
 mod digest;
+mod keeper;
 mod link;
 mod node;
 mod ports;
@@ -16,8 +17,9 @@ mod server;
 mod template;
 mod wait;
 
-pub use cluster::{Cluster, ClusterOptions};
+pub use cluster::{Cluster, ClusterOptions, status};
 pub use digest::{TableRows, databases_differ, tables};
+pub use keeper::{HubKeeper, TopicKeeper};
 pub use link::Link;
 pub use node::{Node, NodeOptions};
 pub use ports::free_port;

@@ -12,6 +12,8 @@ mod replay;
 mod capture;
 mod capture_errors;
 mod hub;
+mod lease;
+mod rig;
 mod servers;
 mod tail_command;
 mod target;

@@ -17,6 +17,7 @@ use crate::change::{Hlc, Mark, Offset, OriginId, RowKey, TableName};
 mod canonical;
 mod fault;
 mod kept;
+mod lease;
 mod literal;
 mod own_tables;
 mod preflight;
@@ -27,6 +28,7 @@ mod statement;
 mod transaction;
 
 pub use kept::{Kept, KeptConflict, KeptDeadLetter};
+pub use lease::{Asked, Lease};
 pub use preflight::TableFault;
 
 use canonical::Weights;
