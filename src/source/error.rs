@@ -98,9 +98,10 @@ impl Fault for SourceError {
             Self::NotInHistory { .. } => "the server was restored from an older copy, its binlog was reset, or it is another \
                  server; take a new snapshot of this node"
                 .into(),
-            Self::StatementLogged { .. } => {
-                "set binlog_format=ROW for the server and for every session, then take a new snapshot of this table".into()
-            }
+            Self::StatementLogged { .. } => "set binlog_format=ROW for the server and for every session; a table versioned by \
+                 transaction number (ROW START of type BIGINT) is logged so even then: version it by time; then take a new \
+                 snapshot of this table"
+                .into(),
             Self::Incident { .. } => "changes were lost on the server itself: take a new snapshot of this node".into(),
             Self::UnknownEvent { .. } => "use a version of tandem that knows it, or exclude the table".into(),
             Self::ShapeUncertain { .. } => {

@@ -48,7 +48,7 @@ impl Golden {
 #[test]
 fn what_the_binlog_tells_is_what_the_server_showed() {
     let goldens = Golden::all();
-    assert!(goldens.len() >= 7);
+    assert!(goldens.len() >= 10);
     for golden in goldens {
         let replayed = replay(&golden.changes());
         let unknown: usize = golden.tables.iter().map(|table| compare(table, replayed.get(&table.name))).sum();
@@ -57,10 +57,10 @@ fn what_the_binlog_tells_is_what_the_server_showed() {
 }
 
 #[test]
-fn every_setting_tells_the_same_changes() {
+fn every_setting_and_version_tells_the_same_changes() {
     // What one of them tells, the others tell too; a full image has no unknown values.
     let full = replay(&Golden::read("full").changes());
-    for name in ["no_metadata_no_checksum", "compressed"] {
+    for name in ["no_metadata_no_checksum", "compressed", "full_11_4", "compressed_11_4"] {
         let other = Golden::read(name);
         assert!(
             other
@@ -68,7 +68,12 @@ fn every_setting_tells_the_same_changes() {
                 .iter()
                 .all(|change| [&change.before, &change.after].into_iter().flatten().all(|image| image.is_full()))
         );
-        for (table, rows) in replay(&other.changes()) {
+        for (table, mut rows) in replay(&other.changes()) {
+            if table == "floats" {
+                // 11.4 keeps the sign of a zero that is written as `-0e0`; 10.11 does not.
+                let zero = rows.get_mut("i:7").expect("the row is there");
+                zero.values_mut().filter(|form| *form == "d:-0e0").for_each(|form| *form = "d:0e0".into());
+            }
             // These two hold moments of the server's own clock, and one of them is altered.
             if !table.starts_with("versioned") && table != "altered" {
                 assert_eq!(rows, full[&table], "{name}: {table}");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mysql_async::prelude::Queryable;
 use mysql_async::{Opts, OptsBuilder, SslOpts};
 use tandem::change::{TableFilter, Value};
 use tandem::runtime::{Disposition, Fault};
@@ -135,6 +136,48 @@ async fn rows_changed_by_a_logged_statement_stop_the_stream() {
     let error = read_from(&source(&server), "0-1-2").await.unwrap_err();
     says(&error, Disposition::Halt, &["0-1-4", "logged INSERT statement", "binlog_format=ROW"]);
     assert!(!error.to_string().contains("secret"));
+}
+
+/// The server logs them so whatever binlog_format says (decision 8).
+#[tokio::test]
+async fn a_table_versioned_by_transaction_number_stops_the_stream() {
+    let server = PrivateServer::start(ServerOptions::default()).await;
+    server
+        .query(
+            "CREATE DATABASE d; CREATE TABLE d.v (id INT PRIMARY KEY, a INT, s BIGINT UNSIGNED GENERATED ALWAYS AS ROW START, \
+             e BIGINT UNSIGNED GENERATED ALWAYS AS ROW END, PERIOD FOR SYSTEM_TIME (s, e)) WITH SYSTEM VERSIONING",
+        )
+        .await;
+    server.query("INSERT INTO d.v (id, a) VALUES (1, 2); UPDATE d.v SET a = 3; DELETE FROM d.v").await;
+    for (from, verb) in [("0-1-2", "INSERT"), ("0-1-3", "UPDATE"), ("0-1-4", "DELETE")] {
+        let error = read_from(&source(&server), from).await.unwrap_err();
+        let what = format!("by a logged {verb} statement");
+        says(&error, Disposition::Halt, &[&what, "versioned by transaction number", "version it by time"]);
+    }
+}
+
+/// A statement that changed rows and could not be logged: here because it was larger than the server lets it be.
+#[tokio::test]
+async fn a_gap_that_the_server_reports_stops_the_stream() {
+    let limits = ["--binlog-stmt-cache-size=4096", "--max-binlog-stmt-cache-size=4096"].map(String::from);
+    let server = PrivateServer::start(ServerOptions { args: limits.to_vec(), ..ServerOptions::default() }).await;
+    server.query("CREATE DATABASE d; CREATE TABLE d.m (id INT, v CHAR(100)) ENGINE=MyISAM").await;
+    let mut conn = server.conn().await;
+    conn.query_drop("USE d").await.unwrap();
+    let refused = conn.query_drop("INSERT INTO m SELECT seq, REPEAT('x', 100) FROM seq_1_to_1000").await.unwrap_err();
+    assert!(refused.to_string().contains("max_binlog_stmt_cache_size"), "{refused}");
+    conn.disconnect().await.unwrap();
+    server.query("INSERT INTO d.m VALUES (2000, 'after')").await;
+    let error = read_from(&source(&server), "0-1-2").await.unwrap_err();
+    says(&error, Disposition::Halt, &["binlog has a gap after 0-1-2", "take a new snapshot"]);
+}
+
+#[tokio::test]
+async fn rows_of_a_table_that_is_gone_stop_the_stream_where_the_binlog_names_no_columns() {
+    let server = PrivateServer::start(ServerOptions { binlog_row_metadata: "NO_LOG", ..ServerOptions::default() }).await;
+    server.query("CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY); INSERT INTO d.t VALUES (1); DROP TABLE d.t").await;
+    let error = read_from(&source(&server), "0-1-2").await.unwrap_err();
+    says(&error, Disposition::Halt, &["the columns that d.t had at 0-1-3", "binlog_row_metadata=FULL"]);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod replay;
 
 mod capture;
 mod capture_errors;
+mod capture_memory;
 mod hub;
 mod lease;
 mod rig;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::harness::{PrivateServer, ServerOptions, wait_until};
 
-fn tail(server: &PrivateServer, args: &[&str]) -> Command {
+pub fn tail(server: &PrivateServer, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
     command
         .arg("tail")
@@ -22,13 +22,13 @@ fn tail(server: &PrivateServer, args: &[&str]) -> Command {
     command
 }
 
-fn interrupt(child: &Child) {
+pub fn interrupt(child: &Child) {
     // SAFETY: kill has no memory effects, and the child is ours.
     assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
 }
 
 /// Its exit code, which must come soon.
-async fn code(child: &mut Child) -> Option<i32> {
+pub async fn code(child: &mut Child) -> Option<i32> {
     let mut status = None;
     let ended = wait_until("tail to end", Duration::from_secs(20), async || {
         status = child.try_wait().expect("a child of ours");
@@ -74,6 +74,44 @@ async fn changes_are_lines_of_json_from_the_start_and_as_they_come() {
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(said, "");
+}
+
+/// Both ends of a new terminal: ours, and the one to give to a program.
+fn terminal() -> (std::fs::File, std::fs::File) {
+    use std::os::fd::{FromRawFd, OwnedFd};
+    let (mut ours, mut theirs) = (0, 0);
+    let size = libc::winsize { ws_row: 25, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the pointers are to what is meant, or null where nothing is asked for; both descriptors are new and ours.
+    unsafe {
+        assert_eq!(libc::openpty(&mut ours, &mut theirs, std::ptr::null_mut(), std::ptr::null(), &size), 0);
+        (OwnedFd::from_raw_fd(ours).into(), OwnedFd::from_raw_fd(theirs).into())
+    }
+}
+
+#[tokio::test]
+async fn progress_is_told_on_a_terminal_while_the_lines_go_elsewhere() {
+    let server = PrivateServer::start(ServerOptions::default()).await;
+    server.query("CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY); INSERT INTO d.t VALUES (1), (2), (3)").await;
+    let (mut ours, theirs) = terminal();
+    let mut child = tail(&server, &["--from", "start"]).stderr(theirs).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.by_ref().take(3).filter_map(Result::ok).filter(|line| line.starts_with('{')).count(), 3);
+    // The end of a terminal is an error to who still reads it; what it showed is all that counts.
+    let shown = std::thread::spawn(move || {
+        let (mut shown, mut buffer) = (String::new(), [0; 4096]);
+        while !shown.contains("3 changes, up to 0-1-3") {
+            match ours.read(&mut buffer) {
+                Ok(0) | Err(_) => break,
+                Ok(read) => shown.push_str(&String::from_utf8_lossy(&buffer[..read])),
+            }
+        }
+        shown
+    });
+    interrupt(&child);
+    assert_eq!(code(&mut child).await, Some(130));
+    let shown = shown.join().unwrap();
+    assert!(shown.contains("3 changes, up to 0-1-3"), "{shown:?}");
+    assert!(shown.contains("/s, at "), "while it runs: {shown:?}");
 }
 
 #[tokio::test]
