@@ -45,7 +45,7 @@ live: setup ## The live tests alone; FILTER=word picks some
 
 .PHONY: bench
 bench: setup ## Measure, print a table, write target/bench/summary.json
-	cargo bench --locked --bench two_nodes
+	cargo bench --locked --bench two_nodes --bench capture
 
 .PHONY: demo
 demo: setup ## Two laptops on two private databases, from seed to proof; KEEP=1 leaves them running

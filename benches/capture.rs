@@ -1,12 +1,15 @@
-//! How fast a server's binlog is read: beside `mariadb-binlog`, on the same server, in the same run.
+//! `make bench`: how fast a server's binlog is read, beside `mariadb-binlog`, on the same server, in the same run; and how
+//! much memory one huge transaction takes.
 //!
 //! Prints a table and puts its figures into `target/bench/summary.json`. The runs of all readers take turns, so that a
-//! machine that is busy for a while slows all of them; the figures are medians.
+//! machine that is busy for a while slows all of them; the figures are medians. Processor time tells more than the
+//! clock where other programs run.
 
 #[path = "../tests/harness/mod.rs"]
 mod harness;
 mod summary;
 
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -20,20 +23,38 @@ use tandem::source::{Source, SourceEvent};
 const BULK_ROWS: u64 = 1_000_000;
 const BULK_ROWS_PER_TRANSACTION: u64 = 10_000;
 const SMALL_TRANSACTIONS: u64 = 250_000;
+/// In one transaction.
+const HUGE_ROWS: u64 = 10_000_000;
 const RUNS: usize = 5;
+
+/// What we want to reach, beside what was measured.
+const AIMS: [(&str, &str); 7] = [
+    ("decode_bulk_wall_vs_raw", "at most 0.8"),
+    ("decode_small_wall_vs_raw", "at most 0.8"),
+    ("decode_bulk_rows_per_s", "at least 1 000 000"),
+    ("decode_bulk_rows_per_cpu_s", "at least 1 000 000"),
+    ("json_rows_per_s", "at least 400 000"),
+    ("json_rows_per_cpu_s", "at least 400 000"),
+    ("tail_10m_peak_rss_mb", "below 256"),
+];
 
 /// One core, as a tailer has it.
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let server = PrivateServer::start(ServerOptions::default()).await;
+    // `cargo test --benches` starts this too, and wants nothing measured.
+    if !std::env::args().any(|arg| arg == "--bench") {
+        return;
+    }
+    let options = ServerOptions::default().arg("--innodb-buffer-pool-size=256M").arg("--innodb-log-file-size=256M");
+    let server = PrivateServer::start(options.arg("--max-binlog-size=1G")).await;
     println!("writing {BULK_ROWS} rows in bulk and {SMALL_TRANSACTIONS} one-row transactions …");
     let bulk = write_bulk(&server).await;
     let small = write_small(&server).await;
 
     let mut figures = Vec::new();
-    println!("\n{:<34}{:>10}{:>14}{:>10}", "reading over loopback", "wall s", "rows/s", "of --raw");
+    println!("\n{:<34}{:>10}{:>10}{:>14}{:>10}", "reading over loopback", "wall s", "CPU s", "rows/s", "of --raw");
     for (name, history) in [("bulk", &bulk), ("small", &small)] {
-        let mut runs: [Vec<Duration>; 4] = Default::default();
+        let mut runs: [Vec<Cost>; 4] = Default::default();
         for _ in 0..RUNS {
             runs[0].push(mariadb_binlog(&server, history, true));
             runs[1].push(read(&server, history, None).await);
@@ -41,24 +62,48 @@ async fn main() {
             runs[3].push(mariadb_binlog(&server, history, false));
         }
         let [raw, decoded, json, verbose] = runs.map(median);
-        let row = |what: &str, wall: Duration| {
-            let (wall, share) = (wall.as_secs_f64(), wall.as_secs_f64() / raw.as_secs_f64());
-            println!("{:<34}{wall:>10.2}{:>14.0}{share:>10.2}", format!("{name}: {what}"), history.rows as f64 / wall);
-            share
-        };
-        row("mariadb-binlog --raw", raw);
-        figures.push((format!("decode_{name}_wall_vs_raw"), row("tandem, to changes", decoded)));
-        row("tandem, to JSON lines", json);
-        row("mariadb-binlog -v", verbose);
+        for (what, cost) in [
+            ("mariadb-binlog --raw", &raw),
+            ("tandem, to changes", &decoded),
+            ("tandem, to JSON lines", &json),
+            ("mariadb-binlog -v", &verbose),
+        ] {
+            let rate = history.rows as f64 / cost.wall;
+            let share = cost.wall / raw.wall;
+            println!("{:<34}{:>10.2}{:>10.2}{rate:>14.0}{share:>10.2}", format!("{name}: {what}"), cost.wall, cost.cpu);
+        }
+        let mut put = |figure: &str, value: f64| figures.push((figure.replace("NAME", name), value));
+        put("decode_NAME_wall_vs_raw", decoded.wall / raw.wall);
+        put("decode_NAME_cpu_vs_raw", decoded.cpu / raw.cpu);
+        put("decode_NAME_wall_vs_verbose", decoded.wall / verbose.wall);
+        put("decode_NAME_rows_per_s", history.rows as f64 / decoded.wall);
+        put("decode_NAME_rows_per_cpu_s", history.rows as f64 / decoded.cpu);
         if name == "bulk" {
-            figures.push(("decode_bulk_rows_per_s".into(), history.rows as f64 / decoded.as_secs_f64()));
-            figures.push(("json_rows_per_s".into(), history.rows as f64 / json.as_secs_f64()));
+            put("json_rows_per_s", history.rows as f64 / json.wall);
+            put("json_rows_per_cpu_s", history.rows as f64 / json.cpu);
         }
     }
-    let peak = peak_rss_mb();
-    println!("\npeak memory of the reader: {peak:.0} MB");
-    figures.push(("decode_peak_rss_mb".into(), peak));
+    figures.push(("decode_peak_rss_mb".into(), peak_rss_mb("self")));
+
+    println!("\nwriting {HUGE_ROWS} rows in one transaction …");
+    let huge = write_huge(&server).await;
+    let (cost, peak) = tail(&server, &huge);
+    figures.push(("tail_10m_peak_rss_mb".into(), peak));
+    figures.push(("tail_10m_rows_per_s".into(), HUGE_ROWS as f64 / cost));
+
+    println!("\n{:<34}{:>14}  aim", "figure", "measured");
+    for (name, value) in &figures {
+        let aim = AIMS.iter().find(|(own, _)| own == name).map_or("", |(_, aim)| aim);
+        println!("{name:<34}{value:>14.2}  {aim}");
+    }
     summary::merge(&figures);
+}
+
+/// What one run took, in seconds.
+#[derive(Debug)]
+struct Cost {
+    wall: f64,
+    cpu: f64,
 }
 
 /// A part of the server's history, in a binlog file of its own.
@@ -102,6 +147,16 @@ async fn write_small(server: &PrivateServer) -> History {
     .await
 }
 
+async fn write_huge(server: &PrivateServer) -> History {
+    server.query("CREATE TABLE bench.huge (id INT PRIMARY KEY, v VARCHAR(40))").await;
+    history(server, HUGE_ROWS, async || {
+        server.sql_client(&format!(
+            "USE bench; INSERT INTO huge SELECT seq, CONCAT('rider number ', seq) FROM seq_1_to_{HUGE_ROWS}"
+        ));
+    })
+    .await
+}
+
 async fn history(server: &PrivateServer, rows: u64, write: impl AsyncFnOnce()) -> History {
     server.query("FLUSH BINARY LOGS").await;
     let position = async || -> GtidPosition {
@@ -116,12 +171,12 @@ async fn history(server: &PrivateServer, rows: u64, write: impl AsyncFnOnce()) -
 }
 
 /// Reads the history into changes, and those into lines of JSON where a buffer is given.
-async fn read(server: &PrivateServer, history: &History, mut json: Option<&mut Vec<u8>>) -> Duration {
+async fn read(server: &PrivateServer, history: &History, mut json: Option<&mut Vec<u8>>) -> Cost {
     let source = BinlogSource::new(BinlogOptions::new(server.account_opts(), 1101, TableFilter::everything()));
     let origin = OriginId::new("bench");
     let (mut rows, mut position) = (0, history.from.clone());
     let mut written = 0;
-    let start = Instant::now();
+    let (start, cpu) = (Instant::now(), cpu(libc::RUSAGE_SELF));
     let mut stream = source.stream(&history.from).await.expect("the server can be read");
     while !position.covers_all(&history.to) {
         let SourceEvent::Part(part) = stream.next().await.expect("the server can be read") else { continue };
@@ -158,14 +213,14 @@ async fn read(server: &PrivateServer, history: &History, mut json: Option<&mut V
         }
         std::hint::black_box(part);
     }
-    let wall = start.elapsed();
+    let cost = since(start, cpu, libc::RUSAGE_SELF);
     assert_eq!(rows, history.rows, "not all rows came");
     std::hint::black_box(written);
-    wall
+    cost
 }
 
 /// The server's own reader: copies the file (`raw`), or decodes it into text as nobody reads it.
-fn mariadb_binlog(server: &PrivateServer, history: &History, raw: bool) -> Duration {
+fn mariadb_binlog(server: &PrivateServer, history: &History, raw: bool) -> Cost {
     let copies = tempfile::tempdir().expect("a temporary directory");
     let opts = server.account_opts();
     let mut command = Command::new("mariadb-binlog");
@@ -179,25 +234,68 @@ fn mariadb_binlog(server: &PrivateServer, history: &History, raw: bool) -> Durat
         true => command.arg("--raw").arg(format!("--result-file={}/", copies.path().display())),
         false => command.arg("-v"),
     };
-    let start = Instant::now();
+    let (start, cpu) = (Instant::now(), cpu(libc::RUSAGE_CHILDREN));
     let status = command.arg(&history.file).status().unwrap_or_else(|error| panic!("cannot run mariadb-binlog: {error}"));
-    let wall = start.elapsed();
+    let cost = since(start, cpu, libc::RUSAGE_CHILDREN);
     assert!(status.success(), "mariadb-binlog failed: {status}");
     if raw {
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
         let copied = size(&copies.path().join(&history.file));
         assert_eq!(copied, size(&server.data_dir().join(&history.file)), "mariadb-binlog did not copy all");
     }
-    wall
+    cost
 }
 
-fn median(mut walls: Vec<Duration>) -> Duration {
-    walls.sort();
-    walls[walls.len() / 2]
+/// The program itself, its lines going through a pipe: seconds until the last has come, and the most memory it had.
+fn tail(server: &PrivateServer, history: &History) -> (f64, f64) {
+    let start = Instant::now();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tandem"))
+        .args(["tail", "--database", &server.url(), "--password-env", "TAIL_PASSWORD", "--from", &history.from.to_string()])
+        .env("TAIL_PASSWORD", server.password())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run tandem: {error}"));
+    let mut out = child.stdout.take().expect("standard output is a pipe");
+    let (mut lines, mut buffer) = (0, vec![0; 256 << 10]);
+    while lines < history.rows {
+        let read = out.read(&mut buffer).expect("a pipe can be read");
+        assert_ne!(read, 0, "tail ended after {lines} changes");
+        lines += buffer[..read].iter().filter(|&&byte| byte == b'\n').count() as u64;
+    }
+    let wall = start.elapsed().as_secs_f64();
+    let peak = peak_rss_mb(&child.id().to_string());
+    // It ends by itself when nobody reads it any more; but nothing more comes, so it would not notice.
+    child.kill().and_then(|()| child.wait()).expect("a child of ours");
+    (wall, peak)
 }
 
-fn peak_rss_mb() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// The run whose wall time is the median.
+fn median(mut costs: Vec<Cost>) -> Cost {
+    costs.sort_by(|one, other| one.wall.total_cmp(&other.wall));
+    let middle = costs.len() / 2;
+    costs.swap_remove(middle)
+}
+
+fn since(start: Instant, before: Duration, who: libc::c_int) -> Cost {
+    Cost { wall: start.elapsed().as_secs_f64(), cpu: (cpu(who) - before).as_secs_f64() }
+}
+
+/// Processor time of this process, or of those of its children that have ended; the system's for them included.
+fn cpu(who: libc::c_int) -> Duration {
+    // SAFETY: all zero is a good value of this struct of numbers, and the call fills it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        assert_eq!(libc::getrusage(who, &mut usage), 0);
+        usage
+    };
+    let time = |time: libc::timeval| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000);
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
+/// Of a process, by its id or as `self`.
+fn peak_rss_mb(process: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kb: f64 = peak.and_then(|peak| peak.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(f64::NAN);
     kb / 1024.0

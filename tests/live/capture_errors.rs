@@ -7,7 +7,7 @@ use mysql_async::{Opts, OptsBuilder, SslOpts};
 use tandem::change::{TableFilter, Value};
 use tandem::runtime::{Disposition, Fault};
 use tandem::source::binlog::{BinlogOptions, BinlogSource};
-use tandem::source::{Source, SourceError, SourceEvent};
+use tandem::source::{Source, SourceError, SourceEvent, TransactionPart, TransactionStream};
 
 use crate::capture::{WITHIN, read_all, read_from, read_to, source, source_with, story};
 use crate::harness::{PrivateServer, ServerOptions, free_port};
@@ -16,6 +16,14 @@ async fn refused(source: &BinlogSource, from: &str) -> SourceError {
     match source.stream(&from.parse().unwrap()).await {
         Ok(_) => panic!("the server can be read"),
         Err(error) => error,
+    }
+}
+
+async fn part(stream: &mut dyn TransactionStream) -> Result<TransactionPart, SourceError> {
+    loop {
+        if let SourceEvent::Part(part) = tokio::time::timeout(WITHIN, stream.next()).await.expect("something comes")? {
+            return Ok(part);
+        }
     }
 }
 
@@ -154,6 +162,26 @@ async fn a_table_versioned_by_transaction_number_stops_the_stream() {
         let what = format!("by a logged {verb} statement");
         says(&error, Disposition::Halt, &[&what, "versioned by transaction number", "version it by time"]);
     }
+}
+
+#[tokio::test]
+async fn an_event_that_was_damaged_on_the_disk_stops_the_stream() {
+    let mut server = PrivateServer::start(ServerOptions::default()).await;
+    server.query("CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY, v TEXT); INSERT INTO d.t VALUES (1, 'good')").await;
+    server.query("INSERT INTO d.t VALUES (2, 'hereabouts')").await;
+    server.stop().await;
+    let file = server.data_dir().join("binlog.000001");
+    let mut bytes = std::fs::read(&file).unwrap();
+    // The statement stands in its own event before the rows; the last of both is the row.
+    let at = bytes.windows(10).rposition(|bytes| bytes == b"hereabouts").expect("the row is in the file");
+    bytes[at] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    server.restart().await;
+    let source = source(&server);
+    let mut stream = source.stream(&"0-1-2".parse().unwrap()).await.unwrap();
+    assert_eq!(story(&[part(&mut *stream).await.unwrap()]), ["c t 1,good", "-"]);
+    let error = part(&mut *stream).await.unwrap_err();
+    says(&error, Disposition::Halt, &["the checksum of an event of type 23 is wrong", "check the server's disk"]);
 }
 
 /// A statement that changed rows and could not be logged: here because it was larger than the server lets it be.

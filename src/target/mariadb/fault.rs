@@ -105,6 +105,9 @@ fn of_row(code: u16, message: &str, table: &Table) -> TargetError {
         1364 => format!("{} has no default here, and the change does not hold it", column()),
         1406 => format!("the value is too long for {} here", column()),
         1264 | 1690 => format!("the value is out of range for {} here", column()),
+        1366 if message.starts_with("Incorrect string value") => {
+            format!("the value is not text in the character set of {} here", column())
+        }
         1265 | 1292 | 1366 | 1367 | 1411 | 1416 | 4078 | 4079 => {
             format!("the value does not fit the type of {} here", column())
         }
@@ -177,6 +180,11 @@ mod tests {
             1292,
             "Incorrect datetime value: 'column geheim' for column `campus`.`riders`.`name` at row 1",
             "campus.riders: the value does not fit the type of column `name` here",
+        );
+        check(
+            1366,
+            "Incorrect string value: 'geheim' for column `campus`.`riders`.`name` at row 1",
+            "campus.riders: the value is not text in the character set of column `name` here",
         );
         check(1048, "Column 'name' cannot be null", "campus.riders: column `name` must not be NULL here");
         check(1366, "Incorrect value: 'geheim'", "campus.riders: the value does not fit the type of one of the columns here");

@@ -50,7 +50,12 @@ pub(super) fn held(table: &Table, row: Row) -> Option<Held> {
         let value = match places(column.kind, facts) {
             1 => first.map_or(Some(Value::Null), |bytes| read(column.kind, bytes)),
             _ => match (first, bytes_of(sent.next()??)?) {
-                (Some(text), _) => read(column.kind, text),
+                // Half a pair of surrogates goes there and back, but is no UTF-8.
+                (Some(text), Some(bytes)) => Some(match String::from_utf8(text) {
+                    Ok(text) => Value::text(text),
+                    Err(_) => Value::Bytes(bytes.into()),
+                }),
+                (Some(_), None) => None,
                 (None, Some(bytes)) => Some(Value::Bytes(bytes.into())),
                 (None, None) => Some(Value::Null),
             },

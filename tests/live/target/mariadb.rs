@@ -54,6 +54,32 @@ async fn what_a_row_lacks_is_said_without_its_values() {
     transaction.commit().await.unwrap();
 }
 
+/// The server takes such bytes by no statement; what it would make of them in a lax session (`a?(`) is another value.
+#[tokio::test]
+async fn bytes_that_are_no_text_are_refused_by_their_column_and_not_changed() {
+    let (server, target) = campus(
+        "CREATE TABLE notes (id INT PRIMARY KEY, v VARCHAR(20) CHARACTER SET utf8mb4, w TEXT CHARACTER SET utf8mb3, \
+         x VARCHAR(20) CHARACTER SET sjis)",
+    )
+    .await;
+    let notes = shape("campus.notes", &["id", "v", "w", "x"], &[0]);
+    let bad = || Value::Bytes(Box::new([b'a', 0xc3, b'(']));
+    let good = || Value::text("a");
+    let mut transaction = target.begin(&mark(1)).await.unwrap();
+    for (column, values) in [
+        ("v", [Value::Int(1), bad(), good(), good()]),
+        ("w", [Value::Int(1), good(), bad(), good()]),
+        ("x", [Value::Int(1), good(), good(), Value::Bytes(Box::new([0x81, 0xff]))]),
+    ] {
+        let (failed, error) = failure(&mut transaction, &[Write::Put(inserted(&notes, values))]).await;
+        assert_eq!((failed, error.disposition()), (Some(0), Disposition::DeadLetter), "{error}");
+        let expected = format!("not text in the character set of column `{column}`");
+        assert!(error.to_string().contains(&expected), "{error}");
+    }
+    transaction.commit().await.unwrap();
+    assert_eq!(server.first::<u64>("SELECT COUNT(*) FROM campus.notes").await, Some(0));
+}
+
 #[tokio::test]
 async fn a_session_that_had_foreign_keys_off_is_followed() {
     let (server, target) = campus(

@@ -38,7 +38,11 @@ const TYPES: &[(&str, &[&str])] = &[
     ("VARCHAR(50) CHARACTER SET utf8mb3", &["'Zo\u{eb}'"]),
     ("VARCHAR(50) CHARACTER SET latin2", &["'\u{17e}lu\u{165}ou\u{10d}k\u{fd}'"]),
     ("VARCHAR(50) CHARACTER SET cp1251", &["'\u{43f}\u{440}\u{438}\u{432}\u{435}\u{442}'"]),
-    ("VARCHAR(50) CHARACTER SET ucs2", &["'Zo\u{eb} \u{4e2d}'"]),
+    // Bytes that are no text: beyond ASCII, codes without a character of their own, half a pair of surrogates.
+    ("VARCHAR(50) CHARACTER SET ascii", &["'Zo'", "x'61C328'"]),
+    ("TEXT CHARACTER SET sjis", &["x'5C815F'"]),
+    ("VARCHAR(50) CHARACTER SET cp932", &["x'FA4A8754'"]),
+    ("VARCHAR(50) CHARACTER SET ucs2", &["'Zo\u{eb} \u{4e2d}'", "x'0061D800'"]),
     ("VARCHAR(50) CHARACTER SET utf16", &["'\u{1f600}'"]),
     ("VARCHAR(50) CHARACTER SET sjis", &["'\u{65e5}\u{672c}'"]),
     ("TEXT", &["REPEAT('x\u{eb}', 20000)"]),
