@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building and testing need and is missing: a C toolchain, pkg-config, the headers that one test library needs, and
-# MariaDB's programs. Where it may not install, it says precisely what to install and ends with 1. Run it as often as you
+# Installs what building and testing need and is missing: a C toolchain, pkg-config, the headers of OpenSSL and zlib, MariaDB's
+# programs; and, for the tests with a real Kafka, Java, Maven and kcat, without which the rest of the tests runs. Where it may not install, it says precisely what to install and ends with 1. Run it as often as you
 # like: with everything there it takes a moment and changes nothing.
 #
 # No service is started or changed: the tests start private servers of their own. For this only the server's *programs* are
@@ -36,6 +36,12 @@ package() { # package MANAGER THING
     apt-get:zlib-headers) echo zlib1g-dev ;;
     apt-get:mariadb-server) echo mariadb-server-core ;;
     apt-get:mariadb-client) echo mariadb-client ;;
+    apt-get:java) echo default-jre-headless ;;
+    dnf:java) echo java-17-openjdk-headless ;;
+    pacman:java) echo jre17-openjdk-headless ;;
+    zypper:java) echo java-17-openjdk-headless ;;
+    apk:java) echo openjdk17-jre-headless ;;
+    brew:java) echo openjdk@17 ;;
     dnf:compiler) echo gcc gcc-c++ ;;
     dnf:pkg-config) echo pkgconf-pkg-config ;;
     dnf:openssl-headers) echo openssl-devel ;;
@@ -101,6 +107,15 @@ if [ ${#missing[@]} -gt 0 ]; then
         say "  (no package manager that we know was found)"
         exit 1
     fi
+fi
+
+# The tests with a real Kafka want these; without them one line says that they did not run.
+missing=()
+have java && have keytool || missing+=(java)
+have mvn || missing+=(maven)
+have kcat || missing+=(kcat)
+if [ ${#missing[@]} -gt 0 ] && ! { have apt-get && install_with_apt; }; then
+    say "not installed: ${missing[*]}. Without them the tests with a real Kafka do not run; everything else does."
 fi
 
 if ! have cargo; then

@@ -31,7 +31,7 @@ pub const ROOMS: &[Room] = &[
     Room { name: "observe", all: "change runtime",         roots: "",             crates: "prometheus tracing tracing_subscriber jiff serde_json" },
     Room { name: "source",  all: "change runtime observe", roots: "",             crates: "tokio mysql_async flate2 crc32fast tempfile" },
     Room { name: "tail",    all: "change runtime observe", roots: "source topic", crates: "tokio" },
-    Room { name: "topic",   all: "change runtime observe", roots: "",             crates: "tokio fastrand reqwest rusqlite zstd crc32fast base64 blake3 subtle secrecy rustls serde_json" },
+    Room { name: "topic",   all: "change runtime observe", roots: "",             crates: "tokio fastrand reqwest rusqlite rdkafka itoa zstd crc32fast base64 blake3 subtle secrecy rustls serde_json" },
     Room { name: "apply",   all: "change runtime observe", roots: "topic target", crates: "tokio" },
     Room { name: "target",  all: "change runtime observe", roots: "",             crates: "tokio mysql_async serde_json itoa ryu secrecy" },
     Room { name: "state",   all: "change",                 roots: "apply",        crates: "rusqlite" },

@@ -30,8 +30,9 @@ impl Subject for Memory {
         false
     }
 
-    async fn forget(&mut self, origin: &OriginId, end: Offset) {
+    async fn forget(&mut self, origin: &OriginId, end: Offset) -> bool {
         self.0.forget_before(origin, end);
+        true
     }
 
     fn record_bytes_max(&self) -> Option<usize> {
@@ -84,8 +85,9 @@ impl Subject for Store {
         true
     }
 
-    async fn forget(&mut self, origin: &OriginId, end: Offset) {
+    async fn forget(&mut self, origin: &OriginId, end: Offset) -> bool {
         self.store().forget_before(origin, end).await.unwrap();
+        true
     }
 
     fn record_bytes_max(&self) -> Option<usize> {
@@ -164,8 +166,9 @@ impl Subject for Http {
         true
     }
 
-    async fn forget(&mut self, origin: &OriginId, end: Offset) {
+    async fn forget(&mut self, origin: &OriginId, end: Offset) -> bool {
         self.hub.as_ref().unwrap().store.forget_before(origin, end).await.unwrap();
+        true
     }
 
     fn record_bytes_max(&self) -> Option<usize> {

@@ -24,6 +24,7 @@ use crate::runtime::{Disposition, Fault};
 
 pub mod contract;
 pub mod hub;
+pub mod kafka;
 pub mod memory;
 
 /// Appends to the topic of one origin.
@@ -84,6 +85,11 @@ pub enum TopicError {
         #[source]
         source: WireError,
     },
+    /// Retention took all of it away, so nobody can say how far it went.
+    #[error("the topic of {origin} holds nothing any more of what was in it")]
+    Emptied { origin: OriginId },
+    #[error("the topic {topic} cannot be used: {reason}")]
+    Unsuited { topic: String, reason: String, remedy: String },
     #[error("the topic's store failed: {reason}")]
     Store { reason: String },
     #[error("the topic's store is damaged: {reason}")]
@@ -102,6 +108,8 @@ impl Fault for TopicError {
             | Self::PastEnd { .. }
             | Self::TooLarge { .. }
             | Self::Unreadable { .. }
+            | Self::Emptied { .. }
+            | Self::Unsuited { .. }
             | Self::Damaged { .. } => Disposition::Halt,
         }
     }
@@ -114,12 +122,20 @@ impl Fault for TopicError {
             Self::PastEnd { .. } => {
                 "the topic was restored from an older copy or replaced; see docs/operations.md, \"topic rolled back\"".into()
             }
-            Self::TooLarge { .. } => "raise the topic's message size".into(),
-            Self::Denied { .. } => "check this node's key".into(),
+            Self::TooLarge { .. } => {
+                "raise the topic's message size: with Kafka, record_bytes_max under [topic] and max.message.bytes of the topic".into()
+            }
+            Self::Denied { .. } => "check this node's key or login, and what it may do".into(),
             Self::Unreadable { .. } => "run the same version of tandem on all nodes".into(),
+            Self::Emptied { .. } => {
+                "its node was away longer than the topic keeps history: take it out of [nodes], or delete the topic and seed the \
+                 node again"
+                    .into()
+            }
+            Self::Unsuited { remedy, .. } => remedy.clone(),
             Self::Store { .. } => "check the disk of the node that keeps the topics".into(),
             Self::Damaged { .. } => {
-                "put back the hub's folder from a copy, or begin with an empty one and seed the nodes again".into()
+                "put back what keeps the topics from a copy, or begin with empty topics and seed the nodes again".into()
             }
         })
     }

@@ -9,6 +9,7 @@
 mod cluster;
 mod digest;
 mod keeper;
+mod kafka;
 mod link;
 mod node;
 mod ports;
@@ -20,6 +21,7 @@ mod wait;
 pub use cluster::{Cluster, ClusterOptions, status};
 pub use digest::{TableRows, databases_differ, tables};
 pub use keeper::{HubKeeper, TopicKeeper};
+pub use kafka::{BrokerOptions, GUEST, PASSWORD, PrivateBroker, USER, broker_or_say};
 pub use link::Link;
 pub use node::{Node, NodeOptions};
 pub use ports::free_port;

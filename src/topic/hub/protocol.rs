@@ -140,6 +140,8 @@ impl From<TopicError> for Refusal {
             error @ (TopicError::Unreachable { .. }
             | TopicError::Denied { .. }
             | TopicError::Unreadable { .. }
+            | TopicError::Emptied { .. }
+            | TopicError::Unsuited { .. }
             | TopicError::Store { .. }) => Self::Store { reason: error.to_string() },
         }
     }
