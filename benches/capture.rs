@@ -195,6 +195,7 @@ async fn read(server: &PrivateServer, history: &History, mut json: Option<&mut V
                 commit_second: header.commit_second,
                 server_id: header.server_id,
                 coordinates: header.coordinates.clone(),
+                trace: None,
                 body: Body::Heartbeat,
             };
             for change in &part.changes {

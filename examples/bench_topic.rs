@@ -166,6 +166,7 @@ fn record(origin: &OriginId, number: u64) -> Record {
         commit_second: 1_790_000_000,
         server_id: 11,
         coordinates: BinlogCoordinates { file: "mysqld-bin.000042".into(), position: 4 + number * 300 },
+        trace: None,
         body: Body::Change(Change {
             shape: Arc::new(shape),
             op: Op::Update,

@@ -71,6 +71,16 @@ impl GtidPosition {
         other.iter().all(|gtid| self.covers(gtid))
     }
 
+    /// The position after `before` in the domain of `gtid`, whose first transaction follows there; other domains as here.
+    pub fn rewound(&self, gtid: Gtid, before: Option<Gtid>) -> Self {
+        let mut own = self.clone();
+        match before {
+            Some(before) => own.0.insert(gtid.domain, before),
+            None => own.0.remove(&gtid.domain),
+        };
+        own
+    }
+
     /// Moves the transaction's domain forward to it. Never moves back.
     pub fn advance(&mut self, gtid: Gtid) {
         let own = self.0.entry(gtid.domain).or_insert(gtid);
@@ -135,6 +145,16 @@ mod tests {
         assert!(!position("0-1-5").covers_all(&position("0-1-5,1-1-1")));
         assert!(!position("0-1-4").covers_all(&position("0-1-5")));
         assert!(position("0-1-4").covers_all(&GtidPosition::start()));
+    }
+
+    #[test]
+    fn rewinding_changes_one_domain_only() {
+        let check = |before: Option<&str>, expected: &str| {
+            let rewound = position("0-1-5,1-1-7").rewound("0-1-5".parse().unwrap(), before.map(|gtid| gtid.parse().unwrap()));
+            assert_eq!(rewound.to_string(), expected);
+        };
+        check(Some("0-2-3"), "0-2-3,1-1-7");
+        check(None, "1-1-7");
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub mod wire;
 
 pub use gtid::{Gtid, GtidParseError, GtidPosition};
 pub use own::{Mark, MarkError, OWN_DATABASE, Rewrite, own_table};
-pub use record::{BinlogCoordinates, Body, Offset, Record, Seen};
+pub use record::{BinlogCoordinates, Body, ChangePrint, Offset, Record, Seen, Trace};
 pub use row::{Change, Checks, Column, ColumnKind, Image, Op, RowKey, Shape};
 pub use table::{TableFilter, TableName, TablePattern};
 pub use value::Value;

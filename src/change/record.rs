@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Gtid, GtidPosition, Hlc, OriginId};
+use super::{Change, Gtid, GtidPosition, Hlc, OriginId, TableName};
 
 /// Place of a record in its origin's topic, from 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
@@ -43,7 +43,8 @@ impl Seen {
     }
 }
 
-/// Binlog file and the byte where the event ends: for logs and people only, never to compare.
+/// Binlog file and the byte where the event ends. Never says which of two is later; the same event is always at the same
+/// place of the same server.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct BinlogCoordinates {
     pub file: Arc<str>,
@@ -73,7 +74,26 @@ pub struct Record {
     pub commit_second: u64,
     pub server_id: u32,
     pub coordinates: BinlogCoordinates,
+    /// Only where the record tells that a transaction is passed, and not in records of older versions.
+    pub trace: Option<Arc<Trace>>,
     pub body: Body,
+}
+
+/// By what a tailer that starts again finds out whether the binlog is still the one that it read, together with the
+/// transaction's commit time and coordinates: a GTID alone is given again by a server that lost the end of its binlog.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Trace {
+    /// The transaction before, in the same domain: reading after it begins with this one. `None` where it was the first.
+    pub before: Option<Gtid>,
+    /// The last change that the transaction published. Only in heartbeats: other records are that change.
+    pub change: Option<ChangePrint>,
+}
+
+/// A change by its table and [`wire::print`](super::wire::print).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChangePrint {
+    pub table: TableName,
+    pub print: u64,
 }
 
 #[derive(Clone, PartialEq, Debug)]

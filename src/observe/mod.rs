@@ -179,6 +179,11 @@ impl Observer {
         }
     }
 
+    /// The server no longer has what would show that its binlog is the one that was read before.
+    pub fn history_not_compared(&self, reason: &str) {
+        info!(reason, "binlog not compared with what was published last, goes on after it");
+    }
+
     pub fn tail_connected(&self, connected: bool) {
         let before = std::mem::replace(&mut self.board().tailer.connected, connected);
         self.0.metrics.tailer_connected.set(i64::from(connected));

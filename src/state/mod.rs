@@ -1,4 +1,5 @@
-//! KEEPS, on a node's own disk, what outgrows memory and can be rebuilt: a scratch file, empty at every start.
+//! KEEPS, on a node's own disk, what outgrows memory and can be rebuilt (a scratch file, empty at every start), and how far
+//! the own topic was.
 
 use std::fs;
 use std::path::Path;
@@ -7,6 +8,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::apply::{Entry, Fingerprint, Overflow, OverflowError};
 use crate::change::{Hlc, NodeRank, Offset, Version};
+
+mod published;
+
+pub use published::{PUBLISHED_FILE, PublishedFile};
 
 /// The causal index's overflow in a SQLite file without any durability: a crash loses nothing that the topics do not hold.
 pub struct IndexFile(Connection);

@@ -23,6 +23,8 @@ pub enum TailError {
     Backwards { gtid: Gtid, position: String },
     #[error("transaction {gtid} is published in part, and its row {row} is another one in the binlog now")]
     NotWhatWasPublished { gtid: Gtid, row: u64 },
+    #[error("transaction {gtid} in the binlog is not the one that was published: {how}")]
+    Replaced { gtid: Gtid, how: String },
 }
 
 impl Fault for TailError {
@@ -38,7 +40,8 @@ impl Fault for TailError {
             | Self::NoKey { .. }
             | Self::DangerousDdl { .. }
             | Self::Backwards { .. }
-            | Self::NotWhatWasPublished { .. } => Disposition::Halt,
+            | Self::NotWhatWasPublished { .. }
+            | Self::Replaced { .. } => Disposition::Halt,
         }
     }
 
@@ -55,6 +58,11 @@ impl Fault for TailError {
             Self::Backwards { .. } => {
                 Some("set gtid_strict_mode=ON on the server; see docs/operations.md, \"binlog replaced\"".into())
             }
+            Self::Replaced { .. } => Some(
+                "the binlog was reset or restored, a crash lost its end, or another server answers at this address; see \
+                 docs/operations.md, \"binlog replaced\""
+                    .into(),
+            ),
             Self::NotWhatWasPublished { .. } => {
                 Some("were [tables] changed, or the binlog replaced? see docs/operations.md, \"binlog replaced\"".into())
             }

@@ -8,15 +8,20 @@
 //!   outcome is unknown ends the run; the next run asks the topic again. So a record is published exactly once,
 //!   whatever dies in between.
 //! - **Versions** are a pure function of the binlog and the last published record ([`Sequencer`]).
+//! - **History**: that the binlog is still the one that was read, and the topic still holds what was published, is checked
+//!   at every start; if not, the run ends in a halt that says which and why.
 //! - **Memory**: at most [`TailOptions::buffer_bytes`] of records wait; then the binlog is not read further.
 
 mod ddl;
 mod error;
+mod floor;
 mod sequence;
+mod witness;
 mod worker;
 
 pub use ddl::DdlPolicy;
 pub use error::TailError;
+pub use floor::{Floor, MemoryFloor};
 pub use sequence::Sequencer;
 pub use worker::Tailer;
 
@@ -67,6 +72,8 @@ pub struct TailAblation {
     pub no_clock_merge: bool,
     /// Do not publish what an apply transaction had to settle by itself.
     pub no_resolution: bool,
+    /// Believe that the binlog is the one that was read before.
+    pub no_history_check: bool,
     /// Publish echoes.
     pub no_echo_filter: bool,
 }

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ddl::{self, DdlPolicy};
+use super::witness::Witness;
 use super::{TailError, TailOptions};
-use crate::change::{Body, Change, Gtid, GtidPosition, Hlc, Mark, Record, Rewrite, RowKey, Seen, TableName, wire};
+use crate::change::{
+    BinlogCoordinates, Body, Change, ChangePrint, Gtid, GtidPosition, Hlc, Mark, Record, Rewrite, Seen, TableName, Trace, wire,
+};
 use crate::observe::Observer;
 use crate::source::{TransactionHeader, TransactionPart};
 
@@ -19,13 +22,24 @@ pub struct Sequencer {
     /// All of the history up to here is decided.
     position: Arc<GtidPosition>,
     read_from: Option<Arc<GtidPosition>>,
-    last_gtid: Gtid,
-    last_commit_second: u64,
+    passed: Passed,
     current: Option<Current>,
     /// Reading began before `position`, so old transactions come again.
     replays: bool,
     /// The transaction of which the topic holds only a part.
     partial: Option<Partial>,
+    /// The transaction that must come first, and be what it was.
+    witness: Option<Witness>,
+}
+
+/// The last transaction that is decided, for heartbeats to tell of.
+#[derive(Default)]
+struct Passed {
+    gtid: Gtid,
+    commit_second: u64,
+    server_id: u32,
+    coordinates: BinlogCoordinates,
+    trace: Option<Arc<Trace>>,
 }
 
 /// The transaction that is being read.
@@ -52,9 +66,9 @@ enum Kind {
 struct Partial {
     gtid: Gtid,
     hlc: Hlc,
-    /// The last row that the topic holds, and its key.
+    /// The last row that the topic holds, and what it says.
     row: u64,
-    key: Option<String>,
+    print: Option<u64>,
 }
 
 impl Sequencer {
@@ -64,7 +78,7 @@ impl Sequencer {
             gtid: last.gtid,
             hlc: last.hlc,
             row: last.row,
-            key: last.change().and_then(Change::key).map(|key| wire::key_json(&key)),
+            print: last.change().map(wire::print),
         });
         Self {
             hlc: last.hlc,
@@ -72,8 +86,14 @@ impl Sequencer {
             position: last.position.clone(),
             read_from: last.read_from.clone(),
             replays: last.read_from.is_some(),
-            last_gtid: last.gtid,
-            last_commit_second: last.commit_second,
+            passed: Passed {
+                gtid: last.gtid,
+                commit_second: last.commit_second,
+                server_id: last.server_id,
+                coordinates: last.coordinates.clone(),
+                trace: last.trace.as_deref().map(|trace| with_change(trace, last.change())),
+            },
+            witness: Witness::of(last, &options.filter).filter(|_| !options.ablation.no_history_check),
             partial,
             ..Self::start(options, observer, GtidPosition::start())
         }
@@ -81,30 +101,47 @@ impl Sequencer {
 
     /// Begins a new topic at a position of the binlog.
     pub fn start(options: TailOptions, observer: Observer, position: GtidPosition) -> Self {
-        let last_gtid = position.iter().next().unwrap_or_default();
+        let gtid = position.iter().next().unwrap_or_default();
         Self {
             options,
             observer,
             hlc: Hlc::default(),
             seen: Arc::default(),
-            last_gtid,
+            passed: Passed { gtid, ..Passed::default() },
             position: Arc::new(position),
             read_from: None,
             replays: false,
-            last_commit_second: 0,
             current: None,
             partial: None,
+            witness: None,
         }
     }
 
     /// Where the binlog must be read from.
     pub fn read_from(&self) -> &GtidPosition {
-        self.read_from.as_deref().unwrap_or(&self.position)
+        // Where reading begins earlier anyhow, what must come again does.
+        let earliest = self.read_from.as_deref().or(self.witness.as_ref().map(|witness| &*witness.from));
+        earliest.unwrap_or(&self.position)
+    }
+
+    /// True until the binlog has shown that it is the one that was read before.
+    pub fn is_doubtful(&self) -> bool {
+        self.witness.is_some()
+    }
+
+    /// Goes on without that, where the server no longer has what would show it.
+    pub fn trust(&mut self) {
+        self.witness = None;
     }
 
     /// All of the history up to here is decided.
     pub fn position(&self) -> &Arc<GtidPosition> {
         &self.position
+    }
+
+    /// True once a transaction was read to its end, now or before the last record.
+    pub fn has_passed(&self) -> bool {
+        self.passed.trace.is_some()
     }
 
     pub fn seen(&self) -> &Arc<Seen> {
@@ -113,12 +150,12 @@ impl Sequencer {
 
     /// A record that only tells `seen` and the position. `None` inside a transaction.
     pub fn heartbeat(&self) -> Option<Record> {
-        if self.current.is_some() || self.partial.is_some() {
+        if self.current.is_some() || self.partial.is_some() || self.is_doubtful() {
             return None;
         }
         Some(Record {
             origin: self.options.origin.clone(),
-            gtid: self.last_gtid,
+            gtid: self.passed.gtid,
             row: 0,
             table_row: 0,
             hlc: self.hlc,
@@ -126,9 +163,10 @@ impl Sequencer {
             last: true,
             position: self.position.clone(),
             read_from: self.read_from.clone(),
-            commit_second: self.last_commit_second,
-            server_id: 0,
-            coordinates: Default::default(),
+            commit_second: self.passed.commit_second,
+            server_id: self.passed.server_id,
+            coordinates: self.passed.coordinates.clone(),
+            trace: self.passed.trace.clone(),
             body: Body::Heartbeat,
         })
     }
@@ -136,6 +174,18 @@ impl Sequencer {
     /// Takes the next part of the binlog and appends the records to be published.
     pub fn take(&mut self, part: TransactionPart, now_seconds: u64, out: &mut Vec<Record>) -> Result<(), TailError> {
         let header = &part.header;
+        if let Some(witness) = &mut self.witness {
+            if witness.is(header.gtid) {
+                if witness.take(&part)? {
+                    self.witness = None;
+                }
+                return Ok(());
+            }
+            // Only an open XA transaction brings older ones again before it.
+            if !self.replays || !self.position.covers(header.gtid) {
+                return Err(witness.missing(header.gtid));
+            }
+        }
         if self.position.covers(header.gtid) {
             // Read again only because an XA transaction that was still open began before it. Otherwise the server
             // counts backwards, and to take the transaction for an old one would lose it.
@@ -256,6 +306,7 @@ impl Sequencer {
             commit_second: header.commit_second,
             server_id: header.server_id,
             coordinates: header.coordinates.clone(),
+            trace: None,
             body: Body::Change(change),
         };
         current.row += 1;
@@ -264,8 +315,7 @@ impl Sequencer {
             && partial.gtid == header.gtid
             && record.row <= partial.row
         {
-            let key = record.change().and_then(Change::key).map(|key: RowKey| wire::key_json(&key));
-            if record.row == partial.row && key != partial.key {
+            if record.row == partial.row && record.change().map(wire::print) != partial.print {
                 return Err(TailError::NotWhatWasPublished { gtid: header.gtid, row: record.row });
             }
             return Ok(());
@@ -283,18 +333,31 @@ impl Sequencer {
             // The record that the topic holds did not say that it was the last, so there must be one after it.
             return Err(TailError::NotWhatWasPublished { gtid: header.gtid, row: partial.row + 1 });
         }
+        let trace = Trace { before: self.position.in_domain(header.gtid.domain), change: None };
         Arc::make_mut(&mut self.position).advance(header.gtid);
         self.read_from = header.read_from.clone();
-        self.last_gtid = header.gtid;
-        self.last_commit_second = header.commit_second;
+        self.passed = Passed {
+            gtid: header.gtid,
+            commit_second: header.commit_second,
+            server_id: header.server_id,
+            coordinates: header.coordinates.clone(),
+            trace: Some(with_change(&trace, current.held.as_ref().and_then(Record::change))),
+        };
         if let Some(mut record) = current.held {
             record.last = true;
             record.position = self.position.clone();
+            record.trace = Some(Arc::new(trace));
             out.push(record);
         }
         self.observer.tailed(header.commit_second);
         Ok(())
     }
+}
+
+/// The trace for a heartbeat: it has to name the change that other records are.
+fn with_change(trace: &Trace, change: Option<&Change>) -> Arc<Trace> {
+    let print = |change: &Change| ChangePrint { table: change.table().clone(), print: wire::print(change) };
+    Arc::new(Trace { before: trace.before, change: change.map(print).or_else(|| trace.change.clone()) })
 }
 
 impl Current {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Follower, Sequencer, TailError, TailOptions};
+use super::{Floor, Follower, Sequencer, TailError, TailOptions};
 use crate::change::{GtidPosition, Offset, Record, Seen};
 use crate::observe::Observer;
-use crate::runtime::{Clock, Shutdown};
-use crate::source::{Source, SourceEvent};
+use crate::runtime::{Clock, Disposition, Fault, Shutdown};
+use crate::source::{Source, SourceError, SourceEvent, TransactionStream};
 use crate::topic::{TopicError, TopicWriter};
 
 /// Publishes one node's own changes. Build it anew for every run.
@@ -19,6 +19,7 @@ pub struct Tailer {
     pub source: Arc<dyn Source>,
     pub writer: Box<dyn TopicWriter>,
     pub follower: Arc<dyn Follower>,
+    pub floor: Arc<dyn Floor>,
     pub clock: Arc<dyn Clock>,
     pub observer: Observer,
 }
@@ -36,20 +37,25 @@ struct Appended {
 impl Tailer {
     /// Runs until shutdown (`Ok`) or a fault. After a fault with disposition `Retry`, run again.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), TailError> {
-        let Self { options, source, mut writer, follower, clock, observer } = self;
+        let Self { options, source, mut writer, follower, floor, clock, observer } = self;
         let extent = writer.resume().await?;
+        if extent.end < floor.end() {
+            return Err(TopicError::PastEnd { origin: options.origin, wanted: floor.end(), end: extent.end }.into());
+        }
+        floor.raise(extent.end);
         follower.resumed(extent.end);
-        let (sequencer, fresh) = match &extent.last {
+        let (mut sequencer, fresh) = match &extent.last {
             Some(last) => (Sequencer::resume(options.clone(), observer.clone(), last), false),
             // The first heartbeat makes this position durable before anything is read.
             None => (Sequencer::start(options.clone(), observer.clone(), source.position().await?), true),
         };
-        let mut stream = source.stream(sequencer.read_from()).await?;
+        let mut stream = open(&*source, &mut sequencer, &observer).await?;
         let _connected = Connected::new(observer.clone());
         let mut state = State {
             end: extent.end,
             told_seen: sequencer.seen().clone(),
             told_at: Instant::now(),
+            told_trace: extent.last.is_some_and(|last| last.trace.is_some()),
             sequencer,
             writer: Some(writer),
             buffer: Vec::new(),
@@ -57,6 +63,7 @@ impl Tailer {
             options,
             observer: observer.clone(),
             follower,
+            floor,
         };
         if fresh {
             state.push_heartbeat();
@@ -79,6 +86,15 @@ impl Tailer {
                     }
                 }
                 event = stream.next(), if may_read => match event {
+                    // Only what is read to compare it, and need not be read to go on.
+                    Err(error) if state.sequencer.is_doubtful() && !is_about_history(&error) => {
+                        state.sequencer.trust();
+                        observer.history_not_compared(&error.to_string());
+                        match source.stream(state.sequencer.read_from()).await {
+                            Ok(again) => stream = again,
+                            Err(error) => break Err(error.into()),
+                        }
+                    }
                     Err(error) => break Err(error.into()),
                     Ok(SourceEvent::Idle) => {}
                     Ok(SourceEvent::Part(part)) => {
@@ -104,6 +120,37 @@ impl Tailer {
         }
         outcome
     }
+}
+
+/// Reading begins where the last transaction that was passed comes again, or after it where the server no longer has it.
+async fn open(
+    source: &dyn Source,
+    sequencer: &mut Sequencer,
+    observer: &Observer,
+) -> Result<Box<dyn TransactionStream>, SourceError> {
+    if sequencer.is_doubtful() {
+        // A server whose history ends right before that transaction would be waited for without an end.
+        let (end, wanted) = (source.position().await?, sequencer.position());
+        if !end.covers_all(wanted) {
+            return Err(SourceError::NotInHistory { wanted: (**wanted).clone(), reason: format!("it ends at {end}") });
+        }
+    }
+    match source.stream(sequencer.read_from()).await {
+        // A laptop that was idle for as long as its binlog is kept.
+        Err(error @ SourceError::Purged { .. }) if sequencer.is_doubtful() => {
+            sequencer.trust();
+            let stream = source.stream(sequencer.read_from()).await?;
+            observer.history_not_compared(&error.to_string());
+            Ok(stream)
+        }
+        outcome => outcome,
+    }
+}
+
+/// Whether the error says something about the history that is compared, or that nothing can be read now.
+fn is_about_history(error: &SourceError) -> bool {
+    error.disposition() == Disposition::Retry
+        || matches!(error, SourceError::Purged { .. } | SourceError::NotInHistory { .. } | SourceError::Incident { .. })
 }
 
 /// Shown as connected until it is dropped, however the run ends: also when whoever runs it gives it up.
@@ -134,7 +181,10 @@ struct State {
     /// The `seen` that the topic tells, and when it was told something last.
     told_seen: Arc<Seen>,
     told_at: Instant,
+    /// The topic tells of a transaction by which its binlog can be known again.
+    told_trace: bool,
     follower: Arc<dyn Follower>,
+    floor: Arc<dyn Floor>,
     observer: Observer,
 }
 
@@ -166,10 +216,12 @@ impl State {
         let end = outcome?;
         assert_eq!(end.0, first.0 + records.len() as u64, "an append is kept whole, in order, at the offset it named");
         self.end = end;
+        self.floor.raise(end);
         self.buffered_bytes -= records.iter().map(Record::weight).sum::<usize>();
         let last = records.last().expect("an append has records");
         self.told_seen = last.seen.clone();
         self.told_at = Instant::now();
+        self.told_trace |= records.iter().any(|record| record.trace.is_some());
         self.observer.published(first, &records);
         self.follower.published(first, &records);
         if self.buffer.is_empty() {
@@ -180,8 +232,11 @@ impl State {
         Ok(())
     }
 
-    /// Everything decided is durable: tell how far that is.
+    /// Everything decided is durable: tell how far that is, if it is the history that we know.
     fn pass(&self) {
+        if self.sequencer.is_doubtful() {
+            return;
+        }
         let position: &GtidPosition = self.sequencer.position();
         self.follower.passed(position);
     }
@@ -193,7 +248,9 @@ impl State {
     }
 
     fn heartbeat_due(&self) -> Instant {
-        let moved = *self.told_seen != **self.sequencer.seen();
+        // Until a transaction is told, nothing would show that the binlog was replaced.
+        let first = !self.told_trace && self.sequencer.has_passed();
+        let moved = first || *self.told_seen != **self.sequencer.seen();
         self.told_at + if moved { self.options.heartbeat_seen } else { self.options.heartbeat_idle }
     }
 

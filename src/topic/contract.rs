@@ -314,6 +314,7 @@ fn record_with(origin: &OriginId, number: u64, value: Value) -> Record {
         commit_second: 1_700_000_000,
         server_id: 7,
         coordinates: BinlogCoordinates { file: "mysqld-bin.000001".into(), position: 4 + number },
+        trace: None,
         body: Body::Change(Change {
             shape: Arc::new(shape),
             op: Op::Insert,

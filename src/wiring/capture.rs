@@ -129,6 +129,7 @@ impl Capture {
             commit_second: header.commit_second,
             server_id: header.server_id,
             coordinates: header.coordinates.clone(),
+            trace: None,
             body: Body::Heartbeat,
         };
         self.given += changes.len() as u64;

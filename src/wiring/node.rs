@@ -20,7 +20,7 @@ use crate::serve::hub::HubServer;
 use crate::serve::{Web, WebOptions};
 use crate::source::Source;
 use crate::source::binlog::{BinlogOptions, BinlogSource};
-use crate::state::IndexFile;
+use crate::state::{IndexFile, PublishedFile};
 use crate::tail::{DdlPolicy, Follower, TailOptions, Tailer};
 use crate::target::mariadb::{Kept, MariadbOptions, MariadbTarget, TableFault};
 use crate::target::{ConflictKind, TargetError};
@@ -165,6 +165,7 @@ impl Node {
             source,
             writer: Box::new(HubWriter::new(self.hub.clone(), self.own.name().clone())),
             follower: Arc::new(Feed(self.local.clone())),
+            floor: Arc::new(PublishedFile::open(&self.own.state_folder)?),
             clock: self.clock.clone(),
             observer: self.observer.clone(),
         };

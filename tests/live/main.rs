@@ -12,6 +12,7 @@ mod replay;
 mod capture;
 mod capture_errors;
 mod capture_memory;
+mod history;
 mod hub;
 mod lease;
 mod rig;

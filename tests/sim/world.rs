@@ -16,7 +16,7 @@ use tandem::observe::Observer;
 use tandem::runtime::{Clock, Disposition, Fault, Shutdown};
 use tandem::source::memory::{MemoryBinlog, MemorySource, MemoryTransaction, Pause, PausePoint};
 use tandem::source::{SourceError, TransactionHeader};
-use tandem::tail::{Follower, TailOptions, Tailer};
+use tandem::tail::{Follower, MemoryFloor, TailOptions, Tailer};
 use tandem::target::memory::{
     CommittedTransaction, Faults, LocalWrite, MemoryOptions, MemoryTable, MemoryTarget, Step, Verdict,
 };
@@ -119,6 +119,7 @@ pub struct Node {
     pub database: MemoryTarget,
     pub commits: Arc<Mutex<Vec<CommittedTransaction>>>,
     binlog: MemoryBinlog,
+    floor: Arc<MemoryFloor>,
     weather: Arc<SeededWeather>,
     clock: Arc<OffsetClock>,
 }
@@ -298,6 +299,7 @@ impl World {
             let tables = [MemoryTable { shape: shape.clone(), unique: unique.clone() }];
             Node {
                 origin: cluster[number].clone(),
+                floor: Arc::default(),
                 database: MemoryTarget::new(tables, options),
                 commits,
                 binlog,
@@ -502,6 +504,7 @@ async fn tail(world: Arc<World>, at: usize, local: Arc<LocalFeed>, seed: u64) {
             source: Arc::new(source),
             writer: Box::new(world.topics.writer(node.origin.clone(), node.weather.clone())),
             follower: Arc::new(Feed(local.clone())),
+            floor: node.floor.clone(),
             clock: node.clock.clone(),
             observer: Observer::default(),
         };

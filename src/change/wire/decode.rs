@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use super::json::{Envelope, Key, LooseChange, Members, Names};
 use super::{BinaryColumns, FORMAT, WireRecord, header};
 use crate::change::{
-    BinlogCoordinates, Body, Change, Checks, Column, ColumnKind, GtidPosition, Hlc, Image, Op, OriginId, Record, Seen, Shape,
-    TableName, Value,
+    BinlogCoordinates, Body, Change, ChangePrint, Checks, Column, ColumnKind, GtidPosition, Hlc, Image, Op, OriginId, Record,
+    Seen, Shape, TableName, Trace, Value,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +117,7 @@ impl Decoder {
             commit_second: source.ts_ms / 1000,
             server_id: source.server_id,
             coordinates: BinlogCoordinates { file: self.file(&source.file), position: source.pos },
+            trace: trace(&headers)?,
             body,
         })
     }
@@ -175,6 +176,21 @@ impl Decoder {
             Checks { foreign_keys_off: checks.contains("foreign-keys-off"), unique_off: checks.contains("unique-off") };
         Ok(Change { shape, op, before, after, checks })
     }
+}
+
+fn trace(headers: &Headers) -> Result<Option<Arc<Trace>>, WireError> {
+    let Some(before) = headers.get(header::BEFORE) else { return Ok(None) };
+    let before = if before.is_empty() { None } else { Some(headers.parsed(header::BEFORE)?) };
+    let change = match headers.get(header::CHANGE_PRINT) {
+        None => None,
+        Some(json) => {
+            let fault = || WireError::Header { name: header::CHANGE_PRINT };
+            let (database, table, print): (String, String, String) = serde_json::from_slice(json).map_err(|_| fault())?;
+            let print = u64::from_str_radix(&print, 16).map_err(|_| fault())?;
+            Some(ChangePrint { table: TableName::new(&database, &table), print })
+        }
+    };
+    Ok(Some(Arc::new(Trace { before, change })))
 }
 
 /// The value of these bytes: the last one, where they are the same.

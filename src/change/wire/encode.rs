@@ -81,6 +81,16 @@ impl Encoder {
         if let Some(read_from) = &record.read_from {
             headers.put(header::READ_FROM).extend_from_slice(read_from.to_string().as_bytes());
         }
+        if let Some(trace) = &record.trace {
+            let before = headers.put(header::BEFORE);
+            if let Some(gtid) = trace.before {
+                write_gtid(before, gtid);
+            }
+            if let Some(change) = &trace.change {
+                let parts = (&*change.table.database, &*change.table.table, format!("{:016x}", change.print));
+                serde_json::to_writer(headers.put(header::CHANGE_PRINT), &parts).expect("a list of names is JSON");
+            }
+        }
         match &record.body {
             Body::Change(change) => {
                 write_key(key, change);
@@ -282,7 +292,8 @@ fn write_object<'a>(out: &mut Vec<u8>, members: impl Iterator<Item = (&'a str, &
     out.push(b'}');
 }
 
-fn write_value(out: &mut Vec<u8>, value: &Value) {
+/// One value as JSON.
+pub(super) fn write_value(out: &mut Vec<u8>, value: &Value) {
     match value {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Int(number) => out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes()),

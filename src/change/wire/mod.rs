@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 mod decode;
 mod encode;
 mod json;
+mod print;
 #[cfg(test)]
 mod tests;
 
 pub use decode::{Decoder, WireError, decode, decode_change};
 pub use encode::{Encoded, Encoder, change_json, encode, encode_change, image_json, key_json};
+pub use print::print;
 
 /// A record as bytes, in the terms of Kafka: key, value, headers.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -58,11 +60,13 @@ pub mod header {
     pub const LAST: &str = "tandem-last";
     pub const POSITION: &str = "tandem-position";
     pub const READ_FROM: &str = "tandem-read-from";
+    pub const BEFORE: &str = "tandem-before";
+    pub const CHANGE_PRINT: &str = "tandem-change-print";
     pub const BASE64: &str = "tandem-base64";
     pub const CHECKS: &str = "tandem-checks";
     pub const GENERATED: &str = "tandem-generated";
 
     /// All of them.
-    pub(super) const ALL: [&str; 12] =
-        [FORMAT, ORIGIN, GTID, ROW, HLC, SEEN, LAST, POSITION, READ_FROM, BASE64, CHECKS, GENERATED];
+    pub(super) const ALL: [&str; 14] =
+        [FORMAT, ORIGIN, GTID, ROW, HLC, SEEN, LAST, POSITION, READ_FROM, BEFORE, CHANGE_PRINT, BASE64, CHECKS, GENERATED];
 }

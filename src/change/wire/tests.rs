@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::change::{
-    BinlogCoordinates, Body, Change, Checks, Column, ColumnKind, Gtid, GtidPosition, Hlc, Image, Offset, Op, OriginId, Record,
-    Seen, Shape, TableName, Value,
+    BinlogCoordinates, Body, Change, ChangePrint, Checks, Column, ColumnKind, Gtid, GtidPosition, Hlc, Image, Offset, Op,
+    OriginId, Record, Seen, Shape, TableName, Trace, Value,
 };
 
 fn shape(columns: &[&str], key: &[u16]) -> Shape {
@@ -40,6 +40,7 @@ fn record(body: Body) -> Record {
         commit_second: 1_700_000_000,
         server_id: 1,
         coordinates: BinlogCoordinates { file: "bin.000007".into(), position: 4711 },
+        trace: None,
         body,
     }
 }
@@ -52,7 +53,9 @@ fn there_and_back(record: &Record) -> Record {
 fn carried(value: Value) -> Value {
     let change = change(shape(&["id", "value"], &[0]), Op::Insert, None, image([Some(Value::Int(1)), Some(value)]));
     let loose = decode_change(encode_change(&change).as_bytes()).unwrap();
+    let print_before = print(&change);
     let full = there_and_back(&record(Body::Change(change)));
+    assert_eq!(print(full.change().unwrap()), print_before, "what comes back is known again");
     let after = full.change().unwrap().after.clone().unwrap();
     assert_eq!(loose.after.unwrap(), after, "both forms carry the same");
     after.get(1).unwrap().clone()
@@ -296,19 +299,48 @@ fn any_position() -> impl Strategy<Value = Arc<GtidPosition>> {
 }
 
 prop_compose! {
+    fn any_trace()(
+        before in option::of(any_gtid()), change in option::of(("[^.]*", ".*", any::<u64>())),
+    ) -> Trace {
+        let change = change.map(|(database, table, print)| ChangePrint { table: TableName::new(&database, &table), print });
+        Trace { before, change }
+    }
+}
+
+#[test]
+fn a_print_tells_changes_apart() {
+    let one = || {
+        change(shape(&["id", "v"], &[0]), Op::Update, image([Some(Value::Int(1)), None]), image([None, Some(Value::Int(2))]))
+    };
+    let mut others = vec![one(); 5];
+    others[0].op = Op::Insert;
+    others[1].before = None;
+    others[2].after = image([None, Some(Value::text("2"))]);
+    others[3].after = image([Some(Value::Int(2)), None]);
+    others[4].after = image([None, Some(Value::Null)]);
+    let expected = print(&one());
+    for (at, other) in others.iter().enumerate() {
+        assert_ne!(print(other), expected, "{at}");
+    }
+    let moved =
+        Change { shape: Arc::new(Shape { table: TableName::new("campusr", "iders"), ..shape(&["id", "v"], &[0]) }), ..one() };
+    assert_ne!(print(&moved), expected);
+}
+
+prop_compose! {
     fn any_record()(
         body in prop_oneof![9 => any_change().prop_map(Body::Change), 1 => Just(Body::Heartbeat)],
         origin in any::<String>(), file in any::<String>(), seen in btree_map(any::<String>(), any::<u64>(), 0..4),
         gtid in any_gtid(), position in any_position(), read_from in option::of(any_position()),
         (row, table_row, hlc, binlog_position) in any::<(u64, u32, u64, u64)>(),
-        (commit_second, server_id, last) in any::<(u32, u32, bool)>(),
+        (commit_second, server_id, last) in any::<(u32, u32, bool)>(), trace in option::of(any_trace()),
     ) -> Record {
         Record {
             table_row: if matches!(body, Body::Heartbeat) { 0 } else { table_row.into() },
             origin: OriginId::new(&origin), gtid, row, hlc: Hlc(hlc),
             seen: Arc::new(Seen(seen.into_iter().map(|(name, offset)| (OriginId::new(&name), Offset(offset))).collect())),
             last, position, read_from, commit_second: commit_second.into(), server_id,
-            coordinates: BinlogCoordinates { file: file.into(), position: binlog_position }, body,
+            coordinates: BinlogCoordinates { file: file.into(), position: binlog_position }, trace: trace.map(Arc::new), body,
         }
     }
 }
@@ -319,6 +351,7 @@ proptest! {
         let mut back = there_and_back(&original);
         if let (Body::Change(one), Body::Change(other)) = (&original.body, &back.body) {
             assert_same_change(one, other);
+            prop_assert_eq!(print(one), print(other));
             assert_same_change(one, &decode_change(encode_change(one).as_bytes()).unwrap());
             back.body = original.body.clone();
         }

@@ -1,0 +1,53 @@
+//! A number for what a change says: the same for a change as it was read and as it came back from a topic.
+//!
+//! Over the wire form, because only that is the same on both sides: kinds of columns do not travel, and of a partial image only
+//! the known columns do, in whatever order. Meant to tell an accident; somebody who wants two changes to look the same can
+//! have that.
+
+use super::encode::write_value;
+use crate::change::{Change, Image, Shape, Value};
+
+/// FNV-1a of 64 bits: small, the same everywhere and for ever, which a hash of the standard library does not promise.
+struct Fnv(u64);
+
+impl Fnv {
+    fn put(&mut self, bytes: &[u8]) {
+        // The length first, so that two texts cannot flow into each other.
+        for byte in (bytes.len() as u64).to_le_bytes().iter().chain(bytes) {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+}
+
+pub fn print(change: &Change) -> u64 {
+    let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+    hash.put(change.table().database.as_bytes());
+    hash.put(change.table().table.as_bytes());
+    hash.put(change.op.letter().as_bytes());
+    for image in [&change.before, &change.after] {
+        put_image(&mut hash, &change.shape, image.as_ref());
+    }
+    hash.0
+}
+
+fn put_image(hash: &mut Fnv, shape: &Shape, image: Option<&Image>) {
+    let Some(image) = image else { return hash.put(b"none") };
+    let mut known: Vec<_> =
+        shape.columns.iter().zip(&image.0).filter_map(|(column, value)| Some((&*column.name, value.as_ref()?))).collect();
+    known.sort_by_key(|(name, _)| *name);
+    hash.put(&(known.len() as u64).to_le_bytes());
+    let mut text = Vec::new();
+    for (name, value) in known {
+        hash.put(name.as_bytes());
+        text.clear();
+        match value {
+            // It comes back as a double of the same digits, of which large and small ones are written in another form.
+            Value::Float(number) => match ryu::Buffer::new().format(*number).parse() {
+                Ok(number) => write_value(&mut text, &Value::Double(number)),
+                Err(_) => write_value(&mut text, value),
+            },
+            value => write_value(&mut text, value),
+        }
+        hash.put(&text);
+    }
+}
