@@ -278,7 +278,7 @@ impl Shown {
         self.observer.link(&b, true, None);
         self.observer.kept([(b.clone(), KeptCount::default())]);
         for _ in 0..1_204 {
-            self.observer.applied(&b, &TableName::new("campus", "riders"), Op::Update, Fate::Applied);
+            self.observer.applied(&b, &TableName::new("campus", "riders"), Op::Update, Fate::Applied, 1);
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::group::Group;
 use super::index::Index;
 use super::local::{LocalFeed, News, local_writes};
 use super::stability::Stability;
-use super::step::canonical;
+use super::step::{Step, canonical};
 use super::{ApplyError, ApplyOptions, OverflowError};
 use crate::change::{NodeRank, Offset, RowKey, Version};
 use crate::observe::Observer;
@@ -81,6 +82,14 @@ impl Engine<'_> {
         } else {
             self.index.note(key, version, offset)
         }
+    }
+
+    /// Notes what a group wrote. Even a change that was set aside is the newest write that the topics know.
+    pub fn remember(&mut self, group: &Group, steps: &[Step]) -> Result<(), OverflowError> {
+        for step in steps {
+            self.note(&step.canonical, group.version(step.at), group.offset(step.at), step.deletes())?;
+        }
+        Ok(())
     }
 
     /// Waits until the local tailer has passed everything committed before our locks, and knows it. `None` where it

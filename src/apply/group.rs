@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::ApplyOptions;
+use super::large::{Large, Stream};
 use super::stability::Stability;
-use crate::change::{Hlc, Mark, NodeRank, Offset, OriginId, Record, Seen, Version};
+use crate::change::{Change, Hlc, Mark, NodeRank, Offset, OriginId, Record, Seen, Version};
 
 /// Whole transactions of one origin, with the checkpoint that they end at.
 pub struct Group {
@@ -24,6 +25,21 @@ impl Group {
     pub fn version(&self, at: usize) -> Version {
         Version { hlc: self.records[at].1.hlc, node: self.node }
     }
+
+    pub fn offset(&self, at: usize) -> Offset {
+        self.records[at].0
+    }
+
+    pub fn change(&self, at: usize) -> &Change {
+        self.records[at].1.change().expect("a group's records hold changes")
+    }
+}
+
+/// What an origin has to be applied next.
+pub enum Next {
+    Group(Group),
+    /// Too large for memory. Reading begins anew after it.
+    Stream(Stream),
 }
 
 /// What keeps the next record of an origin from being applied.
@@ -41,7 +57,9 @@ pub struct Waiting {
     pub origin: OriginId,
     pub mark: Mark,
     records: VecDeque<(Offset, Record)>,
-    pub bytes: usize,
+    bytes: usize,
+    /// Set when the oldest transaction is too large: what is read is then only searched for its end.
+    large: Option<Large>,
 }
 
 impl Waiting {
@@ -53,17 +71,41 @@ impl Waiting {
             position: Default::default(),
             hlc: Hlc::default(),
         });
-        Self { node, origin, mark, records: VecDeque::new(), bytes: 0 }
+        Self { node, origin, mark, records: VecDeque::new(), bytes: 0, large: None }
     }
 
-    pub fn push(&mut self, batch: Vec<(Offset, Record)>) {
+    /// False where memory is full, or what is read next must wait for a large transaction.
+    pub fn has_room(&self, options: &ApplyOptions) -> bool {
+        match &self.large {
+            Some(large) => large.last.is_none(),
+            None => self.bytes < options.buffer_bytes,
+        }
+    }
+
+    pub fn push(&mut self, batch: Vec<(Offset, Record)>, options: &ApplyOptions) {
+        if let Some(large) = &mut self.large {
+            large.last = batch.into_iter().find(|(_, record)| record.last).map(|(at, record)| (at, Arc::new(record)));
+            return;
+        }
         self.bytes += batch.iter().map(|(_, record)| record.weight()).sum::<usize>();
         self.records.extend(batch);
+        if self.bytes >= options.buffer_bytes
+            && !self.records.iter().any(|(_, record)| record.last)
+            && let Some((first, record)) = self.records.front()
+        {
+            self.large = Some(Large::begin(*first, record));
+            self.records.clear();
+            self.bytes = 0;
+        }
     }
 
-    /// True where the records in memory end some transaction.
-    pub fn has_whole(&self) -> bool {
-        self.records.iter().any(|(_, record)| record.last)
+    pub fn is_large(&self) -> bool {
+        self.large.is_some()
+    }
+
+    /// The large transaction is applied: reading goes on after it.
+    pub fn forget_large(&mut self) {
+        self.large = None;
     }
 
     /// Changes that wait in memory.
@@ -73,23 +115,37 @@ impl Waiting {
 
     /// The next records to apply: as many whole transactions as the limits allow, at least one. `Ok(None)` where no
     /// whole transaction is here.
-    pub fn next_group(
-        &mut self,
-        options: &ApplyOptions,
-        stability: &Stability,
-        now_micros: u64,
-    ) -> Result<Option<Group>, Hold> {
+    pub fn next(&mut self, options: &ApplyOptions, stability: &Stability, now_micros: u64) -> Result<Option<Next>, Hold> {
         let believed = now_micros.saturating_add(options.max_clock_skew.as_micros() as u64);
+        let held = |hlc: Hlc, seen: &Seen| {
+            if hlc.0 > believed {
+                Some(Hold::Clock { ahead_seconds: (hlc.0 - now_micros) as f64 / 1e6 })
+            } else {
+                (!stability.has_all(seen, self.node)).then_some(Hold::Cause)
+            }
+        };
+        if let Some(large) = &self.large {
+            let Some((last, record)) = &large.last else { return Ok(None) };
+            if let Some(hold) = held(large.hlc, &large.seen) {
+                return Err(hold);
+            }
+            if self.mark.position.covers(large.gtid) {
+                let mut group = self.group(vec![(*last, Record::clone(record))]);
+                group.duplicates = last.0 + 1 - large.first.0;
+                return Ok(Some(Next::Group(group)));
+            }
+            let mut mark = self.mark_after(*last, record);
+            mark.data = Some(*last);
+            let stream =
+                Stream { node: self.node, origin: self.origin.clone(), first: large.first, mark, seen: large.seen.clone() };
+            return Ok(Some(Next::Stream(stream)));
+        }
         let (mut take, mut changes, mut bytes) = (0, 0, 0);
         let (mut group_changes, mut group_bytes) = (0, 0);
         let mut hold = None;
         for (number, (_, record)) in self.records.iter().enumerate() {
-            if record.hlc.0 > believed {
-                hold = Some(Hold::Clock { ahead_seconds: (record.hlc.0 - now_micros) as f64 / 1e6 });
-                break;
-            }
-            if !stability.has_all(&record.seen, self.node) {
-                hold = Some(Hold::Cause);
+            hold = held(record.hlc, &record.seen);
+            if hold.is_some() {
                 break;
             }
             changes += usize::from(!record.is_heartbeat());
@@ -113,21 +169,27 @@ impl Waiting {
                 debug_assert!(group_changes <= take);
                 self.bytes -= group_bytes;
                 let taken: Vec<_> = self.records.drain(..take).collect();
-                Ok(Some(self.group(taken)))
+                Ok(Some(Next::Group(self.group(taken))))
             }
         }
     }
 
-    fn group(&self, taken: Vec<(Offset, Record)>) -> Group {
-        let (last_offset, last) = taken.last().expect("a group has at least one record");
+    /// The checkpoint after a record that ends a transaction.
+    fn mark_after(&self, at: Offset, last: &Record) -> Mark {
         let mut mark = Mark {
             origin: self.origin.clone(),
-            next: last_offset.next(),
+            next: at.next(),
             data: self.mark.data,
             position: self.mark.position.clone(),
             hlc: last.hlc.max(self.mark.hlc),
         };
         last.position.iter().for_each(|gtid| mark.position.advance(gtid));
+        mark
+    }
+
+    fn group(&self, taken: Vec<(Offset, Record)>) -> Group {
+        let (last_offset, last) = taken.last().expect("a group has at least one record");
+        let mut mark = self.mark_after(*last_offset, last);
         let seen = last.seen.clone();
         let mut duplicates = 0;
         let mut records = taken;
@@ -140,5 +202,60 @@ impl Waiting {
             mark.data = Some(*offset);
         }
         Group { node: self.node, origin: self.origin.clone(), records, duplicates, mark, seen }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::{Body, Cluster, Gtid};
+
+    fn record(sequence: u64, row: u64, last: bool) -> (Offset, Record) {
+        let gtid = Gtid { domain: 0, server: 1, sequence };
+        let passed = if last { sequence } else { sequence - 1 };
+        let position = [Gtid { sequence: passed, ..gtid }].into_iter().collect();
+        let record = Record {
+            origin: OriginId::new("b"),
+            gtid,
+            row,
+            table_row: row,
+            hlc: Hlc(sequence),
+            seen: Arc::default(),
+            last,
+            position: Arc::new(position),
+            read_from: None,
+            commit_second: 0,
+            server_id: 1,
+            coordinates: Default::default(),
+            body: Body::Heartbeat,
+        };
+        (Offset(10 * sequence + row), record)
+    }
+
+    #[test]
+    fn a_transaction_that_does_not_fit_is_let_go_and_found_again_when_its_end_is_there() {
+        let names = ["a", "b"].map(OriginId::new);
+        let cluster = Cluster::new(names.clone(), &names[0]).unwrap();
+        let stability = Stability::new(cluster.clone());
+        let options = ApplyOptions { buffer_bytes: 1, ..ApplyOptions::new(cluster) };
+        let mut waiting = Waiting::new(NodeRank(1), names[1].clone(), None);
+        waiting.push(vec![record(1, 0, true)], &options);
+        assert!(!waiting.has_room(&options) && !waiting.is_large(), "a whole transaction waits, however large");
+        assert!(matches!(waiting.next(&options, &stability, 0), Ok(Some(Next::Group(_)))));
+
+        waiting.push(vec![record(2, 0, false)], &options);
+        assert!(waiting.is_large() && waiting.len() == 0);
+        for row in 1..4 {
+            assert!(waiting.has_room(&options), "its end must be found");
+            assert!(matches!(waiting.next(&options, &stability, 0), Ok(None)), "and nothing is begun before");
+            let mut batch = vec![record(2, row, row == 3)];
+            batch.extend((row == 3).then(|| record(3, 0, true)));
+            waiting.push(batch, &options);
+        }
+        assert!(!waiting.has_room(&options));
+        let Ok(Some(Next::Stream(stream))) = waiting.next(&options, &stability, 0) else { panic!("it is whole now") };
+        assert_eq!((stream.first, stream.mark.next, stream.mark.data), (Offset(20), Offset(24), Some(Offset(23))));
+        assert!(stream.mark.position.covers(Gtid { domain: 0, server: 1, sequence: 2 }));
+        assert!(!stream.mark.position.covers(Gtid { domain: 0, server: 1, sequence: 3 }));
     }
 }

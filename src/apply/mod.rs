@@ -8,7 +8,8 @@
 //!   index, then the larger version wins ([`decide`]). So all nodes come to the same rows.
 //! - **Completeness**: every change taken is applied, lost to a newer one (counted), set aside as a dead letter, or
 //!   stops the applier.
-//! - **Memory**: reading stops while [`ApplyOptions::buffer_bytes`] per origin wait.
+//! - **Memory**: reading stops while [`ApplyOptions::buffer_bytes`] per origin wait. A transaction that is larger than that is
+//!   read again from its topic, part by part, when all of it is there; it is one commit all the same.
 
 mod decide;
 mod engine;
@@ -16,12 +17,15 @@ mod error;
 mod fetch;
 mod group;
 mod index;
+mod large;
 mod local;
 mod overflow;
 mod rows;
 mod settle;
 mod stability;
 mod step;
+mod unique;
+mod work;
 mod worker;
 
 pub use decide::{Entry, Verdict, decide};

@@ -8,16 +8,17 @@ use tokio::time::{sleep, timeout};
 
 use super::engine::Engine;
 use super::fetch::Fetch;
-use super::group::{Group, Hold, Waiting};
+use super::group::{Group, Hold, Next, Waiting};
 use super::index::Index;
-use super::settle::{Attempt, Committed, Trouble};
+use super::large::Stream;
+use super::settle::{Attempt, Trouble};
 use super::stability::Stability;
 use super::step::{Step, steps};
 use super::{ApplyError, ApplyOptions, LocalFeed, Overflow, OverflowError};
-use crate::change::Offset;
-use crate::observe::{Fate, Observer};
+use crate::change::{Mark, Offset, OriginId};
+use crate::observe::Observer;
 use crate::runtime::{Backoff, Clock, Disposition, Fault, Shutdown};
-use crate::target::Target;
+use crate::target::{Target, TargetError};
 use crate::topic::{TopicError, TopicReader};
 
 /// Applies the other origins' changes to one node's database. Build it anew for every run.
@@ -41,20 +42,24 @@ impl Applier {
         let _attached = self.local.attach();
         let mut state = self.rebuild().await?;
         let arrived = Arc::new(Notify::new());
-        let mut fetches: Vec<Fetch> = state
-            .waiting
-            .iter()
-            .map(|waiting| {
-                let (reader, arrived) = (self.reader.clone(), arrived.clone());
-                let bytes = self.options.buffer_bytes / 2;
-                Fetch::start(reader, waiting.origin.clone(), waiting.mark.next, bytes, arrived, self.observer.clone())
-            })
-            .collect();
+        let fetch = |waiting: &Waiting| {
+            let (reader, arrived) = (self.reader.clone(), arrived.clone());
+            let bytes = self.options.buffer_bytes / 2;
+            Fetch::start(reader, waiting.origin.clone(), waiting.mark.next, bytes, arrived, self.observer.clone())
+        };
+        let mut fetches: Vec<Fetch> = state.waiting.iter().map(fetch).collect();
         while !shutdown.is_cancelled() {
             let mut progress = false;
-            for (at, fetch) in fetches.iter_mut().enumerate() {
-                state.fill(at, fetch, &self.options)?;
-                progress |= self.next_group(&mut state, at, &shutdown).await?;
+            for (at, reading) in fetches.iter_mut().enumerate() {
+                state.fill(at, reading, &self.options)?;
+                let was_large = state.waiting[at].is_large();
+                let applied = self.apply_next(&mut state, at, &shutdown).await?;
+                if applied && was_large {
+                    // What was read after the large transaction was let go.
+                    state.waiting[at].forget_large();
+                    *reading = fetch(&state.waiting[at]);
+                }
+                progress |= applied;
             }
             state.report(&self.observer);
             if progress {
@@ -83,72 +88,88 @@ impl Applier {
         }
     }
 
-    /// Applies the next group of an origin; false where there is nothing that can be applied now.
-    async fn next_group(&self, state: &mut State, at: usize, shutdown: &Shutdown) -> Result<bool, ApplyError> {
+    /// Applies what comes next of an origin; false where there is nothing that can be applied now.
+    async fn apply_next(&self, state: &mut State, at: usize, shutdown: &Shutdown) -> Result<bool, ApplyError> {
         let now = self.clock.now_micros();
         let State { waiting, stability, .. } = state;
-        let group = match waiting[at].next_group(&self.options, stability, now) {
-            Ok(Some(group)) => group,
+        let next = match waiting[at].next(&self.options, stability, now) {
+            Ok(Some(next)) => next,
             Ok(None) | Err(Hold::Cause) => return Ok(false),
             Err(Hold::Clock { ahead_seconds }) => {
                 self.observer.clock_wrong(&waiting[at].origin, ahead_seconds);
                 return Ok(false);
             }
         };
-        self.observer.duplicates(&group.origin, group.duplicates);
-        let steps = steps(&group, &*self.target).await?;
-        let idle = group.records.is_empty();
-        if !idle || group.mark.next.0 - state.durable[at].0 >= self.options.idle_checkpoint {
-            let Some(committed) = self.commit(state, &group, &steps, shutdown).await? else { return Ok(false) };
-            self.remember(state, &group, &steps, &committed)?;
-            state.durable[at] = group.mark.next;
-        }
-        state.stability.tell(group.node, &group.seen);
-        state.stability.take(group.node, group.mark.next);
+        let (mark, seen) = match next {
+            Next::Stream(stream) => {
+                if !self.commit(state, &Job::Stream(&stream), &stream.origin, shutdown).await? {
+                    return Ok(false);
+                }
+                state.durable[at] = stream.mark.next;
+                (stream.mark, stream.seen)
+            }
+            Next::Group(group) => {
+                self.observer.duplicates(&group.origin, group.duplicates);
+                let steps = steps(&group, &*self.target).await?;
+                if !group.records.is_empty() || group.mark.next.0 - state.durable[at].0 >= self.options.idle_checkpoint {
+                    if !self.commit(state, &Job::Group(&group, &steps), &group.origin, shutdown).await? {
+                        return Ok(false);
+                    }
+                    self.engine(state).remember(&group, &steps)?;
+                    state.durable[at] = group.mark.next;
+                }
+                (group.mark, group.seen)
+            }
+        };
+        let waiting = &mut state.waiting[at];
+        state.stability.tell(waiting.node, &seen);
+        state.stability.take(waiting.node, mark.next);
+        assert!(waiting.mark.next <= mark.next, "a checkpoint never moves back");
+        waiting.mark = mark;
         for node in self.options.cluster.ranks() {
             state.index.forget(node, state.stability.stable(node))?;
         }
-        let checkpoint = &mut state.waiting[at].mark;
-        assert!(checkpoint.next <= group.mark.next, "a checkpoint never moves back");
-        *checkpoint = group.mark;
         Ok(true)
     }
 
-    /// Tries until the group is committed. `None` at shutdown.
+    /// Tries until it is committed. False at shutdown.
     async fn commit(
         &self,
         state: &mut State,
-        group: &Group,
-        steps: &[Step],
+        job: &Job<'_>,
+        origin: &OriginId,
         shutdown: &Shutdown,
-    ) -> Result<Option<Committed>, ApplyError> {
+    ) -> Result<bool, ApplyError> {
         let mut settle = false;
         let mut trouble = Trouble::default();
-        let mut backoff = Backoff::seeded(Duration::from_millis(5), Duration::from_secs(1), group.mark.next.0);
+        let mut backoff = Backoff::seeded(Duration::from_millis(5), Duration::from_secs(1), job.mark().next.0);
         while !shutdown.is_cancelled() {
             let mut engine = self.engine(state);
             engine.absorb().await?;
-            let attempt =
-                if settle { engine.settle(group, steps, &mut trouble).await } else { engine.straight(group, steps).await };
+            let attempt = match job {
+                Job::Stream(stream) => engine.stream(stream, &mut trouble).await,
+                Job::Group(group, steps) if settle => engine.settle(group, steps, &mut trouble).await,
+                Job::Group(group, steps) => engine.straight(group, steps).await,
+            };
             let wait = match attempt {
-                Ok(Attempt::Committed(committed)) => return Ok(Some(committed)),
+                Ok(Attempt::Committed(tally)) => {
+                    tally.tell(origin, &self.observer);
+                    return Ok(true);
+                }
                 Ok(Attempt::Settle) => {
                     settle = true;
                     continue;
                 }
                 Ok(Attempt::TailerBehind) => {
-                    self.observer.waits_for_tailer(&group.origin);
+                    self.observer.waits_for_tailer(origin);
                     backoff.next_wait()
                 }
-                Ok(Attempt::Failed(failed)) if failed.is_empty() => continue,
-                Ok(Attempt::Failed(failed)) => {
-                    trouble.count(failed);
-                    self.options.retry_wait
-                }
+                Ok(Attempt::Surprised) => continue,
+                Ok(Attempt::Failed) => self.options.retry_wait,
                 // Somebody else was in the way: the transaction is gone, and nothing of it happened.
-                Err(ApplyError::Target(error @ crate::target::TargetError::Contended { .. })) => {
+                Err(ApplyError::Target(error @ TargetError::Contended { .. })) => {
                     debug_assert_eq!(error.disposition(), Disposition::Retry);
-                    self.observer.contended(&group.origin);
+                    self.observer.contended(origin);
                     backoff.next_wait()
                 }
                 Err(error) => return Err(error),
@@ -156,28 +177,7 @@ impl Applier {
             // Ends early at shutdown; a time-out is the ordinary end of the wait.
             let _ = timeout(wait, shutdown.cancelled()).await;
         }
-        Ok(None)
-    }
-
-    fn remember(&self, state: &mut State, group: &Group, steps: &[Step], committed: &Committed) -> Result<(), OverflowError> {
-        let mut engine = self.engine(state);
-        for (step, fate) in steps.iter().zip(&committed.fates) {
-            let (offset, record) = &group.records[step.at];
-            let change = record.change().expect("a group's records hold changes");
-            // Even a change that was set aside is the newest write that the topics know.
-            engine.note(&step.canonical, group.version(step.at), *offset, step.deletes() && *fate == Fate::Applied)?;
-            self.observer.applied(&group.origin, change.table(), change.op, *fate);
-        }
-        for conflict in &committed.conflicts {
-            self.observer.conflict(conflict.key.table(), conflict.kind.word(), &conflict.winner.origin);
-        }
-        for letter in &committed.dead_letters {
-            self.observer.dead_letter(&letter.origin, letter.change.table(), &letter.reason);
-        }
-        if let Some((_, last)) = group.records.last() {
-            self.observer.committed(&group.origin, last.commit_second, committed.waited.as_secs_f64());
-        }
-        Ok(())
+        Ok(false)
     }
 
     /// Everything the applier knows comes from the topics and the checkpoints: read both again.
@@ -228,6 +228,21 @@ impl Applier {
     }
 }
 
+/// What is committed at once.
+enum Job<'a> {
+    Group(&'a Group, &'a [Step]),
+    Stream(&'a Stream),
+}
+
+impl Job<'_> {
+    fn mark(&self) -> &Mark {
+        match self {
+            Self::Group(group, _) => &group.mark,
+            Self::Stream(stream) => &stream.mark,
+        }
+    }
+}
+
 struct State {
     index: Index,
     stability: Stability,
@@ -240,11 +255,9 @@ struct State {
 impl State {
     /// Takes what the fetch has ready, as far as there is room.
     fn fill(&mut self, at: usize, fetch: &mut Fetch, options: &ApplyOptions) -> Result<(), ApplyError> {
-        // A transaction larger than the buffer must be complete before it can be applied, so an origin whose records
-        // hold no whole transaction may go on.
-        while self.waiting[at].bytes < options.buffer_bytes || !self.waiting[at].has_whole() {
+        while self.waiting[at].has_room(options) {
             match fetch.take()? {
-                Some(batch) => self.waiting[at].push(batch),
+                Some(batch) => self.waiting[at].push(batch, options),
                 None => break,
             }
         }

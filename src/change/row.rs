@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{TableName, Value};
 
 /// What happened to a row.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Op {
     Insert,
     Update,

@@ -128,20 +128,20 @@ impl Board {
         self.tables.entry(table.clone()).or_insert_with(fresh)
     }
 
-    pub fn count_applied(&mut self, origin: &OriginId, table: &TableName, fate: Fate, now_second: u64) {
+    pub fn count_applied(&mut self, origin: &OriginId, table: &TableName, fate: Fate, changes: u64, now_second: u64) {
         if now_second >= self.day_ends {
             self.day_ends = end_of_day(now_second);
             self.links.values_mut().for_each(|link| link.applied_today = 0);
         }
         let counts = self.table(table);
         match fate {
-            Fate::Applied => counts.applied += 1,
-            Fate::LostToNewer => counts.lost_to_newer += 1,
-            Fate::SetAside => counts.set_aside += 1,
+            Fate::Applied => counts.applied += changes,
+            Fate::LostToNewer => counts.lost_to_newer += changes,
+            Fate::SetAside => counts.set_aside += changes,
             Fate::Duplicate => {}
         }
         if fate == Fate::Applied {
-            self.link(origin).applied_today += 1;
+            self.link(origin).applied_today += changes;
         }
     }
 

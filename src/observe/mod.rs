@@ -49,7 +49,7 @@ struct Identity {
 }
 
 /// What became of a change that the applier took.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Fate {
     Applied,
     LostToNewer,
@@ -206,13 +206,13 @@ impl Observer {
         self.told(origin, seen);
     }
 
-    /// A change took its way on this node.
-    pub fn applied(&self, origin: &OriginId, table: &TableName, op: Op, fate: Fate) {
+    /// Changes took their way on this node.
+    pub fn applied(&self, origin: &OriginId, table: &TableName, op: Op, fate: Fate, changes: u64) {
         let now = self.now();
         let mut board = self.board();
-        board.count_applied(origin, table, fate, now);
+        board.count_applied(origin, table, fate, changes, now);
         let table = &board.table(table).name;
-        self.0.metrics.applied_changes.with_label_values(&[origin.as_str(), table, op.word(), fate.label()]).inc();
+        self.0.metrics.applied_changes.with_label_values(&[origin.as_str(), table, op.word(), fate.label()]).inc_by(changes);
     }
 
     /// A commit of the applier, with the newest commit time it holds and how long it waited for the local tailer.
@@ -290,24 +290,24 @@ impl Observer {
         }
     }
 
-    pub fn conflict(&self, table: &TableName, kind: &'static str, winner: &OriginId) {
+    pub fn conflicts(&self, table: &TableName, kind: &'static str, winner: &OriginId, count: u64) {
         let table = {
             let mut board = self.board();
             let counts = board.table(table);
-            counts.conflicts += 1;
+            counts.conflicts += count;
             counts.name.clone()
         };
-        self.0.metrics.conflicts.with_label_values(&[table.as_str(), kind, winner.as_str()]).inc();
+        self.0.metrics.conflicts.with_label_values(&[table.as_str(), kind, winner.as_str()]).inc_by(count);
         if let Some(repeated) = self.pass("conflict", &table) {
-            warn!(%table, kind, %winner, repeated, "conflict settled, both sides kept");
+            warn!(%table, kind, %winner, count, repeated, "conflict settled, both sides kept");
         }
     }
 
-    pub fn dead_letter(&self, origin: &OriginId, table: &TableName, reason: &str) {
+    pub fn dead_letters(&self, origin: &OriginId, table: &TableName, reason: &str, count: u64) {
         let table = self.board().table(table).name.clone();
-        self.0.metrics.dead_letters.with_label_values(&[origin.as_str(), &table]).inc();
+        self.0.metrics.dead_letters.with_label_values(&[origin.as_str(), &table]).inc_by(count);
         if let Some(repeated) = self.pass("dead_letter", &table) {
-            error!(%origin, %table, reason, repeated, "change set aside");
+            error!(%origin, %table, reason, count, repeated, "change set aside");
         }
     }
 

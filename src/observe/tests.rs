@@ -71,7 +71,7 @@ fn what_is_applied_is_counted_and_its_delay_measured() {
     node.observer.pending(&node.b, 3);
     assert_eq!(node.link().lag_seconds, None, "nothing was ever applied, so no age is known");
     for fate in [Fate::Applied, Fate::Applied, Fate::LostToNewer] {
-        node.observer.applied(&node.b, &riders(), Op::Update, fate);
+        node.observer.applied(&node.b, &riders(), Op::Update, fate, 1);
     }
     node.observer.committed(&node.b, NOON - 40, 0.25);
     node.check("tandem_applied_changes_total{op=\"update\",result=\"applied\",source=\"b\",table=\"campus.riders\"}", 2.0);
@@ -147,7 +147,7 @@ fn a_role_that_tries_again_is_offline_until_it_has_worked_for_a_while() {
 fn tables_without_end_are_counted_together() {
     let node = node();
     for number in 0..TABLES_MAX + 50 {
-        node.observer.applied(&node.b, &TableName::new("campus", &format!("t{number}")), Op::Insert, Fate::Applied);
+        node.observer.applied(&node.b, &TableName::new("campus", &format!("t{number}")), Op::Insert, Fate::Applied, 1);
     }
     let status = node.observer.status();
     assert_eq!(status.tables.len(), TABLES_MAX + 1);

@@ -91,9 +91,6 @@ pub trait ApplyTransaction: Send {
     /// is the index of the write that did not happen (see [`WriteError`]).
     async fn write(&mut self, writes: &[Write]) -> Result<(), WriteError>;
 
-    /// Replaces the mark that `begin` wrote: the end of a transaction that was streamed.
-    async fn remark(&mut self, mark: &Mark) -> Result<(), TargetError>;
-
     /// Asks the tailer of this node to publish the row's new state.
     async fn rewrite(&mut self, rewrites: &[Rewrite]) -> Result<(), TargetError>;
 

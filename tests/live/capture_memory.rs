@@ -12,7 +12,7 @@ const ROWS: u64 = 1_000_000;
 const PEAK_MB_MAX: u64 = 100;
 
 /// VmHWM of a process that still runs, in MB.
-fn peak_mb(process: u32) -> u64 {
+pub fn peak_mb(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells the peak");
     let kb: u64 = peak.trim().trim_end_matches("kB").trim().parse().expect("a number of kB");

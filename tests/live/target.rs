@@ -213,9 +213,8 @@ async fn rows_and_checkpoint_become_durable_together() {
         assert_eq!(site.rows().await.len(), 3, "nothing is left of it");
         assert_eq!(target.checkpoints().await.unwrap()[&OriginId::new("laptop-b")], mark(3));
 
-        let mut transaction = target.begin(&mark(5)).await.unwrap();
+        let mut transaction = target.begin(&mark(9)).await.unwrap();
         transaction.write(&[Write::Delete(key("bob")), put("dan", None, 4)]).await.unwrap();
-        transaction.remark(&mark(9)).await.unwrap();
         transaction.commit().await.unwrap();
         assert_eq!(site.rows().await, [row("ann", Some("a@x"), 1), row("cid", None, 3), row("dan", None, 4)]);
         assert_eq!(target.checkpoints().await.unwrap()[&OriginId::new("laptop-b")], mark(9));

@@ -42,22 +42,22 @@ fn every_seed_converges_and_loses_nothing() {
         let parts: Vec<_> = (0..threads).map(|part| scope.spawn(work(part))).collect();
         parts.into_iter().flat_map(|part| part.join().expect("a run reports its panics as faults")).collect()
     });
-    for (seed, fault) in faults.iter().take(5) {
-        eprintln!("seed {seed}: {fault}\n  repeat it with: make sim SEED={seed}");
-    }
     assert!(faults.is_empty(), "{} of {} seeds failed", faults.len(), seeds.count());
 }
 
 fn fault(seed: u64) -> Option<(u64, String)> {
     let outcome = std::panic::catch_unwind(|| run(&Scenario::of(seed, Without::default())));
-    match outcome {
-        Ok(Ok(_)) => None,
-        Ok(Err(fault)) => Some((seed, fault)),
+    let fault = match outcome {
+        Ok(Ok(_)) => return None,
+        Ok(Err(fault)) => fault,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
-            Some((seed, text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or("panic".into())))
+            text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or("panic".into())
         }
-    }
+    };
+    // At once, because a run over many seeds may be ended before its end.
+    eprintln!("seed {seed}: {fault}\n  repeat it with: make sim SEED={seed}");
+    Some((seed, fault))
 }
 
 #[test]
@@ -96,6 +96,7 @@ fn the_seeds_meet_conflicts_collisions_crashes_and_lost_answers() {
     assert!(sum.unique_conflicts > 5, "{sum:?}");
     assert!(sum.crashes > 20, "{sum:?}");
     assert!(sum.restarts > 50, "{sum:?}");
+    assert!(sum.large > 50, "{sum:?}");
 }
 
 /// Seeds that are tried until a checker notices that a rule is away.

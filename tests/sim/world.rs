@@ -58,6 +58,8 @@ pub struct Scenario {
     pub append_bytes: usize,
     pub policy: Policy,
     pub index_rows: usize,
+    /// So small that many transactions are too large for memory.
+    pub buffer_bytes: usize,
 }
 
 impl Scenario {
@@ -82,6 +84,7 @@ impl Scenario {
                 [dice.usize(..6).saturating_sub(3)]
             .clone(),
             index_rows: [2, 1000][dice.usize(..2)],
+            buffer_bytes: [1, 2000, 8 << 20][dice.usize(..3)],
         }
     }
 }
@@ -94,6 +97,8 @@ pub struct Met {
     pub unique_conflicts: usize,
     pub crashes: usize,
     pub restarts: usize,
+    /// Transactions that no applier can keep in memory.
+    pub large: usize,
 }
 
 impl AddAssign for Met {
@@ -103,6 +108,7 @@ impl AddAssign for Met {
         self.unique_conflicts += other.unique_conflicts;
         self.crashes += other.crashes;
         self.restarts += other.restarts;
+        self.large += other.large;
     }
 }
 
@@ -252,8 +258,11 @@ pub fn run(scenario: &Scenario) -> Result<Run, String> {
         }
         let sites: Vec<Site> = world.nodes.iter().map(|node| world.site(node)).collect();
         oracle::check(&sites)?;
-        let topics = world.nodes.iter().map(|node| world.topics.records(&node.origin)).collect();
-        let met = *world.met.lock().unwrap();
+        let topics: Vec<Vec<Record>> = world.nodes.iter().map(|node| world.topics.records(&node.origin)).collect();
+        let mut met = *world.met.lock().unwrap();
+        if scenario.buffer_bytes == 1 {
+            met.large = topics.iter().flatten().filter(|record| record.last && record.row > 0).count();
+        }
         Ok(Run { met, topics })
     })
 }
@@ -526,6 +535,7 @@ async fn apply(world: Arc<World>, at: usize, local: Arc<LocalFeed>, _seed: u64) 
         options.tailer_wait = Duration::from_secs(2);
         options.idle_checkpoint = 5;
         options.index_rows = scenario.index_rows;
+        options.buffer_bytes = scenario.buffer_bytes;
         options.ablation.no_wait = scenario.without.wait;
         options.ablation.no_tombstones = scenario.without.tombstones;
         let applier = Applier {

@@ -116,6 +116,7 @@ async fn every_page_answers_and_escapes_what_it_shows() {
         &crate::change::TableName::new("campus", "<i>"),
         crate::change::Op::Insert,
         crate::observe::Fate::Applied,
+        1,
     );
     for path in ["/", "/conflicts", "/failed"] {
         let answer = page.get(path).await;

@@ -16,7 +16,6 @@ pub enum Step<'a> {
     Position,
     /// One row. An `Unwritable` here is a row that the database cannot take; the transaction goes on.
     Write(&'a Write),
-    Remark,
     Rewrite,
     Keep,
     Commit,

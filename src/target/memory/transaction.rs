@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::database::{Resource, Row};
 use super::{Session, Step, Verdict, fold};
-use crate::change::{Change, GtidPosition, Image, Mark, Op, Rewrite, RowKey, TableName, Value};
+use crate::change::{Change, GtidPosition, Image, Op, Rewrite, RowKey, TableName, Value};
 use crate::runtime::{Disposition, Fault};
 use crate::target::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Held, TargetError, Write, WriteError};
 
@@ -208,13 +208,6 @@ impl ApplyTransaction for MemoryTransaction {
             self.settle(outcome).map_err(|error| WriteError { failed: Some(number), error })?;
         }
         Ok(())
-    }
-
-    async fn remark(&mut self, mark: &Mark) -> Result<(), TargetError> {
-        let verdict = self.verdict(Step::Remark).await?;
-        let marked = self.session.mark(mark).await;
-        self.settle(marked)?;
-        self.settle(verdict.failed())
     }
 
     async fn rewrite(&mut self, rewrites: &[Rewrite]) -> Result<(), TargetError> {

@@ -147,11 +147,6 @@ impl ApplyTransaction for MariadbTransaction {
         }
     }
 
-    async fn remark(&mut self, mark: &Mark) -> Result<(), TargetError> {
-        let renewed = self.renew(mark).await;
-        self.settle(renewed).await
-    }
-
     async fn rewrite(&mut self, rewrites: &[Rewrite]) -> Result<(), TargetError> {
         self.rewrote |= !rewrites.is_empty();
         for some in rewrites.chunks(ROWS_MAX) {

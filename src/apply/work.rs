@@ -1,0 +1,115 @@
+//! What one apply transaction has done so far, and what it has to tell when it is durable.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::ApplyError;
+use super::group::Group;
+use super::step::{Step, delete_of};
+use crate::change::{Offset, Op, OriginId, Rewrite, RowKey, TableName, Version};
+use crate::observe::{Fate, Observer};
+use crate::runtime::{Disposition, Fault};
+use crate::target::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, TargetError, Write, WriteError};
+
+/// One transaction's work besides writing the rows that win.
+#[derive(Default)]
+pub struct Work {
+    pub tally: Tally,
+    pub conflicts: Vec<Conflict>,
+    pub dead_letters: Vec<DeadLetter>,
+    pub rewrites: Vec<Rewrite>,
+    /// Rows that our tailer will publish anew, newer than everything of the transaction: what comes after in it has
+    /// lost already, and to write it would leave it here and nowhere else.
+    pub published: BTreeSet<CanonicalKey>,
+    /// Rows that met another node's write, and that this transaction has written since.
+    pub won: BTreeMap<CanonicalKey, Version>,
+    /// Records that could not be applied, and why.
+    pub failed: BTreeMap<Offset, String>,
+    /// A row that we had not locked holds a unique value: start again, and lock it too.
+    pub surprised: bool,
+}
+
+impl Work {
+    /// Removes a row here, and has the tailer publish that.
+    pub async fn remove(
+        &mut self,
+        transaction: &mut dyn ApplyTransaction,
+        of: Offset,
+        key: &RowKey,
+        canonical: &CanonicalKey,
+    ) -> Result<(), TargetError> {
+        match transaction.write(&[Write::Delete(key.clone())]).await {
+            Ok(()) => {
+                // Once, however many changes of the transaction the row stands against.
+                if self.published.insert(canonical.clone()) {
+                    self.rewrites.push(Rewrite { change: delete_of(key) });
+                }
+                Ok(())
+            }
+            Err(WriteError { error, .. }) if error.disposition() == Disposition::DeadLetter => {
+                self.failed.insert(of, error.to_string());
+                Ok(())
+            }
+            Err(WriteError { error, .. }) => Err(error),
+        }
+    }
+
+    /// Writes what is to be kept into the transaction, and counts it.
+    pub async fn keep(&mut self, transaction: &mut dyn ApplyTransaction) -> Result<(), ApplyError> {
+        transaction.rewrite(&self.rewrites).await?;
+        transaction.keep_conflicts(&self.conflicts).await?;
+        transaction.keep_dead_letters(&self.dead_letters).await?;
+        self.rewrites.clear();
+        for conflict in self.conflicts.drain(..) {
+            let of = (conflict.key.table().clone(), conflict.kind.word(), conflict.winner.origin);
+            *self.tally.conflicts.entry(of).or_default() += 1;
+        }
+        for letter in self.dead_letters.drain(..) {
+            *self.tally.dead_letters.entry((letter.change.table().clone(), letter.reason)).or_default() += 1;
+        }
+        Ok(())
+    }
+}
+
+/// What a transaction did, counted: told when it is durable.
+#[derive(Default)]
+pub struct Tally {
+    changes: BTreeMap<(TableName, Op, Fate), u64>,
+    conflicts: BTreeMap<(TableName, &'static str, OriginId), u64>,
+    dead_letters: BTreeMap<(TableName, String), u64>,
+    /// How long the row locks waited for the local tailer.
+    pub waited: Duration,
+    /// Commit time of the newest change at its origin.
+    commit_second: Option<u64>,
+}
+
+impl Tally {
+    pub fn count(&mut self, group: &Group, steps: &[Step], fates: &[Fate]) {
+        for (number, (step, fate)) in steps.iter().zip(fates).enumerate() {
+            // A change that moved its row has two steps; the second tells what became of it.
+            if steps.get(number + 1).is_some_and(|next| next.at == step.at) {
+                continue;
+            }
+            let change = group.change(step.at);
+            *self.changes.entry((change.table().clone(), change.op, *fate)).or_default() += 1;
+        }
+        if let Some((_, last)) = group.records.last() {
+            self.commit_second = Some(last.commit_second);
+        }
+    }
+
+    pub fn tell(&self, origin: &OriginId, observer: &Observer) {
+        for ((table, op, fate), changes) in &self.changes {
+            observer.applied(origin, table, *op, *fate, *changes);
+        }
+        for ((table, kind, winner), conflicts) in &self.conflicts {
+            observer.conflicts(table, kind, winner, *conflicts);
+        }
+        for ((table, reason), letters) in &self.dead_letters {
+            observer.dead_letters(origin, table, reason, *letters);
+        }
+        if let Some(commit_second) = self.commit_second {
+            observer.committed(origin, commit_second, self.waited.as_secs_f64());
+        }
+    }
+}
