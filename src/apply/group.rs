@@ -227,6 +227,7 @@ mod tests {
             commit_second: 0,
             server_id: 1,
             coordinates: Default::default(),
+            trace: None,
             body: Body::Heartbeat,
         };
         (Offset(10 * sequence + row), record)
