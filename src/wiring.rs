@@ -5,7 +5,9 @@ mod hub;
 mod keeper;
 mod lease;
 mod node;
+mod topics;
 
 pub use capture::{Authority, Capture, CaptureOptions, Captured, From};
 pub use hub::{make_key, run_hub};
 pub use node::{Role, run_node};
+pub use topics::{Topics, topic_reader};

@@ -36,7 +36,7 @@ pub const ROOMS: &[Room] = &[
     Room { name: "target",  all: "change runtime observe", roots: "",             crates: "tokio mysql_async serde_json itoa ryu secrecy" },
     Room { name: "state",   all: "change runtime",         roots: "apply tail",        crates: "rusqlite" },
     Room { name: "serve",   all: "change runtime observe", roots: "topic topic::hub", crates: "tokio axum rustls subtle secrecy serde_json base64" },
-    Room { name: "config",  all: "change runtime",         roots: "source tail topic topic::hub apply target serve", crates: "toml secrecy" },
+    Room { name: "config",  all: "change runtime",         roots: "source tail topic topic::hub topic::kafka apply target serve", crates: "toml secrecy" },
     Room { name: "wiring",  all: ANY,                      roots: "",             crates: "tokio secrecy mysql_async serde_json" },
     Room { name: "cli",     all: "change runtime observe config wiring", roots: "", crates: "tokio clap clap_complete comfy_table indicatif jiff serde_json reqwest rustls secrecy" },
 ];

@@ -90,7 +90,7 @@ impl fmt::Display for TopicUrl {
 }
 
 /// `host`, `host:port`, `[::1]` or `[::1]:port`.
-fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
+pub(super) fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']')?;

@@ -10,11 +10,14 @@ use crate::change::{OriginId, TableFilter, TablePattern};
 use crate::tail::DdlPolicy;
 use crate::topic::hub::KeyHash;
 
+use super::broker::broker;
 use super::fault::{Faults, Place};
 use super::raw::{Environment, Table, Value};
 use super::secret::surroundings;
 use super::section::{Complaints, Section, Spot};
-use super::{Config, Conflicts, DatabaseAddress, Hub, Limits, Node, SecretSource, Topic, TopicUrl, Web};
+use super::{
+    Config, Conflicts, DatabaseAddress, Hub, HubAddress, Limits, Node, SecretSource, Topic, TopicKeeper, TopicUrl, Web,
+};
 
 /// The only version of the file there is.
 const VERSION: u64 = 1;
@@ -42,10 +45,12 @@ pub fn check(file: &Path, table: &Table, environment: Environment) -> Result<Con
         None => {}
     }
     let cluster = cluster(&mut top);
-    let nodes = nodes(top.section("nodes"), &folder, &complaints);
-    let topic = topic(top.section("topic"));
+    let topics = top.section("topic");
+    let kind = Kind::of(&topics);
+    let nodes = nodes(top.section("nodes"), kind, &folder, &complaints);
+    let topic = topic(topics, kind, &folder);
     let state_folder = state_folder(top.section("state"), &folder);
-    let hub = hub(top.section("hub"), &nodes, &folder, &state_folder, &complaints);
+    let hub = hub(top.section("hub"), kind, &nodes, &folder, &state_folder, &complaints);
     let tables = tables(top.section("tables"));
     let conflicts = conflicts(top.section("conflicts"), &nodes, &complaints);
     let web = web(top.section("web"), &folder);
@@ -97,7 +102,7 @@ fn cluster(top: &mut Section) -> Option<String> {
 /// `None` for a node that is there but at fault, so that others may still name it.
 type Nodes = BTreeMap<OriginId, Option<Node>>;
 
-fn nodes(section: Section, folder: &Path, complaints: &Complaints) -> Nodes {
+fn nodes(section: Section, kind: Kind, folder: &Path, complaints: &Complaints) -> Nodes {
     let mut nodes = Nodes::new();
     let mut replica_ids: BTreeMap<u32, String> = BTreeMap::new();
     let mut hashes: Vec<(KeyHash, String)> = Vec::new();
@@ -114,7 +119,7 @@ fn nodes(section: Section, folder: &Path, complaints: &Complaints) -> Nodes {
                 "give one of them another name",
             );
         }
-        let node = section.is_present().then(|| node(&mut section, folder)).flatten();
+        let node = section.is_present().then(|| node(&mut section, kind, folder)).flatten();
         if let Some((node, replica_id)) = &node {
             if let Some(other) = replica_ids.insert(node.replica_id, name.to_owned()) {
                 let rule = format!("is {}, as for {other}", node.replica_id);
@@ -139,7 +144,7 @@ fn nodes(section: Section, folder: &Path, complaints: &Complaints) -> Nodes {
     nodes
 }
 
-fn node(section: &mut Section, folder: &Path) -> Option<(Node, Place)> {
+fn node(section: &mut Section, kind: Kind, folder: &Path) -> Option<(Node, Place)> {
     let database = required(section, "database", "database = \"mysql://tandem@127.0.0.1:3306/campus\"").and_then(|spot| {
         DatabaseAddress::parse(&spot.value).map_err(|(rule, fix)| section.refuse(&spot.place, "database", &rule, fix)).ok()
     });
@@ -149,7 +154,12 @@ fn node(section: &mut Section, folder: &Path) -> Option<(Node, Place)> {
     if replica_id.is_none() && !section.has("replica_id") {
         section.missing("replica_id", "replica_id = 1101");
     }
-    let hub_key = secret(section, folder, ["hub_key_env", "hub_key_file"], "hub_key_env = \"TANDEM_HUB_KEY\"");
+    let names = ["hub_key_env", "hub_key_file"];
+    let hub_key = match kind {
+        Kind::Hub => secret(section, folder, names, "hub_key_env = \"TANDEM_HUB_KEY\"").map(Some),
+        // A file may keep it for the day when it goes back to the hub.
+        Kind::Kafka => Some(secret_or_none(section, folder, names)),
+    };
     let hash = section.text("hub_key_hash");
     let hub_key_hash = hash.as_ref().and_then(|spot| spot.value.parse::<KeyHash>().ok());
     if let (Some(spot), None) = (&hash, hub_key_hash) {
@@ -163,20 +173,39 @@ fn node(section: &mut Section, folder: &Path) -> Option<(Node, Place)> {
     Some((node, replica_id.place))
 }
 
-fn topic(mut section: Section) -> Option<Topic> {
-    match section.text("kind") {
-        Some(spot) if spot.value == "kafka" => {
-            // The keys of a broker are not ours to judge yet, so nothing more is said about this section.
-            section.refuse(&spot.place, "kind", "is \"kafka\", which this version does not support", "use kind = \"hub\"");
-            return None;
+/// Who keeps the topics: the hub where nothing is said, or what is said is wrong.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Hub,
+    Kafka,
+}
+
+impl Kind {
+    fn of(topic: &Section) -> Self {
+        let said = topic.entries().find(|(name, _)| *name == "kind").map(|(_, node)| &node.value);
+        match said {
+            Some(Value::Text(kind) | Value::Loose(kind)) if kind == "kafka" => Self::Kafka,
+            _ => Self::Hub,
         }
-        Some(spot) if spot.value != "hub" => {
-            section.refuse(&spot.place, "kind", &format!("cannot be \"{}\"", spot.value), "use kind = \"hub\"");
-        }
-        _ => {}
     }
+}
+
+fn topic(mut section: Section, kind: Kind, folder: &Path) -> Option<Topic> {
+    if let Some(spot) = section.text("kind").filter(|spot| !matches!(&*spot.value, "hub" | "kafka")) {
+        section.refuse(&spot.place, "kind", &format!("cannot be \"{}\"", spot.value), "use kind = \"hub\" or kind = \"kafka\"");
+    }
+    let keeper = match kind {
+        Kind::Hub => hub_address(&mut section).map(TopicKeeper::Hub),
+        Kind::Kafka => broker(&mut section, folder).map(TopicKeeper::Kafka),
+    };
+    let max_offline = section.duration("max_offline", DAY / 24..=DAY * 3650).unwrap_or(DAY * 30);
+    section.finish();
+    Some(Topic { keeper: keeper?, max_offline })
+}
+
+fn hub_address(section: &mut Section) -> Option<HubAddress> {
     let allow_http = section.flag("allow_http").is_some_and(|spot| spot.value);
-    let url = required(&mut section, "url", "url = \"https://192.168.1.101:7421\"").and_then(|spot| {
+    let url = required(section, "url", "url = \"https://192.168.1.101:7421\"").and_then(|spot| {
         let url = TopicUrl::parse(&spot.value).map_err(|(rule, fix)| section.refuse(&spot.place, "url", &rule, fix)).ok()?;
         if !url.encrypted && !url.is_loopback() && !allow_http {
             let fix = "use https://, or write allow_http = true under [topic] where the network itself is encrypted";
@@ -184,14 +213,24 @@ fn topic(mut section: Section) -> Option<Topic> {
         }
         Some(url)
     });
-    let max_offline = section.duration("max_offline", DAY / 24..=DAY * 3650).unwrap_or(DAY * 30);
-    section.finish();
-    Some(Topic { url: url?, allow_http, max_offline })
+    Some(HubAddress { url: url?, allow_http })
 }
 
-fn hub(mut section: Section, nodes: &Nodes, folder: &Path, state: &Path, complaints: &Complaints) -> Result<Option<Hub>, ()> {
+fn hub(
+    mut section: Section,
+    kind: Kind,
+    nodes: &Nodes,
+    folder: &Path,
+    state: &Path,
+    complaints: &Complaints,
+) -> Result<Option<Hub>, ()> {
     if !section.is_present() {
         return Ok(None);
+    }
+    if kind == Kind::Kafka {
+        let fix = "remove [hub], or write kind = \"hub\" under [topic]";
+        complaints.add(&section.place, "there is a [hub], but the topics are kept by Kafka", fix);
+        return Err(());
     }
     let node = section.text("node").and_then(|spot| known_node(&section, "node", &spot, nodes));
     let listen = listen(&mut section);
@@ -388,7 +427,11 @@ fn secret(section: &mut Section, folder: &Path, names: [&'static str; 2], exampl
     source
 }
 
-fn secret_or_none(section: &mut Section, folder: &Path, [variable, file]: [&'static str; 2]) -> Option<SecretSource> {
+pub(super) fn secret_or_none(
+    section: &mut Section,
+    folder: &Path,
+    [variable, file]: [&'static str; 2],
+) -> Option<SecretSource> {
     match (section.text(variable), section.text(file)) {
         (Some(_), Some(second)) => {
             section.refuse(&second.place, file, &format!("stands beside `{variable}`"), "remove one of the two");

@@ -13,9 +13,11 @@ use std::time::Duration;
 pub use crate::apply::Policy;
 use crate::change::{Cluster, OriginId, TableFilter, TablePattern};
 use crate::tail::DdlPolicy;
-use crate::topic::hub::KeyHash;
+use crate::topic::hub::{ClientOptions, KeyHash};
+use crate::topic::kafka::{self, KafkaOptions};
 
 mod address;
+mod broker;
 mod check;
 mod fault;
 mod raw;
@@ -24,6 +26,7 @@ mod section;
 mod show;
 
 pub use address::{DatabaseAddress, TopicUrl};
+pub use broker::{Broker, Sasl, Tls};
 pub use fault::{ConfigFault, Faults, Place};
 pub use raw::Environment;
 pub use secrecy::{ExposeSecret, SecretString};
@@ -60,19 +63,38 @@ pub struct Node {
     pub password: SecretSource,
     /// How the tailer registers at the server; unique, never a server_id.
     pub replica_id: u32,
-    pub hub_key: SecretSource,
+    /// Always there where a hub keeps the topics.
+    pub hub_key: Option<SecretSource>,
     /// By which the hub knows the node's key without having it.
     pub hub_key_hash: Option<KeyHash>,
 }
 
 #[derive(Clone, Debug)]
 pub struct Topic {
-    /// Where the hub is reached.
+    pub keeper: TopicKeeper,
+    /// How long a node may be away: what the topics keep.
+    pub max_offline: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub enum TopicKeeper {
+    Hub(HubAddress),
+    Kafka(Broker),
+}
+
+/// Where the hub is reached.
+#[derive(Clone, Debug)]
+pub struct HubAddress {
     pub url: TopicUrl,
     /// Unencrypted although other machines are involved: somebody said so by name.
     pub allow_http: bool,
-    /// How long a node may be away: what the topics keep.
-    pub max_offline: Duration,
+}
+
+/// How one node reaches the topics, with its secrets.
+#[derive(Clone, Debug)]
+pub enum TopicAccess {
+    Hub(ClientOptions),
+    Kafka(KafkaOptions),
 }
 
 /// The keeper of the topics.
@@ -117,7 +139,7 @@ pub struct OwnNode {
     pub database: DatabaseAddress,
     pub password: SecretString,
     pub replica_id: u32,
-    pub hub_key: SecretString,
+    pub topics: TopicAccess,
     /// This node's own folder in the state folder.
     pub state_folder: PathBuf,
     /// Whether `tandem run` of this node keeps the topics too.
@@ -147,6 +169,35 @@ impl Config {
 
     /// The node this process is, with its secrets. Without a name, the only node that `TANDEM_NODE` or the file leaves.
     pub fn own_node(&self, name: Option<&str>) -> Result<OwnNode, Faults> {
+        let (name, node) = self.named(name)?;
+        let mut faults = Vec::new();
+        let password = self.resolve(&node.password, &format!("nodes.{name}.password"), &mut faults);
+        let topics = self.access(name, node, &mut faults);
+        let (Some(password), Some(topics)) = (password, topics) else { return Err(Faults::new(&self.file, faults)) };
+        Ok(OwnNode {
+            cluster: Cluster::new(self.nodes.keys().cloned(), name).expect("a map has each name once, and this one is in it"),
+            database: node.database.clone(),
+            password,
+            replica_id: node.replica_id,
+            topics,
+            state_folder: self.state_folder.join(name.as_str()),
+            keeps_topics: self.hub.as_ref().is_some_and(|hub| hub.node.as_ref() == Some(name)),
+        })
+    }
+
+    /// How a node reaches the topics, where nothing else of it is needed. A broker asks all nodes for the same.
+    pub fn topic_access(&self, name: Option<&str>) -> Result<TopicAccess, Faults> {
+        let (name, node) = match (&self.topic.keeper, name) {
+            (TopicKeeper::Kafka(_), None) => self.nodes.first_key_value().ok_or_else(|| {
+                Faults::one(&self.file, Place::Nowhere, "there is no node", "add [nodes.laptop-a] with its database")
+            })?,
+            (_, name) => self.named(name)?,
+        };
+        let mut faults = Vec::new();
+        self.access(name, node, &mut faults).ok_or_else(|| Faults::new(&self.file, faults))
+    }
+
+    fn named(&self, name: Option<&str>) -> Result<(&OriginId, &Node), Faults> {
         let names = || self.nodes.keys().map(OriginId::as_str).collect::<Vec<_>>().join(", ");
         let refuse = |rule: String, fix: String| Faults::one(&self.file, Place::Nowhere, rule, fix);
         let name = match name {
@@ -157,31 +208,50 @@ impl Config {
                 return Err(refuse("it is not said which node this is".into(), fix));
             }
         };
-        let Some(node) = self.nodes.get(&name) else {
-            return Err(refuse(
-                format!("there is no node \"{name}\""),
-                format!("use one of {}, or add [nodes.{name}]", names()),
-            ));
-        };
-        let mut faults = Vec::new();
-        let mut resolve = |source: &SecretSource, key: &str| {
-            source.resolve(&self.surroundings).map_err(|why| {
-                let rule = format!("the secret of `nodes.{name}.{key}` cannot be had: {}", why.rule);
-                faults.push(ConfigFault { place: Place::Nowhere, rule, fix: why.fix });
-            })
-        };
-        let password = resolve(&node.password, "password");
-        let hub_key = resolve(&node.hub_key, "hub_key");
-        let (Ok(password), Ok(hub_key)) = (password, hub_key) else { return Err(Faults::new(&self.file, faults)) };
-        Ok(OwnNode {
-            cluster: Cluster::new(self.nodes.keys().cloned(), &name).expect("a map has each name once, and this one is in it"),
-            database: node.database.clone(),
-            password,
-            replica_id: node.replica_id,
-            hub_key,
-            state_folder: self.state_folder.join(name.as_str()),
-            keeps_topics: self.hub.as_ref().is_some_and(|hub| hub.node.as_ref() == Some(&name)),
+        self.nodes.get_key_value(&name).ok_or_else(|| {
+            refuse(format!("there is no node \"{name}\""), format!("use one of {}, or add [nodes.{name}]", names()))
         })
+    }
+
+    /// `None` after noting the fault.
+    fn resolve(&self, source: &SecretSource, key: &str, faults: &mut Vec<ConfigFault>) -> Option<SecretString> {
+        let noted = source.resolve(&self.surroundings).map_err(|why| {
+            let rule = format!("the secret of `{key}` cannot be had: {}", why.rule);
+            faults.push(ConfigFault { place: Place::Nowhere, rule, fix: why.fix });
+        });
+        noted.ok()
+    }
+
+    fn access(&self, name: &OriginId, node: &Node, faults: &mut Vec<ConfigFault>) -> Option<TopicAccess> {
+        let broker = match &self.topic.keeper {
+            TopicKeeper::Hub(hub) => {
+                let source = node.hub_key.as_ref().expect("a node without a key for the hub is refused");
+                let key = self.resolve(source, &format!("nodes.{name}.hub_key"), faults)?;
+                return Some(TopicAccess::Hub(ClientOptions { url: hub.url.text.clone(), key }));
+            }
+            TopicKeeper::Kafka(broker) => broker,
+        };
+        let mut options = KafkaOptions::new(broker.brokers.clone(), &self.cluster);
+        options.replication = broker.replication;
+        options.max_offline = self.topic.max_offline;
+        options.record_bytes_max = broker.record_bytes_max;
+        if let Some(tls) = &broker.tls {
+            let key_password = match &tls.key_password {
+                Some(source) => Some(self.resolve(source, "topic.key_password", faults)?),
+                None => None,
+            };
+            options.tls = Some(kafka::Tls {
+                authority: tls.ca_file.clone(),
+                certificate: tls.certificate_file.clone(),
+                key: tls.key_file.clone(),
+                key_password,
+            });
+        }
+        if let Some(sasl) = &broker.sasl {
+            let password = self.resolve(&sasl.password, "topic.sasl.password", faults)?;
+            options.sasl = Some(kafka::Sasl { mechanism: sasl.mechanism, username: sasl.username.clone(), password });
+        }
+        Some(TopicAccess::Kafka(options))
     }
 
     /// The key that the web pages and the API ask for, if any.

@@ -7,7 +7,7 @@ use crate::apply::Policy;
 use crate::tail::DdlPolicy;
 
 use super::section::{show_bytes, show_duration};
-use super::{Config, OriginId, SecretSource};
+use super::{Broker, Config, OriginId, SecretSource, TopicKeeper};
 
 pub fn show(config: &Config) -> String {
     let mut out = String::new();
@@ -22,14 +22,22 @@ pub fn show(config: &Config) -> String {
         line(format!("database = {}", quote(&node.database.to_string())));
         line(secret("password", &node.password));
         line(format!("replica_id = {}", node.replica_id));
-        line(secret("hub_key", &node.hub_key));
+        if let Some(key) = &node.hub_key {
+            line(secret("hub_key", key));
+        }
         if let Some(hash) = node.hub_key_hash {
             line(format!("hub_key_hash = {}", quote(&hash.to_string())));
         }
     }
-    line("\n[topic]\nkind = \"hub\"".into());
-    line(format!("url = {}", quote(&config.topic.url.text)));
-    line(format!("allow_http = {}", config.topic.allow_http));
+    line("\n[topic]".into());
+    match &config.topic.keeper {
+        TopicKeeper::Hub(hub) => {
+            line("kind = \"hub\"".into());
+            line(format!("url = {}", quote(&hub.url.text)));
+            line(format!("allow_http = {}", hub.allow_http));
+        }
+        TopicKeeper::Kafka(kafka) => broker(kafka).into_iter().for_each(&mut line),
+    }
     line(format!("max_offline = {}", quote(&show_duration(config.topic.max_offline))));
     if let Some(hub) = &config.hub {
         line("\n[hub]".into());
@@ -68,6 +76,27 @@ pub fn show(config: &Config) -> String {
     line(format!("index_rows = {}", config.limits.index_rows));
     line(format!("max_clock_skew = {}", quote(&show_duration(config.limits.max_clock_skew))));
     out
+}
+
+fn broker(broker: &Broker) -> Vec<String> {
+    let mut lines = vec!["kind = \"kafka\"".to_owned(), format!("brokers = {}", list(broker.brokers.iter().cloned()))];
+    lines.push(format!("tls = {}", broker.tls.is_some()));
+    if let Some(tls) = &broker.tls {
+        let files = [("ca_file", &tls.ca_file), ("certificate_file", &tls.certificate_file), ("key_file", &tls.key_file)];
+        for (key, file) in files {
+            lines.extend(file.as_ref().map(|file| format!("{key} = {}", quote(&file.display().to_string()))));
+        }
+        lines.extend(tls.key_password.as_ref().map(|source| secret("key_password", source)));
+    }
+    lines.push(format!("allow_plaintext = {}", broker.allow_plaintext));
+    if let Some(sasl) = &broker.sasl {
+        let (mechanism, username) = (quote(sasl.mechanism.name()), quote(&sasl.username));
+        let password = secret("password", &sasl.password);
+        lines.push(format!("sasl = {{ mechanism = {mechanism}, username = {username}, {password} }}"));
+    }
+    lines.extend(broker.replication.map(|copies| format!("replication = {copies}")));
+    lines.push(format!("record_bytes_max = {}", quote(&show_bytes(broker.record_bytes_max as u64))));
+    lines
 }
 
 fn secret(key: &str, source: &SecretSource) -> String {

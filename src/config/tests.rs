@@ -182,8 +182,8 @@ fn each_rule_says_what_is_wrong_and_what_to_write() {
     );
     check(
         "\"hub\"",
-        "\"kafka\"",
-        &["t.toml line 18: `topic.kind` is \"kafka\", which this version does not support — use kind = \"hub\""],
+        "\"rabbit\"",
+        &["t.toml line 18: `topic.kind` cannot be \"rabbit\" — use kind = \"hub\" or kind = \"kafka\""],
     );
     check(
         "https://192",
@@ -270,7 +270,8 @@ fn the_environment_lies_over_the_file() {
         ],
     )
     .unwrap();
-    assert_eq!(config.topic.url.text, "https://hub.lan");
+    let TopicKeeper::Hub(hub) = &config.topic.keeper else { panic!("it said hub") };
+    assert_eq!(hub.url.text, "https://hub.lan");
     assert_eq!(config.nodes[&OriginId::new("laptop-a")].replica_id, 7);
     assert_eq!(config.tables.exclude.len(), 2);
     assert_eq!(config.limits.group_bytes, 1 << 20);
@@ -301,7 +302,8 @@ fn secrets_are_resolved_for_one_node_and_never_printed() {
     let config = parse(GOOD, &secrets).unwrap();
     let own = config.own_node(Some("laptop-a")).unwrap();
     assert_eq!(own.password.expose_secret(), "geheim-1");
-    assert_eq!(own.hub_key.expose_secret(), "geheim-2");
+    let TopicAccess::Hub(access) = &own.topics else { panic!("it said hub") };
+    assert_eq!(access.key.expose_secret(), "geheim-2");
     assert!(own.keeps_topics);
     for text in [format!("{config:?}"), format!("{own:?}"), config.show()] {
         assert!(!text.contains("geheim"), "{text}");
@@ -367,3 +369,5 @@ fn nesting_and_nonsense_are_refused_not_followed() {
         assert!(!parse(text, &[]).unwrap_err().is_empty(), "{text:?}");
     }
 }
+
+mod broker;

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use super::hub::hub_options;
 use super::keeper::DatabaseKeeper;
 use super::lease::Seat;
+use super::topics::Topics;
 use crate::apply::{Applier, ApplyOptions, LocalFeed, Policy};
 use crate::change::{GtidPosition, Offset, Record, TableFilter};
 use crate::config::{self, Config, OwnNode};
@@ -24,8 +25,7 @@ use crate::state::{IndexFile, PublishedFile};
 use crate::tail::{DdlPolicy, Follower, TailOptions, Tailer};
 use crate::target::mariadb::{Kept, MariadbOptions, MariadbTarget, TableFault};
 use crate::target::{ConflictKind, TargetError};
-use crate::topic::TopicReader;
-use crate::topic::hub::{ClientOptions, Hub, HubClient, HubReader, HubStore, HubWriter};
+use crate::topic::hub::HubStore;
 
 /// What a node can do. All of them by default; `hub` where the configuration says that this node keeps the topics.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -62,22 +62,18 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
     let observer = Observer::new(&config.cluster, &own.cluster, &names, clock.clone());
-    let hub: Arc<dyn Hub>;
     let mut keeps = None;
-    match config.hub.as_ref().filter(|_| roles.contains(&Role::Hub)) {
+    let topics = match config.hub.as_ref().filter(|_| roles.contains(&Role::Hub)) {
         Some(settings) => {
             let options = hub_options(config, settings);
             let store = options.store.clone();
             let cut_off = |_| Stop::halt("opening the topics was cut off", "start tandem again");
             let store = tokio::task::spawn_blocking(move || HubStore::open(&store)).await.map_err(cut_off)??;
-            hub = Arc::new(store.clone());
-            keeps = Some((options, store));
+            keeps = Some((options, store.clone()));
+            Topics::Hub(Arc::new(store))
         }
-        None => {
-            let url = config.topic.url.text.clone();
-            hub = Arc::new(HubClient::new(ClientOptions { url, key: own.hub_key.clone() })?);
-        }
-    }
+        None => Topics::reach(own.topics.clone())?,
+    };
     let node = Arc::new(Node {
         cluster: config.cluster.clone(),
         tables: config.tables.clone(),
@@ -85,7 +81,7 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
         apply: apply_options(config, &own),
         dangerous_ddl: config.dangerous_ddl,
         own,
-        hub,
+        topics,
         local: Arc::default(),
         clock,
         observer: observer.clone(),
@@ -130,7 +126,7 @@ struct Node {
     database: Arc<Database>,
     apply: ApplyOptions,
     dangerous_ddl: DdlPolicy,
-    hub: Arc<dyn Hub>,
+    topics: Topics,
     local: Arc<LocalFeed>,
     clock: Arc<dyn Clock>,
     observer: Observer,
@@ -163,7 +159,7 @@ impl Node {
         let tailer = Tailer {
             options,
             source,
-            writer: Box::new(HubWriter::new(self.hub.clone(), self.own.name().clone())),
+            writer: self.topics.writer(self.own.name().clone()),
             follower: Arc::new(Feed(self.local.clone())),
             floor: Arc::new(PublishedFile::open(&self.own.state_folder)?),
             clock: self.clock.clone(),
@@ -178,7 +174,7 @@ impl Node {
         let applier = Applier {
             options: self.apply.clone(),
             target: Arc::new(target),
-            reader: Arc::new(HubReader::new(self.hub.clone())),
+            reader: self.topics.reader(),
             local: self.local.clone(),
             overflow: Arc::new(move || Ok(Box::new(IndexFile::create(&folder)?))),
             clock: self.clock.clone(),
@@ -220,7 +216,7 @@ impl Node {
     async fn follow(self: Arc<Self>, shutdown: Shutdown) -> Result<(), Stop> {
         const BYTES: usize = 4 << 20;
         const WAIT: Duration = Duration::from_secs(20);
-        let reader = HubReader::new(self.hub.clone());
+        let reader = self.topics.reader();
         let extent = reader.extent(self.own.name()).await?;
         self.local.resumed(extent.end);
         if let Some(last) = &extent.last {

@@ -8,8 +8,8 @@
 
 mod cluster;
 mod digest;
-mod keeper;
 mod kafka;
+mod keeper;
 mod link;
 mod node;
 mod ports;
@@ -20,8 +20,8 @@ mod wait;
 
 pub use cluster::{Cluster, ClusterOptions, status};
 pub use digest::{TableRows, databases_differ, tables};
-pub use keeper::{HubKeeper, TopicKeeper};
 pub use kafka::{BrokerOptions, GUEST, PASSWORD, PrivateBroker, USER, broker_or_say};
+pub use keeper::{HubKeeper, TopicKeeper};
 pub use link::Link;
 pub use node::{Node, NodeOptions};
 pub use ports::free_port;
