@@ -8,10 +8,12 @@ SHELL := /bin/bash
 # Cargo is often installed for one user only, outside the path of a plain shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-# SEED=n repeats one simulated run; FILTER=word runs the tests whose names hold it; KEEP=1 leaves the demo running.
+# SEED=n repeats one simulated run; FILTER=word runs the tests whose names hold it; KEEP=1 leaves the demo running;
+# TOPIC=kafka runs it over a Kafka broker.
 SEED ?=
 FILTER ?=
 KEEP ?=
+TOPIC ?=
 
 .PHONY: help
 help: ## List what there is
@@ -48,11 +50,11 @@ bench: setup ## Measure, print a table, write target/bench/summary.json
 	cargo bench --locked --bench two_nodes --bench capture
 
 .PHONY: demo
-demo: setup ## Two laptops on two private databases, from seed to proof; KEEP=1 leaves them running
+demo: setup ## Two laptops on two private databases, from seed to proof; KEEP=1 leaves them running, TOPIC=kafka uses a broker
 	@# In one call: cargo would build the dependencies twice for two, because the demo uses more features of some.
 	@cargo build --release --locked --bin tandem --example demo
 	@scripts/clean-services.sh >/dev/null
-	@KEEP=$(KEEP) target/release/examples/demo
+	@KEEP=$(KEEP) TOPIC=$(TOPIC) target/release/examples/demo
 
 .PHONY: fmt
 fmt: ## Format the code

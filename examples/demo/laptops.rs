@@ -15,9 +15,10 @@ pub const NAMES: [&str; 2] = ["laptop-a", "laptop-b"];
 /// Generous: a busy machine is slow, and a demo that gives up early shows nothing.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-pub async fn start(tandem: &Path, dir: PathBuf, schema: &str, keep: bool) -> Cluster {
+pub async fn start(tandem: &Path, dir: PathBuf, schema: &str, kafka: bool, keep: bool) -> Cluster {
     Cluster::start(ClusterOptions {
         names: NAMES.to_vec(),
+        kafka,
         server: |number| ServerOptions { sync: Sync::EachCommit, ..ServerOptions::node(number) },
         dir: Some(dir),
         outlives: keep,

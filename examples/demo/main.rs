@@ -1,7 +1,7 @@
 //! `make demo`: two laptops on two private databases, from the first row to the proof that both are equal.
 //!
 //! Everything is real: MariaDB servers, `tandem` processes, the ordinary `mariadb` client for every write. With `KEEP=1` in the
-//! environment it leaves all running; otherwise nothing stays but the logs.
+//! environment it leaves all running; otherwise nothing stays but the logs. With `TOPIC=kafka` a broker keeps the topics.
 
 #[path = "../../tests/harness/mod.rs"]
 mod harness;
@@ -20,13 +20,21 @@ use laptops::{A, B, DEADLINE, NAMES};
 #[tokio::main]
 async fn main() -> ExitCode {
     let keep = std::env::var("KEEP").is_ok_and(|keep| keep == "1");
+    let kafka = match std::env::var("TOPIC").unwrap_or_default().as_str() {
+        "" | "hub" => false,
+        "kafka" => true,
+        other => {
+            eprintln!("TOPIC cannot be {other}: use hub or kafka");
+            return ExitCode::FAILURE;
+        }
+    };
     // A panic of the harness says what is wrong in a sentence; where in the code it was is of no use here.
     std::panic::set_hook(Box::new(|panic| {
         eprintln!("\n{}", panic.payload_as_str().unwrap_or("it broke off without a reason"))
     }));
     // In a task of its own, so that even a panic of the harness comes back here after its servers have been ended.
     let tasks = tokio::task::LocalSet::new();
-    let outcome = match tasks.run_until(tasks.spawn_local(story(keep))).await {
+    let outcome = match tasks.run_until(tasks.spawn_local(story(kafka, keep))).await {
         Ok(outcome) => outcome,
         Err(_) => Err("the demo broke off, see above".into()),
     };
@@ -56,16 +64,21 @@ fn tandem() -> Result<PathBuf, String> {
     program.ok_or_else(|| "the program `tandem` is not built: run `make demo`".into())
 }
 
-async fn story(keep: bool) -> Result<(), String> {
+async fn story(kafka: bool, keep: bool) -> Result<(), String> {
     let start = Instant::now();
 
     chapter(1, "Two laptops, each with a MariaDB of its own");
-    let mut laptops = laptops::start(&tandem()?, dir(), campus::SCHEMA, keep).await;
+    let mut laptops = laptops::start(&tandem()?, dir(), campus::SCHEMA, kafka, keep).await;
     let version: Option<String> = laptops.servers[A].first("SELECT VERSION()").await;
     for (name, server) in NAMES.iter().zip(&laptops.servers) {
         say(&format!("{name}   MariaDB {} on port {}", version.as_deref().unwrap_or("?"), server.port()));
     }
-    say("laptop-a keeps the topics (the hub); laptop-b reaches it over the network");
+    match &laptops.broker {
+        Some(broker) => {
+            say(&format!("A Kafka broker at {} keeps the topics; laptop-b reaches it over the network", broker.address()))
+        }
+        None => say("laptop-a keeps the topics (the hub); laptop-b reaches it over the network"),
+    }
 
     chapter(2, "A campus ride service, seeded on laptop-a");
     laptops.servers[A].sql_client(&campus::seed());

@@ -1,4 +1,4 @@
-//! Some sites joined by a hub: a private MariaDB and a `tandem` each, and networks that can be cut.
+//! Some sites joined by a hub or a broker: a private MariaDB and a `tandem` each, and networks that can be cut.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Link, Node, NodeOptions, PrivateServer, ServerOptions, databases_differ, free_port, wait_until};
+use super::{
+    BrokerOptions, Link, Node, NodeOptions, PrivateBroker, PrivateServer, ServerOptions, databases_differ, free_port,
+    wait_until,
+};
 
 const READING_WITHIN: Duration = Duration::from_secs(60);
 
@@ -17,11 +20,13 @@ const READING_WITHIN: Duration = Duration::from_secs(60);
 pub struct ClusterOptions {
     /// The built program.
     pub tandem: PathBuf,
-    /// Names of the sites; the first keeps the hub.
+    /// Names of the sites; the first keeps the hub, where there is one.
     pub names: Vec<&'static str>,
     /// The database that is synced, made by `schema` on every site before its node starts.
     pub database: &'static str,
     pub schema: String,
+    /// A Kafka broker keeps the topics instead of a hub.
+    pub kafka: bool,
     /// Settings of the n-th server, from 1.
     pub server: fn(u32) -> ServerOptions,
     /// More lines for the end of the configuration file.
@@ -39,6 +44,7 @@ impl ClusterOptions {
             names: vec!["laptop-a", "laptop-b"],
             database,
             schema: schema.into(),
+            kafka: false,
             server: ServerOptions::node,
             config: String::new(),
             dir: None,
@@ -52,7 +58,9 @@ pub struct Cluster {
     // In this order: nodes end before their servers, and these before their directory goes.
     pub nodes: Vec<Node>,
     pub servers: Vec<Arc<PrivateServer>>,
-    /// The way of each site but the first to the hub.
+    /// What keeps the topics, where it is no hub.
+    pub broker: Option<PrivateBroker>,
+    /// The way of each site but the first to the topics.
     links: Vec<Link>,
     web_ports: Vec<u16>,
     hub_port: u16,
@@ -80,10 +88,29 @@ impl Cluster {
         }
 
         let hub_port = free_port();
+        let mut broker = None;
+        let mut broker_links = Vec::new();
+        if options.kafka {
+            let place = dir.join("kafka");
+            fs::create_dir_all(&place).unwrap_or_else(|error| panic!("cannot create {}: {error}", place.display()));
+            let (linked, outlives) = (options.names.len() - 1, options.outlives);
+            let asked = BrokerOptions { linked, outlives, dir: Some(place), ..BrokerOptions::default() };
+            let mut started = PrivateBroker::start(asked).await.unwrap_or_else(|reason| panic!("there is no Kafka: {reason}"));
+            note_process(&dir, started.process_id(), "a Kafka");
+            broker_links = started.take_links();
+            broker = Some(started);
+        }
         let web_ports: Vec<u16> = servers.iter().map(|_| free_port()).collect();
         let keys: Vec<_> = servers.iter().map(|_| hub_key(&options.tandem, &dir)).collect();
         let file = dir.join("tandem.toml");
-        let config = config(&options, &servers, &keys, hub_port);
+        let topic = match &broker {
+            Some(broker) => format!("kind = \"kafka\"\nbrokers = [\"{}\"]\n", broker.address()),
+            None => format!(
+                "kind = \"hub\"\nurl = \"http://127.0.0.1:{hub_port}\"\n\n[hub]\nnode = \"{}\"\nlisten = \"127.0.0.1:{hub_port}\"\n",
+                options.names[0]
+            ),
+        };
+        let config = config(&options, &servers, &keys, &topic);
         fs::write(&file, config).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
 
         let (mut nodes, mut links) = (Vec::new(), Vec::new());
@@ -97,8 +124,12 @@ impl Cluster {
                 // All sites are one machine here, so each gets a port of its own for its pages.
                 .env("TANDEM__WEB__LISTEN", format!("127.0.0.1:{}", web_ports[site]));
             if site > 0 {
-                let link = Link::to(hub_port).await;
-                node = node.env("TANDEM__TOPIC__URL", format!("http://127.0.0.1:{}", link.port()));
+                let link = match &broker {
+                    Some(_) => broker_links.remove(0),
+                    None => Link::to(hub_port).await,
+                };
+                let (key, value) = reached(broker.is_some(), link.port());
+                node = node.env(key, value);
                 links.push(link);
             }
             node.outlives = options.outlives;
@@ -106,7 +137,7 @@ impl Cluster {
             note_process(&dir, node.process_id(), "a tandem");
             nodes.push(node);
         }
-        let mut cluster = Self { nodes, servers, links, web_ports, hub_port, dir, options, _temporary: temporary };
+        let mut cluster = Self { nodes, servers, broker, links, web_ports, hub_port, dir, options, _temporary: temporary };
         cluster.wait_until_reading().await;
         cluster
     }
@@ -130,6 +161,11 @@ impl Cluster {
     /// What a node says of itself; `None` while it does not answer.
     pub async fn status(&self, site: usize) -> Option<serde_json::Value> {
         status(self.web_ports[site]).await
+    }
+
+    /// Where a site's pages are, and its API.
+    pub fn web_port(&self, site: usize) -> u16 {
+        self.web_ports[site]
     }
 
     pub fn dir(&self) -> &Path {
@@ -228,12 +264,18 @@ impl Cluster {
             if !status.success() {
                 return Err(format!("{} did not end cleanly: {status}", node.name()));
             }
-            let direct = format!("http://127.0.0.1:{}", self.hub_port);
-            let node = Node::start(node.options().clone().env("TANDEM__TOPIC__URL", direct));
+            let (key, value) = match &self.broker {
+                Some(broker) => ("TANDEM__TOPIC__BROKERS", broker.address()),
+                None => reached(false, self.hub_port),
+            };
+            let node = Node::start(node.options().clone().env(key, value));
             note_process(&self.dir, node.process_id(), "a tandem");
             node.leave();
         }
         first.leave();
+        if let Some(broker) = self.broker.take() {
+            broker.leave();
+        }
         for server in std::mem::take(&mut self.servers) {
             Arc::into_inner(server).ok_or("a server is still in use")?.leave();
         }
@@ -282,7 +324,16 @@ fn hub_key(tandem: &Path, dir: &Path) -> (String, String) {
     (word("key "), word("hub_key_hash "))
 }
 
-fn config(options: &ClusterOptions, servers: &[Arc<PrivateServer>], keys: &[(String, String)], hub_port: u16) -> String {
+/// The variable, and what is in it, that leads a node to the topics through this port.
+fn reached(kafka: bool, port: u16) -> (&'static str, String) {
+    if kafka {
+        ("TANDEM__TOPIC__BROKERS", format!("127.0.0.1:{port}"))
+    } else {
+        ("TANDEM__TOPIC__URL", format!("http://127.0.0.1:{port}"))
+    }
+}
+
+fn config(options: &ClusterOptions, servers: &[Arc<PrivateServer>], keys: &[(String, String)], topic: &str) -> String {
     let mut text = String::from("version = 1\ncluster = \"campus\"\n");
     for (site, name) in options.names.iter().enumerate() {
         text += &format!(
@@ -294,10 +345,5 @@ fn config(options: &ClusterOptions, servers: &[Arc<PrivateServer>], keys: &[(Str
             keys[site].1
         );
     }
-    text + &format!(
-        "\n[topic]\nkind = \"hub\"\nurl = \"http://127.0.0.1:{hub_port}\"\n\n\
-         [hub]\nnode = \"{}\"\nlisten = \"127.0.0.1:{hub_port}\"\n\n\
-         [tables]\ninclude = [\"{}.*\"]\n{}",
-        options.names[0], options.database, options.config
-    )
+    text + &format!("\n[topic]\n{topic}\n[tables]\ninclude = [\"{}.*\"]\n{}", options.database, options.config)
 }

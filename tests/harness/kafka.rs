@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::process::{Running, outlive};
-use super::{free_port, harness_dir, wait_until};
+use super::{Link, free_port, harness_dir, wait_until};
 
 /// Five seconds here; a machine that builds at the same time is slower.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -29,6 +29,8 @@ pub const GUEST: &str = "guest";
 pub struct BrokerOptions {
     /// A second listener, with TLS and login, for whose users rights are asked.
     pub secure: bool,
+    /// So many more listeners, each behind a network that can be cut; [`PrivateBroker::take_links`] gives these.
+    pub linked: usize,
     /// More lines for server.properties. The last one wins.
     pub settings: Vec<String>,
     /// The folder, kept at the end. Without it a temporary one is used and removed.
@@ -45,25 +47,35 @@ pub struct PrivateBroker {
     port: u16,
     secure_port: u16,
     controller_port: u16,
+    /// The ports behind the links, and the links.
+    linked: Vec<u16>,
+    links: Vec<Link>,
     dir: PathBuf,
     _temporary: Option<tempfile::TempDir>,
 }
 
 /// A broker; or `None`, said loudly, where its jars cannot be had and nobody insists on it.
 pub async fn broker_or_say(options: BrokerOptions) -> Option<PrivateBroker> {
-    match PrivateBroker::start(options).await {
-        Ok(broker) => Some(broker),
-        Err(reason) => {
-            let insisted = std::env::var_os("TANDEM_REQUIRE_KAFKA").is_some_and(|value| value == "1");
-            assert!(!insisted, "TANDEM_REQUIRE_KAFKA=1, and there is no Kafka: {reason}");
-            // To the terminal itself: the test runner keeps what a test that passes prints to itself.
-            let line = format!("\n#### KAFKA WAS NOT TESTED: {reason}. `make setup` installs what it needs. ####\n");
-            if let Ok(mut terminal) = fs::OpenOptions::new().append(true).open("/dev/stderr") {
-                let _ = terminal.write_all(line.as_bytes());
-            }
-            None
-        }
+    if !kafka_or_say() {
+        return None;
     }
+    Some(PrivateBroker::start(options).await.unwrap_or_else(|reason| panic!("the jars were there a moment ago: {reason}")))
+}
+
+/// Whether there is a Kafka to test with; where not, says so loudly, and panics if somebody insists on it.
+pub fn kafka_or_say() -> bool {
+    // kcat reads our topics as a stranger does.
+    let kcat = Command::new("kcat").arg("-V").output().map_err(|error| format!("kcat cannot be run ({error})"));
+    let Err(reason) = jars().and(kcat) else { return true };
+    let insisted = std::env::var_os("TANDEM_REQUIRE_KAFKA").is_some_and(|value| value == "1");
+    assert!(!insisted, "TANDEM_REQUIRE_KAFKA=1, and there is no Kafka: {reason}");
+    // To the terminal itself: the test runner keeps what a test that passes prints to itself.
+    let line = format!("\n#### KAFKA WAS NOT TESTED: {reason}. `make setup` installs what it needs. ####\n");
+    if let Ok(mut terminal) = fs::OpenOptions::new().append(true).open("/dev/stderr") {
+        // A closed terminal hears nothing anyway.
+        let _ = terminal.write_all(line.as_bytes());
+    }
+    false
 }
 
 impl PrivateBroker {
@@ -84,7 +96,13 @@ impl PrivateBroker {
             make_certificates(&dir);
         }
         let (port, secure_port, controller_port) = (free_port(), free_port(), free_port());
-        let mut broker = Self { process: None, options, port, secure_port, controller_port, dir, _temporary: temporary };
+        let linked: Vec<u16> = (0..options.linked).map(|_| free_port()).collect();
+        let mut links = Vec::new();
+        for &behind in &linked {
+            links.push(Link::to(behind).await);
+        }
+        let mut broker =
+            Self { process: None, options, port, secure_port, controller_port, linked, links, dir, _temporary: temporary };
         broker.write_settings();
         broker.start_again().await;
         Ok(broker)
@@ -102,6 +120,15 @@ impl PrivateBroker {
     /// Who signed the broker's certificate, in PEM.
     pub fn authority(&self) -> PathBuf {
         self.dir.join("broker.pem")
+    }
+
+    /// The networks that can be cut: a client that comes through one is led back to it by the broker.
+    pub fn take_links(&mut self) -> Vec<Link> {
+        std::mem::take(&mut self.links)
+    }
+
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Running::id)
     }
 
     pub fn dir(&self) -> &Path {
@@ -146,13 +173,20 @@ impl PrivateBroker {
 
     fn write_settings(&self) {
         let Self { port, secure_port, controller_port, dir, .. } = self;
-        let mut listeners = format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}");
+        let mut advertised = format!("PLAINTEXT://127.0.0.1:{port}");
+        let mut listeners = format!("{advertised},CONTROLLER://127.0.0.1:{controller_port}");
+        let mut protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL".to_owned();
+        for (at, (behind, link)) in self.linked.iter().zip(&self.links).enumerate() {
+            listeners.push_str(&format!(",LINK{at}://127.0.0.1:{behind}"));
+            advertised.push_str(&format!(",LINK{at}://127.0.0.1:{}", link.port()));
+            protocols.push_str(&format!(",LINK{at}:PLAINTEXT"));
+        }
         let mut settings = vec![
             "process.roles=broker,controller".to_owned(),
             "node.id=1".into(),
             format!("controller.quorum.voters=1@127.0.0.1:{controller_port}"),
             "controller.listener.names=CONTROLLER".into(),
-            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL".into(),
+            format!("listener.security.protocol.map={protocols}"),
             format!("log.dirs={}", dir.join("data").display()),
             "offsets.topic.replication.factor=1".into(),
             "share.coordinator.state.topic.replication.factor=1".into(),
@@ -162,7 +196,9 @@ impl PrivateBroker {
             "auto.create.topics.enable=false".into(),
         ];
         if self.options.secure {
-            listeners.push_str(&format!(",SECURE://127.0.0.1:{secure_port}"));
+            let secure = format!(",SECURE://127.0.0.1:{secure_port}");
+            listeners.push_str(&secure);
+            advertised.push_str(&secure);
             let module = "org.apache.kafka.common.security";
             settings.extend([
                 "sasl.enabled.mechanisms=SCRAM-SHA-256,PLAIN".to_owned(),
@@ -178,6 +214,7 @@ impl PrivateBroker {
             ]);
         }
         settings.push(format!("listeners={listeners}"));
+        settings.push(format!("advertised.listeners={advertised}"));
         settings.extend(self.options.settings.iter().cloned());
         let file = dir.join("server.properties");
         fs::write(&file, settings.join("\n") + "\n").unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));

@@ -14,6 +14,7 @@ mod capture_errors;
 mod capture_memory;
 mod history;
 mod hub;
+mod kafka;
 mod large;
 mod lease;
 mod rig;
