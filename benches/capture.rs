@@ -140,7 +140,7 @@ async fn write_small(server: &PrivateServer) -> History {
     server.query("CREATE TABLE bench.small (id INT PRIMARY KEY, name VARCHAR(60), at DATETIME, price DECIMAL(10,2))").await;
     history(server, SMALL_TRANSACTIONS, async || {
         server.sql_client(&format!(
-            "USE bench; DELIMITER //\nBEGIN NOT ATOMIC FOR i IN 1..{SMALL_TRANSACTIONS} DO \
+            "USE bench;\nDELIMITER //\nBEGIN NOT ATOMIC FOR i IN 1..{SMALL_TRANSACTIONS} DO \
              INSERT INTO small VALUES (i, CONCAT('rider number ', i), NOW(), i / 100); END FOR; END//\n"
         ));
     })

@@ -7,8 +7,17 @@ use tandem::source::binlog::{Layout, Rows, RowsKind, TableMap, decompress, rows}
 use crate::file::TABLE_MAP;
 use crate::golden::Golden;
 
-/// Mutations of each golden event: about two seconds in a debug build.
+/// Mutations of each golden event: about two seconds in a debug build. `TANDEM_MUTATIONS` asks for another number, and
+/// then other mutations come each time.
 const ROUNDS: usize = 60;
+
+fn rounds() -> (usize, fastrand::Rng) {
+    match std::env::var("TANDEM_MUTATIONS").map(|rounds| rounds.parse()) {
+        Ok(Ok(rounds)) => (rounds, fastrand::Rng::new()),
+        Ok(Err(error)) => panic!("TANDEM_MUTATIONS is no number: {error}"),
+        Err(_) => (ROUNDS, fastrand::Rng::with_seed(0x7a6e)),
+    }
+}
 
 /// Flips, overwrites, cuts, repeats or removes bytes at a few places.
 fn mutate(bytes: &mut Vec<u8>, random: &mut fastrand::Rng) {
@@ -42,7 +51,8 @@ fn read(kind: RowsKind, layout: &Layout, body: &[u8]) -> (usize, bool) {
 
 #[test]
 fn damaged_events_are_errors() {
-    let mut random = fastrand::Rng::with_seed(0x7a6e);
+    let (rounds, mut random) = rounds();
+    println!("seed {}", random.get_seed());
     let (mut good, mut bad) = (0, 0);
     for golden in Golden::all() {
         let known = golden.known();
@@ -54,7 +64,7 @@ fn damaged_events_are_errors() {
                 if let Ok(layout) = Layout::new(&map, known) {
                     layouts.insert(map.table_id, layout);
                 }
-                for _ in 0..ROUNDS {
+                for _ in 0..rounds {
                     let mut body = event.body.clone();
                     mutate(&mut body, &mut random);
                     if let Ok(map) = TableMap::parse(&body) {
@@ -71,7 +81,7 @@ fn damaged_events_are_errors() {
                     continue;
                 };
                 assert!(read(kind, layout, &event.body).1, "{}", golden.name);
-                for _ in 0..ROUNDS {
+                for _ in 0..rounds {
                     let mut body = event.body.clone();
                     mutate(&mut body, &mut random);
                     let (count, well) = read(kind, layout, &body);
@@ -82,6 +92,7 @@ fn damaged_events_are_errors() {
             }
         }
     }
+    println!("{good} read well, {bad} did not");
     assert!(good > 1_000 && bad > 1_000, "both happen: {good} read well, {bad} did not");
 }
 
