@@ -19,6 +19,7 @@ mod large;
 mod lease;
 mod rig;
 mod servers;
+mod soak;
 mod tail_command;
 mod target;
 mod two_way;
