@@ -45,6 +45,10 @@ sim: setup ## The simulation alone; SEED=n repeats one run
 live: setup ## The live tests alone; FILTER=word picks some
 	cargo test --locked --test live $(FILTER)
 
+.PHONY: soak
+soak: setup ## The big proof in full size: 100,000 rows, the tailer killed 200 times, the hub killed, cut off and away
+	TANDEM_SOAK=1 cargo test --locked --test live soak -- --nocapture --test-threads=1
+
 .PHONY: bench
 bench: setup ## Measure, print a table, write target/bench/summary.json
 	cargo bench --locked --bench two_nodes --bench capture

@@ -238,6 +238,8 @@ fn hub(
         section.missing("listen", "listen = \"0.0.0.0:7421\"");
     }
     let data = section.text("data").map_or_else(|| state.join("hub"), |spot| folder.join(spot.value));
+    // Less would not hold what one node may append at once.
+    let max_bytes = section.bytes("max_bytes", 256 << 20..=1 << 50);
     for (name, node) in nodes {
         if node.as_ref().is_some_and(|node| node.hub_key_hash.is_none()) {
             let fix = "add hub_key_hash = \"blake3:…\"; `tandem hub key` makes a key and its hash";
@@ -250,7 +252,7 @@ fn hub(
     }
     section.finish();
     let listen = listen.ok_or(())?.value;
-    Ok(Some(Hub { node, listen, data }))
+    Ok(Some(Hub { node, listen, data, max_bytes }))
 }
 
 fn state_folder(mut section: Section, folder: &Path) -> PathBuf {

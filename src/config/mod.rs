@@ -104,6 +104,8 @@ pub struct Hub {
     pub node: Option<OriginId>,
     pub listen: SocketAddr,
     pub data: PathBuf,
+    /// Beyond it the oldest records go before their time.
+    pub max_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug)]

@@ -46,6 +46,9 @@ pub fn show(config: &Config) -> String {
         }
         line(format!("listen = {}", quote(&hub.listen.to_string())));
         line(format!("data = {}", quote(&hub.data.display().to_string())));
+        if let Some(bytes) = hub.max_bytes {
+            line(format!("max_bytes = {}", quote(&show_bytes(bytes))));
+        }
     }
     line("\n[tables]".into());
     line(format!("include = {}", list(config.tables.include.iter().map(ToString::to_string))));

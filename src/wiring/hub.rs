@@ -26,5 +26,6 @@ pub fn hub_options(config: &Config, hub: &Hub) -> HubOptions {
     let keys = config.nodes.iter().filter_map(|(name, node)| Some((name.clone(), node.hub_key_hash?)));
     let mut options = HubOptions::new(&hub.data, hub.listen, keys.collect());
     options.store.max_offline = config.topic.max_offline;
+    options.store.max_bytes = hub.max_bytes;
     options
 }

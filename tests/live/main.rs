@@ -9,6 +9,7 @@ mod oracle;
 #[path = "../decoder/replay.rs"]
 mod replay;
 
+mod backpressure;
 mod capture;
 mod capture_errors;
 mod capture_memory;
