@@ -10,4 +10,4 @@ mod topics;
 pub use capture::{Authority, Capture, CaptureOptions, Captured, From};
 pub use hub::{make_key, run_hub};
 pub use node::{Role, run_node};
-pub use topics::{Topics, topic_reader};
+pub use topics::{TopicHeld, TopicView};

@@ -85,6 +85,7 @@ Commands:
   run          Run this node: all its roles, or those named
   status       Show how the running node and its links are
   tail         Print the changes of a database as they are committed, without a topic
+  topic        See what the topics hold
   conflicts    See conflicts and both of their sides
   failed       See changes that could not be applied
   config       Check the configuration, or show what is in force

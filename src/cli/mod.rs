@@ -21,6 +21,7 @@ mod output;
 mod run;
 mod status;
 mod tail;
+mod topic;
 
 /// Keeps MariaDB databases of two or more sites the same, in both directions.
 #[derive(Parser)]
@@ -35,6 +36,7 @@ enum Command {
     Run(run::RunArgs),
     Status(status::StatusArgs),
     Tail(tail::TailArgs),
+    Topic(topic::TopicArgs),
     Conflicts(conflicts::ConflictsArgs),
     Failed(failed::FailedArgs),
     Config(config::ConfigArgs),
@@ -100,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Completions(args) => completions::run(&args),
         Command::Status(args) => block_on(status::run(args)),
         Command::Tail(args) => block_on(tail::run(args)),
+        Command::Topic(args) => block_on(topic::run(args)),
         Command::Conflicts(args) => block_on(conflicts::run(args)),
         Command::Failed(args) => block_on(failed::run(args)),
         Command::Hub(args) => block_on(hub::run(args)),

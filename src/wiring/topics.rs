@@ -1,9 +1,10 @@
 //! The topics, wherever they are kept.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::change::OriginId;
-use crate::config::{Config, TopicAccess};
+use crate::change::{Offset, OriginId, Record};
+use crate::config::TopicAccess;
 use crate::runtime::Stop;
 use crate::topic::hub::{Hub, HubClient, HubReader, HubWriter};
 use crate::topic::kafka::{KafkaOptions, KafkaReader, KafkaWriter};
@@ -40,8 +41,32 @@ impl Topics {
     }
 }
 
-/// A reader of the cluster's topics, for commands that only look.
-pub fn topic_reader(config: &Config, node: Option<&str>) -> Result<Arc<dyn TopicReader>, Stop> {
-    let access = config.topic_access(node).map_err(|faults| Stop::halt(faults.to_string(), "see docs/configuration.md"))?;
-    Ok(Topics::reach(access)?.reader())
+/// The cluster's topics for commands that only look.
+pub struct TopicView(Arc<dyn TopicReader>);
+
+/// What a topic holds: `first..end`.
+pub struct TopicHeld {
+    pub first: Offset,
+    pub end: Offset,
+    pub last: Option<Record>,
+}
+
+/// Bytes of records that a command holds at once.
+const VIEW_BYTES: usize = 1 << 20;
+
+impl TopicView {
+    /// Opens no connection yet.
+    pub fn open(access: TopicAccess) -> Result<Self, Stop> {
+        Ok(Self(Topics::reach(access)?.reader()))
+    }
+
+    pub async fn held(&self, origin: &OriginId) -> Result<TopicHeld, Stop> {
+        let extent = self.0.extent(origin).await?;
+        Ok(TopicHeld { first: extent.first, end: extent.end, last: extent.last })
+    }
+
+    /// Records from the offset on, none after the wait.
+    pub async fn read(&self, origin: &OriginId, from: Offset, wait: Duration) -> Result<Vec<(Offset, Record)>, Stop> {
+        Ok(self.0.read(origin, from, VIEW_BYTES, wait).await?)
+    }
 }

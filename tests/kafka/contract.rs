@@ -37,7 +37,7 @@ impl Subject for Kafka {
 
     async fn forget(&mut self, origin: &OriginId, end: Offset) -> bool {
         // Our offsets are never ahead of Kafka's, so before this one lie none but earlier ones of ours.
-        forget(&self.0, &format!("contract.{origin}"), end.0 as i64).await;
+        forget(&self.0, &format!("contract.{origin}"), Some(end.0 as i64)).await;
         true
     }
 
@@ -46,12 +46,13 @@ impl Subject for Kafka {
     }
 }
 
-/// What retention does, at once.
-pub async fn forget(broker: &PrivateBroker, topic: &str, before: i64) {
+/// What retention does, at once; without an offset, to everything.
+pub async fn forget(broker: &PrivateBroker, topic: &str, before: Option<i64>) {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", broker.address()).create().expect("a client");
     let mut offsets = TopicPartitionList::new();
-    offsets.add_partition_offset(topic, 0, rdkafka::Offset::Offset(before)).expect("an offset");
+    let before = before.map_or(rdkafka::Offset::End, rdkafka::Offset::Offset);
+    offsets.add_partition_offset(topic, 0, before).expect("an offset");
     let wait = AdminOptions::new().request_timeout(Some(Duration::from_secs(20)));
     admin.delete_records(&offsets, &wait).await.expect("records are deleted");
 }

@@ -5,7 +5,9 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod broker;
 mod contract;
+mod login;
 mod mock;
 
 use tandem::topic::kafka::KafkaOptions;

@@ -8,7 +8,7 @@ use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers, Message};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::client::{ANSWER, Broker, Closing, Trouble};
 use super::{Place, header};
@@ -18,6 +18,9 @@ use crate::topic::TopicError;
 
 /// Bytes that a cursor fetches ahead of whoever reads it.
 const AHEAD_KBYTES: usize = 16 << 10;
+
+/// Longer than the longest wait between two attempts to connect.
+const TELLING: Duration = Duration::from_secs(3);
 
 /// The one partition.
 const PARTITION: i32 = 0;
@@ -104,7 +107,10 @@ impl Cursor {
                 Ok(found) => break found,
                 // A broker that was just started, or gave a partition away, is back in a moment.
                 Err(error) if is_passing(&error) && began.elapsed() < ANSWER => sleep(PASSING).await,
-                Err(error) => return Err(self.fault("looking for", &error)),
+                Err(error) => {
+                    self.hear_why().await;
+                    return Err(self.fault("looking for", &error));
+                }
             }
         };
         self.trouble.clear();
@@ -116,6 +122,18 @@ impl Cursor {
             }),
             found => Ok(found.map(|(span, _)| span)),
         }
+    }
+
+    /// A client tells why its connections fail only to whoever takes its messages, of which there are none now.
+    async fn hear_why(&self) {
+        let told = async {
+            while self.trouble.latest().is_none() {
+                // Whatever it is, what it says about the connection is noted on the way.
+                let _ = self.consumer.recv().await;
+            }
+        };
+        // Where nothing is told, the time-out is all that is known.
+        let _ = timeout(TELLING, told).await;
     }
 
     /// Reads from this offset of Kafka's on.

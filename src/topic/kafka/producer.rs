@@ -89,7 +89,8 @@ impl ProducerContext for Reports {
 }
 
 impl Sender {
-    pub fn new(broker: Arc<Broker>, origin: OriginId) -> Result<Self, TopicError> {
+    /// For a topic whose batches may have `limit` bytes.
+    pub fn new(broker: Arc<Broker>, origin: OriginId, limit: usize) -> Result<Self, TopicError> {
         let reports = Reports::default();
         let mut config = broker.config();
         config
@@ -100,6 +101,7 @@ impl Sender {
             // We give up ourselves, for all that is under way at once.
             .set("message.timeout.ms", "0")
             .set("compression.type", "zstd")
+            .set("batch.size", limit.min(1_000_000).to_string())
             .set("linger.ms", "1")
             // What is under way is limited by us, in bytes.
             .set("queue.buffering.max.messages", "0")

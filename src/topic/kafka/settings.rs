@@ -83,7 +83,7 @@ impl Settings {
         }
         match number(found, "retention.ms") {
             Some(kept) if kept >= 0 && kept < promised => unsuited(
-                format!("it keeps records for {} hours, less than max_offline of {}", kept / HOUR_MS, promised / HOUR_MS),
+                format!("it keeps records for {} h, less than max_offline of {} h", kept / HOUR_MS, promised / HOUR_MS),
                 format!("set retention.ms={promised} on it, or lower max_offline under [topic]"),
             ),
             _ => Ok(()),

@@ -61,9 +61,13 @@ impl KafkaWriter {
         if self.record_bytes_max.is_none() && self.broker.options.looks_at_settings {
             self.record_bytes_max = Some(Settings::new(self.broker.clone())?.check(&topic).await?);
         }
-        let sender = Sender::new(self.broker.clone(), self.origin.clone())?;
+        let sender = Sender::new(self.broker.clone(), self.origin.clone(), self.limit())?;
         let session = Session { sender, cursor, next: after(&ends), last_at: last_at(&ends) };
         Ok((session, ends))
+    }
+
+    fn limit(&self) -> usize {
+        self.record_bytes_max.unwrap_or(self.broker.options.record_bytes_max)
     }
 
     /// A new topic is not known to every broker at once.
@@ -125,7 +129,7 @@ impl TopicWriter for KafkaWriter {
             }
         };
         check_append(&self.origin, expected, session.next.offset)?;
-        let limit = self.record_bytes_max.unwrap_or(self.broker.options.record_bytes_max);
+        let limit = self.limit();
         if let Some(size) = session.sender.too_large(records, limit) {
             self.session = Some(session);
             return Err(TopicError::TooLarge { origin: self.origin.clone(), size, limit });
