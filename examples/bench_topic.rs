@@ -48,7 +48,7 @@ async fn run(rows: u64, summary: &mut Summary) -> Outcome<()> {
     let url = format!("http://{}", server.address());
     let shutdown = Shutdown::new();
     let serving = tokio::spawn(server.run(shutdown.clone()));
-    let client = HubClient::new(ClientOptions { url, key })?;
+    let client = HubClient::new(ClientOptions { url, key, trust: Default::default() })?;
     measure("hub", Arc::new(client), &origin, rows, summary).await?;
     shutdown.cancel();
     Ok(serving.await??)

@@ -8,6 +8,6 @@ mod node;
 mod topics;
 
 pub use capture::{Authority, Capture, CaptureOptions, Captured, From};
-pub use hub::{make_key, run_hub};
+pub use hub::{hub_fingerprint, make_key, run_hub};
 pub use node::{Role, run_node};
 pub use topics::{TopicHeld, TopicView};

@@ -129,14 +129,14 @@ impl Http {
 
     fn client(&self, origin: &str) -> Arc<HubClient> {
         let url = self.hub.as_ref().unwrap().url.clone();
-        Arc::new(HubClient::new(ClientOptions { url, key: key(origin) }).unwrap())
+        Arc::new(HubClient::new(ClientOptions { url, key: key(origin), trust: Default::default() }).unwrap())
     }
 }
 
 impl Running {
     async fn start(folder: &TempDir) -> Self {
         let keys = ORIGINS.iter().map(|origin| (OriginId::new(origin), KeyHash::of(&key(origin)))).collect();
-        let options = HubOptions { store: store_options(folder.path()), listen: ([127, 0, 0, 1], 0).into(), keys };
+        let options = HubOptions { store: store_options(folder.path()), listen: ([127, 0, 0, 1], 0).into(), keys, tls: None };
         let server = HubServer::open(options).await.unwrap();
         let (url, store) = (format!("http://{}", server.address()), server.store().clone());
         let shutdown = Shutdown::new();
@@ -225,8 +225,14 @@ mod over_http {
         }
         let (status, _) = post(&http, "/v1/topics/order/blocks", "wrong", b"").await;
         assert_eq!(status, 401);
-        let stranger =
-            Arc::new(HubClient::new(ClientOptions { url: http.hub.as_ref().unwrap().url.clone(), key: "x".into() }).unwrap());
+        let stranger = Arc::new(
+            HubClient::new(ClientOptions {
+                url: http.hub.as_ref().unwrap().url.clone(),
+                key: "x".into(),
+                trust: Default::default(),
+            })
+            .unwrap(),
+        );
         let error = HubReader::new(stranger).extent(&OriginId::new("order")).await.unwrap_err();
         assert!(matches!(error, TopicError::Denied { .. }), "{error}");
         assert!(!error.to_string().contains("Bearer"), "{error}");
@@ -286,7 +292,10 @@ mod over_http {
     async fn a_hub_that_is_away_or_is_none_is_unreachable_with_its_address() {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = free.local_addr().unwrap();
-        let client = Arc::new(HubClient::new(ClientOptions { url: format!("http://{address}"), key: "x".into() }).unwrap());
+        let client = Arc::new(
+            HubClient::new(ClientOptions { url: format!("http://{address}"), key: "x".into(), trust: Default::default() })
+                .unwrap(),
+        );
         let reader = HubReader::new(client);
         let origin = OriginId::new("order");
         let answering = tokio::spawn(async move {
@@ -306,7 +315,8 @@ mod over_http {
         }
         answering.await.unwrap();
         for url in ["", "127.0.0.1:7421", "ftp://x", "http://user:secret@x"] {
-            let error = HubClient::new(ClientOptions { url: url.into(), key: "x".into() }).err().unwrap();
+            let error =
+                HubClient::new(ClientOptions { url: url.into(), key: "x".into(), trust: Default::default() }).err().unwrap();
             assert!(!error.to_string().contains("secret"), "{error}");
         }
     }

@@ -27,6 +27,8 @@ pub struct HubArgs {
 enum HubCommand {
     /// Make a key for a node, and the hash by which the hub knows it.
     Key,
+    /// Print the fingerprint of the hub's certificate, which is made if it is missing.
+    Fingerprint,
 }
 
 pub async fn run(args: HubArgs) -> Outcome {
@@ -34,6 +36,10 @@ pub async fn run(args: HubArgs) -> Outcome {
         return key();
     }
     let config = args.common.load()?;
+    if let Some(HubCommand::Fingerprint) = args.command {
+        output::line(format_args!("{}", wiring::hub_fingerprint(&config)?));
+        return Ok(ExitCode::SUCCESS);
+    }
     args.log.start()?;
     let shutdown = Shutdown::new();
     until_signal(wiring::run_hub(&config, shutdown.clone()), shutdown).await

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::apply::Policy;
 use crate::change::{OriginId, TableFilter, TablePattern};
 use crate::tail::DdlPolicy;
-use crate::topic::hub::KeyHash;
+use crate::topic::hub::{KeyHash, Trust};
 
 use super::broker::broker;
 use super::fault::{Faults, Place};
@@ -195,7 +195,7 @@ fn topic(mut section: Section, kind: Kind, folder: &Path) -> Option<Topic> {
         section.refuse(&spot.place, "kind", &format!("cannot be \"{}\"", spot.value), "use kind = \"hub\" or kind = \"kafka\"");
     }
     let keeper = match kind {
-        Kind::Hub => hub_address(&mut section).map(TopicKeeper::Hub),
+        Kind::Hub => hub_address(&mut section, folder).map(TopicKeeper::Hub),
         Kind::Kafka => broker(&mut section, folder).map(TopicKeeper::Kafka),
     };
     let max_offline = section.duration("max_offline", DAY / 24..=DAY * 3650).unwrap_or(DAY * 30);
@@ -203,7 +203,7 @@ fn topic(mut section: Section, kind: Kind, folder: &Path) -> Option<Topic> {
     Some(Topic { keeper: keeper?, max_offline })
 }
 
-fn hub_address(section: &mut Section) -> Option<HubAddress> {
+fn hub_address(section: &mut Section, folder: &Path) -> Option<HubAddress> {
     let allow_http = section.flag("allow_http").is_some_and(|spot| spot.value);
     let url = required(section, "url", "url = \"https://192.168.1.101:7421\"").and_then(|spot| {
         let url = TopicUrl::parse(&spot.value).map_err(|(rule, fix)| section.refuse(&spot.place, "url", &rule, fix)).ok()?;
@@ -213,7 +213,24 @@ fn hub_address(section: &mut Section) -> Option<HubAddress> {
         }
         Some(url)
     });
-    Some(HubAddress { url: url?, allow_http })
+    let trust = trust(section, folder);
+    Some(HubAddress { url: url?, allow_http, trust })
+}
+
+fn trust(section: &mut Section, folder: &Path) -> Trust {
+    let ca = section.text("ca").map(|spot| folder.join(spot.value));
+    let Some(spot) = section.text("fingerprint") else { return ca.map_or(Trust::System, Trust::Authority) };
+    if ca.is_some() {
+        section.refuse(&spot.place, "fingerprint", "and `ca` are both given", "keep the one by which the hub is to be known");
+    }
+    match spot.value.parse() {
+        Ok(fingerprint) => Trust::Pinned(fingerprint),
+        Err(_) => {
+            let fix = "write what `tandem hub fingerprint` prints on the hub's machine";
+            section.refuse(&spot.place, "fingerprint", "must be sha256: and 64 hexadecimal digits", fix);
+            Trust::System
+        }
+    }
 }
 
 fn hub(
@@ -240,6 +257,19 @@ fn hub(
     let data = section.text("data").map_or_else(|| state.join("hub"), |spot| folder.join(spot.value));
     // Less would not hold what one node may append at once.
     let max_bytes = section.bytes("max_bytes", 256 << 20..=1 << 50);
+    let certificate = match (section.text("certificate"), section.text("certificate_key")) {
+        (Some(certificate), Some(key)) => Some((folder.join(certificate.value), folder.join(key.value))),
+        (Some(_), None) => {
+            section.missing("certificate_key", "certificate_key = \"hub.key\"");
+            None
+        }
+        (None, Some(_)) => {
+            section.missing("certificate", "certificate = \"hub.pem\"");
+            None
+        }
+        (None, None) => None,
+    };
+    let tls = section.flag("tls").is_none_or(|spot| spot.value);
     for (name, node) in nodes {
         if node.as_ref().is_some_and(|node| node.hub_key_hash.is_none()) {
             let fix = "add hub_key_hash = \"blake3:…\"; `tandem hub key` makes a key and its hash";
@@ -252,7 +282,7 @@ fn hub(
     }
     section.finish();
     let listen = listen.ok_or(())?.value;
-    Ok(Some(Hub { node, listen, data, max_bytes }))
+    Ok(Some(Hub { node, listen, data, max_bytes, certificate, tls }))
 }
 
 fn state_folder(mut section: Section, folder: &Path) -> PathBuf {

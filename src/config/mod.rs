@@ -13,7 +13,7 @@ use std::time::Duration;
 pub use crate::apply::Policy;
 use crate::change::{Cluster, OriginId, TableFilter, TablePattern};
 use crate::tail::DdlPolicy;
-use crate::topic::hub::{ClientOptions, KeyHash};
+use crate::topic::hub::{ClientOptions, KeyHash, Trust};
 use crate::topic::kafka::{self, KafkaOptions};
 
 mod address;
@@ -88,6 +88,7 @@ pub struct HubAddress {
     pub url: TopicUrl,
     /// Unencrypted although other machines are involved: somebody said so by name.
     pub allow_http: bool,
+    pub trust: Trust,
 }
 
 /// How one node reaches the topics, with its secrets.
@@ -106,6 +107,10 @@ pub struct Hub {
     pub data: PathBuf,
     /// Beyond it the oldest records go before their time.
     pub max_bytes: Option<u64>,
+    /// Files of a certificate and its key that somebody gave it; without them it makes its own.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// False where something before it ends TLS.
+    pub tls: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -229,7 +234,7 @@ impl Config {
             TopicKeeper::Hub(hub) => {
                 let source = node.hub_key.as_ref().expect("a node without a key for the hub is refused");
                 let key = self.resolve(source, &format!("nodes.{name}.hub_key"), faults)?;
-                return Some(TopicAccess::Hub(ClientOptions { url: hub.url.text.clone(), key }));
+                return Some(TopicAccess::Hub(ClientOptions { url: hub.url.text.clone(), key, trust: hub.trust.clone() }));
             }
             TopicKeeper::Kafka(broker) => broker,
         };

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::apply::Policy;
 
 use crate::tail::DdlPolicy;
+use crate::topic::hub::Trust;
 
 use super::section::{show_bytes, show_duration};
 use super::{Broker, Config, OriginId, SecretSource, TopicKeeper};
@@ -35,6 +36,11 @@ pub fn show(config: &Config) -> String {
             line("kind = \"hub\"".into());
             line(format!("url = {}", quote(&hub.url.text)));
             line(format!("allow_http = {}", hub.allow_http));
+            match &hub.trust {
+                Trust::System => {}
+                Trust::Authority(file) => line(format!("ca = {}", quote(&file.display().to_string()))),
+                Trust::Pinned(fingerprint) => line(format!("fingerprint = {}", quote(&fingerprint.to_string()))),
+            }
         }
         TopicKeeper::Kafka(kafka) => broker(kafka).into_iter().for_each(&mut line),
     }
@@ -46,6 +52,11 @@ pub fn show(config: &Config) -> String {
         }
         line(format!("listen = {}", quote(&hub.listen.to_string())));
         line(format!("data = {}", quote(&hub.data.display().to_string())));
+        if let Some((certificate, key)) = &hub.certificate {
+            line(format!("certificate = {}", quote(&certificate.display().to_string())));
+            line(format!("certificate_key = {}", quote(&key.display().to_string())));
+        }
+        line(format!("tls = {}", hub.tls));
         if let Some(bytes) = hub.max_bytes {
             line(format!("max_bytes = {}", quote(&show_bytes(bytes))));
         }

@@ -381,8 +381,9 @@ impl Observer {
 }
 
 /// A hub by itself, which has no node to observe.
-pub fn hub_starts(listen: &std::net::SocketAddr, data: &std::path::Path) {
-    info!(%listen, data = %data.display(), "hub starts");
+/// With the fingerprint that the nodes pin, where it encrypts.
+pub fn hub_starts(listen: &std::net::SocketAddr, data: &std::path::Path, fingerprint: Option<&str>) {
+    info!(%listen, data = %data.display(), fingerprint, "hub starts");
 }
 
 impl RoleWatch for Observer {

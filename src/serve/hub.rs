@@ -22,11 +22,12 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::listener::LimitedListener;
+use super::tls::{Tls, TlsIdentity};
 use crate::change::{Offset, OriginId};
 use crate::runtime::{Disposition, Fault, Shutdown};
 use crate::topic::TopicError;
 use crate::topic::hub::protocol::{self, AppendQuery, Appended, Listed, ListedTopic, ReadQuery, Refusal, WAIT_MS_MAX, header};
-use crate::topic::hub::{BLOCK_BYTES, Block, BlockError, Held, Hub, HubStore, KeyHash, StoreOptions};
+use crate::topic::hub::{BLOCK_BYTES, Block, BlockError, Fingerprint, Held, Hub, HubStore, KeyHash, StoreOptions};
 
 /// How a hub is kept and served.
 #[derive(Clone)]
@@ -35,11 +36,13 @@ pub struct HubOptions {
     pub listen: SocketAddr,
     /// The nodes that may ask, with the hash of each one's key.
     pub keys: Vec<(OriginId, KeyHash)>,
+    /// `None`: unencrypted.
+    pub tls: Option<TlsIdentity>,
 }
 
 impl HubOptions {
     pub fn new(folder: impl Into<PathBuf>, listen: SocketAddr, keys: Vec<(OriginId, KeyHash)>) -> Self {
-        Self { store: StoreOptions::new(folder), listen, keys }
+        Self { store: StoreOptions::new(folder), listen, keys, tls: None }
     }
 }
 
@@ -47,6 +50,8 @@ impl HubOptions {
 pub enum HubError {
     #[error("the hub cannot open its topics")]
     Store(#[source] TopicError),
+    #[error("the hub's certificate {} cannot be used: {reason}", file.display())]
+    Certificate { file: PathBuf, reason: String },
     #[error("the hub cannot listen on {address}: {reason}")]
     Listen { address: SocketAddr, reason: String },
 }
@@ -55,6 +60,7 @@ impl Fault for HubError {
     fn disposition(&self) -> Disposition {
         match self {
             Self::Store(error) => error.disposition(),
+            Self::Certificate { .. } => Disposition::Halt,
             // The address may come back with the network, or the other process may end.
             Self::Listen { .. } => Disposition::Retry,
         }
@@ -63,6 +69,9 @@ impl Fault for HubError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Store(error) => error.hint(),
+            Self::Certificate { .. } => {
+                Some("mend `certificate` and `certificate_key` under [hub], or remove both for one of the hub's own".into())
+            }
             Self::Listen { .. } => Some("end what uses the address, or choose another".into()),
         }
     }
@@ -84,6 +93,7 @@ const GOODBYE: Duration = Duration::from_secs(5);
 pub struct HubServer {
     store: HubStore,
     keys: Vec<(OriginId, KeyHash)>,
+    tls: Option<Tls>,
     listener: TcpListener,
     address: SocketAddr,
 }
@@ -98,20 +108,31 @@ impl HubServer {
         let store = tokio::task::spawn_blocking(move || HubStore::open(&options.store)).await;
         let cut_off = |_| TopicError::Store { reason: "opening was cut off by the end of the process".into() };
         let store = store.map_err(cut_off).and_then(|opened| opened).map_err(HubError::Store)?;
-        Self::over(store, options.listen, options.keys).await
+        Self::over(store, options.listen, options.keys, options.tls.as_ref()).await
     }
 
     /// Serves a store that somebody else uses too: the node that keeps the topics needs no HTTP to reach them.
-    pub async fn over(store: HubStore, listen: SocketAddr, keys: Vec<(OriginId, KeyHash)>) -> Result<Self, HubError> {
+    pub async fn over(
+        store: HubStore,
+        listen: SocketAddr,
+        keys: Vec<(OriginId, KeyHash)>,
+        tls: Option<&TlsIdentity>,
+    ) -> Result<Self, HubError> {
+        let tls = tls.map(TlsIdentity::load).transpose()?;
         let fault = |error: io::Error| HubError::Listen { address: listen, reason: error.to_string() };
         let listener = TcpListener::bind(listen).await.map_err(fault)?;
         let address = listener.local_addr().map_err(fault)?;
-        Ok(Self { store, keys, listener, address })
+        Ok(Self { store, keys, tls, listener, address })
     }
 
     /// Where it listens, the port that the system chose included.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// By which nodes know it; `None` where it does not encrypt.
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        self.tls.as_ref().map(|tls| tls.fingerprint)
     }
 
     pub fn store(&self) -> &HubStore {
@@ -125,7 +146,8 @@ impl HubServer {
             bodies: Arc::new(Semaphore::new(BODIES_KB as usize)),
             shutdown: shutdown.clone(),
         };
-        let listener = LimitedListener::new(self.listener, CONNECTIONS_MAX);
+        let acceptor = self.tls.map(|tls| tls.acceptor);
+        let listener = LimitedListener::new(self.listener, CONNECTIONS_MAX).encrypted(acceptor);
         let serving = axum::serve(listener, router(app)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
         let give_up = async {
             shutdown.cancelled().await;

@@ -1,6 +1,7 @@
 //! Accepts connections, so many at once and no more: the others wait in the system's queue. One that says nothing gives
 //! its place back.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -13,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{Accept, TlsAcceptor};
 
 /// Longer than a page refreshes itself and than any answer here takes.
 const SILENT_MAX: Duration = Duration::from_secs(75);
@@ -20,11 +23,17 @@ const SILENT_MAX: Duration = Duration::from_secs(75);
 pub struct LimitedListener {
     inner: TcpListener,
     free: Arc<Semaphore>,
+    acceptor: Option<TlsAcceptor>,
 }
 
 impl LimitedListener {
     pub fn new(inner: TcpListener, connections_max: usize) -> Self {
-        Self { inner, free: Arc::new(Semaphore::new(connections_max)) }
+        Self { inner, free: Arc::new(Semaphore::new(connections_max)), acceptor: None }
+    }
+
+    /// Over TLS, where there is an acceptor.
+    pub fn encrypted(self, acceptor: Option<TlsAcceptor>) -> Self {
+        Self { acceptor, ..self }
     }
 }
 
@@ -38,7 +47,12 @@ impl Listener for LimitedListener {
         let (stream, address) = Listener::accept(&mut self.inner).await;
         // Or an answer in two packets waits for the other side's delayed acknowledgement, 40 ms. It goes without, slower.
         let _ = stream.set_nodelay(true);
-        (LimitedStream { stream, silent: Box::pin(sleep(SILENT_MAX)), _permit: permit }, address)
+        let wire = match &self.acceptor {
+            // Not awaited here: one that never says hello would keep all others waiting.
+            Some(acceptor) => Wire::Greeting(Box::new(acceptor.accept(stream))),
+            None => Wire::Plain(stream),
+        };
+        (LimitedStream { wire, silent: Box::pin(sleep(SILENT_MAX)), _permit: permit }, address)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -48,14 +62,47 @@ impl Listener for LimitedListener {
 
 /// A connection that gives its place back when it is dropped.
 pub struct LimitedStream {
-    stream: TcpStream,
+    wire: Wire,
     silent: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
 }
 
+enum Wire {
+    Plain(TcpStream),
+    /// TLS before it is agreed on: whoever reads or writes first drives it.
+    Greeting(Box<Accept<TcpStream>>),
+    Encrypted(Box<TlsStream<TcpStream>>),
+}
+
+/// Either kind of stream.
+trait Carrier: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Carrier for T {}
+
+impl Wire {
+    fn carrier(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut dyn Carrier>>> {
+        if let Self::Greeting(greeting) = self {
+            match Pin::new(&mut **greeting).poll(cx) {
+                Poll::Ready(Ok(stream)) => *self = Self::Encrypted(Box::new(stream)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(match self {
+            Self::Plain(stream) => Ok(Pin::new(stream)),
+            Self::Encrypted(stream) => Ok(Pin::new(&mut **stream)),
+            Self::Greeting(_) => Err(io::ErrorKind::NotConnected.into()),
+        })
+    }
+}
+
 impl AsyncRead for LimitedStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let read = match self.wire.carrier(cx) {
+            Poll::Ready(Ok(carrier)) => carrier.poll_read(cx, buf),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        };
         if read.is_ready() {
             self.silent.as_mut().reset(Instant::now() + SILENT_MAX);
             return read;
@@ -66,15 +113,19 @@ impl AsyncRead for LimitedStream {
 
 impl AsyncWrite for LimitedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        std::task::ready!(self.wire.carrier(cx))?.poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        std::task::ready!(self.wire.carrier(cx))?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match &mut self.wire {
+            // Nothing was said that had to be ended in order.
+            Wire::Greeting(_) => Poll::Ready(Ok(())),
+            _ => std::task::ready!(self.wire.carrier(cx))?.poll_shutdown(cx),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod error;
 pub mod hub;
 mod listener;
 mod page;
+pub mod tls;
 mod web;
 
 pub use error::ServeError;

@@ -76,6 +76,9 @@ pub enum TopicError {
     PastEnd { origin: OriginId, wanted: Offset, end: Offset },
     #[error("a record of {origin} has {size} bytes, the topic takes at most {limit}")]
     TooLarge { origin: OriginId, size: usize, limit: usize },
+    /// Somebody answers, and does not show that it is the right one.
+    #[error("{place} is not known to be the right one: {reason}")]
+    Untrusted { place: String, reason: String },
     #[error("{place} refused us: {reason}")]
     Denied { place: String, reason: String },
     #[error("the record of {origin} at offset {offset} cannot be read")]
@@ -100,6 +103,8 @@ impl Fault for TopicError {
     fn disposition(&self) -> Disposition {
         match self {
             Self::Unreachable { .. } => Disposition::Retry,
+            // A laptop in another network meets other machines at the same address, and comes home again.
+            Self::Untrusted { .. } => Disposition::Retry,
             // Keys are changed on running systems; the next attempt may be let in. It is shown all the while.
             Self::Denied { .. } => Disposition::Retry,
             Self::Store { .. } => Disposition::Retry,
@@ -125,6 +130,9 @@ impl Fault for TopicError {
             Self::TooLarge { .. } => {
                 "raise the topic's message size: with Kafka, record_bytes_max under [topic] and max.message.bytes of the topic".into()
             }
+            Self::Untrusted { .. } => "nothing was sent. If the hub was set up anew, compare `tandem hub fingerprint` there and change \
+                 `fingerprint` (or `ca`) under [topic]; if not, somebody may be answering in its place"
+                .into(),
             Self::Denied { .. } => "check this node's key or login, and what it may do".into(),
             Self::Unreadable { .. } => "run the same version of tandem on all nodes".into(),
             Self::Emptied { .. } => {

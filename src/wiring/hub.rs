@@ -1,9 +1,10 @@
 //! The keeper of the topics, put together from the configuration.
 
-use crate::config::{Config, Hub};
+use crate::config::{Config, Hub, TopicKeeper};
 use crate::observe;
 use crate::runtime::{Shutdown, Stop};
 use crate::serve::hub::{HubOptions, serve_hub};
+use crate::serve::tls::TlsIdentity;
 
 pub use crate::topic::hub::make_key;
 
@@ -17,8 +18,10 @@ pub async fn run_hub(config: &Config, shutdown: Shutdown) -> Result<(), Stop> {
         let message = format!("the topics are kept by {node}, whose `tandem run` does it: [hub] node says so");
         return Err(Stop::halt(message, "run that node, or remove `node` under [hub]"));
     }
-    observe::hub_starts(&hub.listen, &hub.data);
-    Ok(serve_hub(hub_options(config, hub), shutdown).await?)
+    let options = hub_options(config, hub);
+    let fingerprint = options.tls.as_ref().map(TlsIdentity::load).transpose()?.map(|tls| tls.fingerprint.to_string());
+    observe::hub_starts(&hub.listen, &hub.data, fingerprint.as_deref());
+    Ok(serve_hub(options, shutdown).await?)
 }
 
 /// What the hub must be told; for a node that keeps the topics too.
@@ -27,5 +30,24 @@ pub fn hub_options(config: &Config, hub: &Hub) -> HubOptions {
     let mut options = HubOptions::new(&hub.data, hub.listen, keys.collect());
     options.store.max_offline = config.topic.max_offline;
     options.store.max_bytes = hub.max_bytes;
+    options.tls = identity(config, hub);
     options
+}
+
+/// The hub encrypts where nodes are told to come with `https`, unless something before it does.
+fn identity(config: &Config, hub: &Hub) -> Option<TlsIdentity> {
+    let encrypted = matches!(&config.topic.keeper, TopicKeeper::Hub(address) if address.url.encrypted);
+    let own = || TlsIdentity::Own { folder: hub.data.join("tls") };
+    let given =
+        |(certificate, key): &(_, _)| TlsIdentity::Given { certificate: Clone::clone(certificate), key: Clone::clone(key) };
+    (encrypted && hub.tls).then(|| hub.certificate.as_ref().map_or_else(own, given))
+}
+
+/// The fingerprint of the hub's certificate, which is made where it is missing.
+pub fn hub_fingerprint(config: &Config) -> Result<String, Stop> {
+    let Some(identity) = config.hub.as_ref().and_then(|hub| identity(config, hub)) else {
+        let message = "this configuration has no hub that encrypts";
+        return Err(Stop::halt(message, "add [hub], and write https:// in `url` under [topic]"));
+    };
+    Ok(identity.load()?.fingerprint.to_string())
 }

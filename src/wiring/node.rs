@@ -90,7 +90,7 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
     if let Some((options, store)) = keeps {
         supervisor.role(Role::Hub.name(), move |shutdown| {
             let (options, store) = (options.clone(), store.clone());
-            async move { Ok(HubServer::over(store, options.listen, options.keys).await?.run(shutdown).await?) }
+            async move { Ok(HubServer::over(store, options.listen, options.keys, options.tls.as_ref()).await?.run(shutdown).await?) }
         });
     }
     if roles.contains(&Role::Tailer) {

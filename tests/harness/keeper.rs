@@ -127,7 +127,7 @@ impl TopicKeeper for HubKeeper {
 
     fn reader(&self) -> Arc<dyn TopicReader> {
         let url = format!("http://127.0.0.1:{}", self.port);
-        let options = ClientOptions { url, key: KEY.into() };
+        let options = ClientOptions { url, key: KEY.into(), trust: Default::default() };
         Arc::new(HubReader::new(Arc::new(HubClient::new(options).expect("the address is one"))))
     }
 

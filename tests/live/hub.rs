@@ -39,7 +39,7 @@ impl Hub {
 
     fn client(&self) -> Arc<HubClient> {
         let url = format!("http://127.0.0.1:{}", self.link.port());
-        Arc::new(HubClient::new(ClientOptions { url, key: KEY.into() }).unwrap())
+        Arc::new(HubClient::new(ClientOptions { url, key: KEY.into(), trust: Default::default() }).unwrap())
     }
 }
 

@@ -85,7 +85,7 @@ fn topics(cluster: &Cluster) -> HubReader {
     let config = std::fs::read_to_string(cluster.dir().join("tandem.toml")).unwrap();
     let url = config.lines().find_map(|line| line.strip_prefix("url = ")).unwrap().trim_matches('"').to_owned();
     let key = SecretString::from(environment["NODE_HUB_KEY"].clone());
-    HubReader::new(Arc::new(HubClient::new(ClientOptions { url, key }).unwrap()))
+    HubReader::new(Arc::new(HubClient::new(ClientOptions { url, key, trust: Default::default() }).unwrap()))
 }
 
 /// Kills and cuts, spread over the writing.

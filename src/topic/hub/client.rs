@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 
 use super::protocol::{self, Appended, Listed, Refusal, WAIT_MS_MAX, header};
-use super::{Block, Held, Hub, RECORD_BYTES_LIMIT, Resumed};
+use super::{Block, Held, Hub, RECORD_BYTES_LIMIT, Resumed, Trust, trust};
 use crate::change::{Offset, OriginId};
 use crate::topic::TopicError;
 
@@ -21,6 +21,8 @@ pub struct ClientOptions {
     pub url: String,
     /// This node's key.
     pub key: SecretString,
+    /// By what an `https` hub is known to be the right one.
+    pub trust: Trust,
 }
 
 /// A connection is made in this time or not at all: a laptop that is away should be known as away soon.
@@ -50,7 +52,21 @@ impl HubClient {
         }
         // The first to come decides for the process; anybody else here would decide the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
+        let http = match &options.trust {
+            Trust::System => reqwest::Client::builder(),
+            Trust::Authority(file) => {
+                let wrong =
+                    |why: &dyn std::fmt::Display| fault(format!("the authorities in {} cannot be used: {why}", file.display()));
+                let pem = std::fs::read(file).map_err(|error| wrong(&error))?;
+                let authorities = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| wrong(&error))?;
+                reqwest::Client::builder().tls_certs_only(authorities)
+            }
+            Trust::Pinned(fingerprint) => {
+                let tls = trust::pinned(*fingerprint).map_err(|error| fault(error.to_string()))?;
+                reqwest::Client::builder().tls_backend_preconfigured(tls)
+            }
+        };
+        let http = http
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE + Duration::from_millis(WAIT_MS_MAX))
             .tcp_keepalive(Duration::from_secs(30))
@@ -137,6 +153,9 @@ impl HubClient {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> TopicError {
+        if let Some(reason) = trust::refused(error) {
+            return TopicError::Untrusted { place: self.place.clone(), reason };
+        }
         let reason = match (error.is_connect(), error.is_timeout()) {
             (true, true) => "no answer".into(),
             (false, true) => "it took too long to answer".into(),

@@ -16,15 +16,19 @@ use crate::change::{Offset, OriginId};
 mod access;
 mod block;
 mod client;
+mod fingerprint;
 mod key;
 pub mod protocol;
 mod store;
+mod trust;
 
 pub use access::{HubReader, HubWriter};
 pub use block::{BLOCK_BYTES, Block, BlockError, RECORD_BYTES_LIMIT};
 pub use client::{ClientOptions, HubClient};
+pub use fingerprint::{Fingerprint, FingerprintError};
 pub use key::{KeyHash, KeyHashError, make_key};
 pub use store::{HubStore, StoreOptions};
+pub use trust::{OtherCertificate, Trust};
 
 /// Where the topics are kept: in this process or behind HTTP. The contract is the room's, with blocks for records.
 #[async_trait]

@@ -139,6 +139,7 @@ impl From<TopicError> for Refusal {
             TopicError::Damaged { reason } => Self::Damaged { reason },
             error @ (TopicError::Unreachable { .. }
             | TopicError::Denied { .. }
+            | TopicError::Untrusted { .. }
             | TopicError::Unreadable { .. }
             | TopicError::Emptied { .. }
             | TopicError::Unsuited { .. }
