@@ -26,6 +26,11 @@ impl Group {
         Version { hlc: self.records[at].1.hlc, node: self.node }
     }
 
+    /// At least the version that our tailer gives to what this group's transaction asks it to publish.
+    pub fn version_of_rewrites(&self, own: NodeRank) -> Version {
+        Version { hlc: self.mark.hlc.next(), node: own }
+    }
+
     pub fn offset(&self, at: usize) -> Offset {
         self.records[at].0
     }

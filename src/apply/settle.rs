@@ -217,7 +217,7 @@ impl Engine<'_> {
         let open = *policy == Policy::Manual;
         let incoming = Side { origin: group.origin.clone(), hlc: version.hlc, row: image_of(step) };
         if work.published.contains(&step.canonical) {
-            let own = Version { hlc: group.mark.hlc.next(), node: self.options.cluster.own_rank() };
+            let own = group.version_of_rewrites(self.options.cluster.own_rank());
             work.conflicts.push(Conflict {
                 id: conflict_id(&step.canonical, version, own),
                 kind: kind(change.op, held.is_some()),

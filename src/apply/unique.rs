@@ -37,10 +37,15 @@ impl Engine<'_> {
         }
         // What is not in the index is older than whatever comes.
         let unwritten = Version { hlc: Hlc::default(), node: self.options.cluster.own_rank() };
+        let own_next = group.version_of_rewrites(self.options.cluster.own_rank());
         let mut newer = None;
         let mut older = Vec::with_capacity(holders.len());
         for (held, key) in &holders {
-            let own = rows.entry(key, self.index)?.map_or(unwritten, |entry| entry.version);
+            let own = match rows.entry(key, self.index)? {
+                // It stands by preference, and will be published newer than all of this group.
+                _ if work.published.contains(key) => own_next,
+                entry => entry.map_or(unwritten, |entry| entry.version),
+            };
             if own > version {
                 newer = Some((held, own));
             } else {

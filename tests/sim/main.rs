@@ -84,6 +84,13 @@ fn seeds_141_and_231_writes_whose_append_was_kept_without_an_answer_are_known_to
     }
 }
 
+/// A row that stands by the policy `prefer`, and is published anew, held a unique value that a later change of the same group
+/// wanted. It was taken for the older one and removed, here alone.
+#[test]
+fn seed_227_a_row_that_is_published_anew_is_newer_than_the_group_that_met_it() {
+    run(&Scenario::of(227, Without::default())).unwrap();
+}
+
 /// The simulation is only worth something if it meets what it is there for.
 #[test]
 fn the_seeds_meet_conflicts_collisions_crashes_and_lost_answers() {
