@@ -1,6 +1,7 @@
 //! The one file that names concrete sources, topics and targets.
 
 mod capture;
+mod doctor;
 mod hub;
 mod keeper;
 mod lease;
@@ -8,6 +9,7 @@ mod node;
 mod topics;
 
 pub use capture::{Authority, Capture, CaptureOptions, Captured, From};
+pub use doctor::examine;
 pub use hub::{hub_fingerprint, make_key, run_hub};
 pub use node::{Role, run_node};
 pub use topics::{TopicHeld, TopicView};

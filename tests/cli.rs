@@ -89,6 +89,7 @@ Commands:
   conflicts    See conflicts and both of their sides
   failed       See changes that could not be applied
   config       Check the configuration, or show what is in force
+  doctor       Look a node's set-up over: what must be mended, and how
   hub          Keep the topics, without a database here: for a server between the nodes
   completions  Print completions for a shell
 
@@ -115,6 +116,17 @@ fn wrong_usage_is_2_and_speaks_on_standard_error() {
         assert!(!said.err.is_empty(), "{args:?}");
     }
     assert_eq!(place.run(&["--version"]).out, format!("tandem {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_doctor_says_what_cannot_be_reached_and_ends_with_3() {
+    let place = Place::with(&config("127.0.0.1:7420"));
+    let secrets =
+        [("PASSWORD", "p"), ("HUB_KEY", "k"), ("TANDEM__NODES__LAPTOP_A__DATABASE", "mysql://tandem@127.0.0.1:1/campus")];
+    let said = place.run_with(&["doctor", "--node", "laptop-a"], &secrets);
+    assert_eq!((said.code, said.err.as_str()), (3, ""), "{}", said.out);
+    assert!(said.out.contains("  FAIL  DB-LOGIN      cannot reach the database at 127.0.0.1:1: "), "{}", said.out);
+    assert!(said.out.contains("start the server, or mend `database` of this node"), "{}", said.out);
 }
 
 #[test]

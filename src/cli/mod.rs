@@ -1,6 +1,6 @@
 //! The command line: one file a subcommand.
 //!
-//! Exit codes: 0 good; 1 looked and found a difference; 2 wrong usage, or it could not be done; 130 interrupted. An error is
+//! Exit codes: 0 good; 1 looked and found a difference; 2 wrong usage, or it could not be done; 3 `doctor` found something that must be mended; 130 interrupted. An error is
 //! one line on standard error that says what, where and what next: `error: … — …`.
 
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use crate::runtime::Stop;
 mod completions;
 mod config;
 mod conflicts;
+mod doctor;
 mod failed;
 mod hub;
 mod node_api;
@@ -40,6 +41,7 @@ enum Command {
     Conflicts(conflicts::ConflictsArgs),
     Failed(failed::FailedArgs),
     Config(config::ConfigArgs),
+    Doctor(doctor::DoctorArgs),
     Hub(hub::HubArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -91,6 +93,8 @@ impl Failure {
 /// Looked, and found a difference.
 const DIFFERENCE: u8 = 1;
 const COULD_NOT: u8 = 2;
+/// `doctor` found something that must be mended.
+const MUST_MEND: u8 = 3;
 const INTERRUPTED: u8 = 130;
 
 type Outcome = Result<ExitCode, Failure>;
@@ -105,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Topic(args) => block_on(topic::run(args)),
         Command::Conflicts(args) => block_on(conflicts::run(args)),
         Command::Failed(args) => block_on(failed::run(args)),
+        Command::Doctor(args) => block_on(doctor::run(args)),
         Command::Hub(args) => block_on(hub::run(args)),
     };
     outcome.unwrap_or_else(|failure| {

@@ -3,10 +3,12 @@
 mod backoff;
 mod clock;
 mod fault;
+mod finding;
 mod supervise;
 
 pub use backoff::Backoff;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use fault::{Disposition, Fault, Stop};
+pub use finding::{Finding, Level};
 pub use supervise::{RoleState, RoleWatch, Supervisor};
 pub use tokio_util::sync::CancellationToken as Shutdown;

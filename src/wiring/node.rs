@@ -249,12 +249,21 @@ pub struct Database {
 }
 
 impl Database {
-    fn new(own: &OwnNode, tables: TableFilter) -> Self {
+    pub fn new(own: &OwnNode, tables: TableFilter) -> Self {
         Self { url: own.database.to_string(), own: own.clone(), tables, target: OnceCell::new() }
     }
 
+    fn options(&self) -> MariadbOptions {
+        MariadbOptions::new(self.url.clone(), Some(self.own.password.clone()))
+    }
+
+    /// The database, looked at without making anything there.
+    pub async fn look(&self) -> Result<MariadbTarget, TargetError> {
+        MariadbTarget::look(self.options()).await
+    }
+
     pub async fn target(&self) -> Result<&MariadbTarget, TargetError> {
-        let connect = || MariadbTarget::connect(MariadbOptions::new(self.url.clone(), Some(self.own.password.clone())));
+        let connect = || MariadbTarget::connect(self.options());
         self.target.get_or_try_init(connect).await
     }
 
@@ -268,7 +277,7 @@ impl Database {
         }
     }
 
-    fn source(&self) -> Result<BinlogSource, Stop> {
+    pub fn source(&self) -> Result<BinlogSource, Stop> {
         let bad = |_| Stop::halt(format!("`{}` is not an address of a database", self.url), "mend `database` of this node");
         let opts = OptsBuilder::from_opts(Opts::from_url(&self.url).map_err(bad)?);
         let opts = opts.pass(Some(self.own.password.expose_secret()));

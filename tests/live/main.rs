@@ -13,6 +13,7 @@ mod backpressure;
 mod capture;
 mod capture_errors;
 mod capture_memory;
+mod doctor;
 mod history;
 mod hub;
 mod kafka;

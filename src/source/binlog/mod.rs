@@ -13,6 +13,7 @@
 mod server;
 
 mod connection;
+mod examine;
 mod preflight;
 
 mod session;
@@ -42,6 +43,7 @@ mod temporal;
 
 pub use compression::decompress;
 pub use error::DecodeError;
+pub use examine::Expectations;
 pub use known::{KnownColumn, KnownTable, SystemVersioning};
 pub use layout::Layout;
 pub use preflight::ServerSettings;

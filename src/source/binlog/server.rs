@@ -11,8 +11,9 @@ use super::schema::Schema;
 use super::session::{Request, Session};
 use super::tables::Tables;
 use super::transaction::{Limits, Transactions};
-use super::{ServerSettings, connection, preflight};
+use super::{Expectations, ServerSettings, connection, examine, preflight};
 use crate::change::{GtidPosition, TableFilter};
+use crate::runtime::Finding;
 use crate::source::{Source, SourceError, TransactionStream};
 
 /// How long the server may be silent before it sends a heartbeat. An idle stream tells its reader as often.
@@ -66,6 +67,14 @@ impl BinlogSource {
         let settings = preflight::check(&mut conn, &self.place).await?;
         self.close(conn).await;
         Ok(settings)
+    }
+
+    /// Looks the server over without changing anything: every finding, good ones too.
+    pub async fn examine(&self, wanted: &Expectations) -> Result<Vec<Finding>, SourceError> {
+        let mut conn = connection::open(&self.opts, &self.place).await?;
+        let found = examine::examine(&mut conn, &self.place, wanted).await?;
+        self.close(conn).await;
+        Ok(found)
     }
 
     /// Holds the replica id for as long as the connection lives. The server itself would not refuse a second reader with

@@ -112,6 +112,14 @@ impl MariadbTarget {
         Ok(Self(Arc::new(inner)))
     }
 
+    /// Logs in and changes nothing: for whoever only looks.
+    pub async fn look(options: MariadbOptions) -> Result<Self, TargetError> {
+        let session = Session::connect(&options).await?;
+        let inner = Inner { options, schemas: Schemas::default(), weights: Weights::default(), idle: Mutex::default() };
+        inner.give_back(session);
+        Ok(Self(Arc::new(inner)))
+    }
+
     /// Looks at every table anew at its next use: for whoever knows that a table was changed.
     pub fn forget_tables(&self) {
         self.0.schemas.forget_all();

@@ -9,6 +9,7 @@ use mysql_async::prelude::FromRow;
 
 use super::MariadbTarget;
 use crate::change::{TableFilter, TableName};
+use crate::runtime::Finding;
 use crate::target::TargetError;
 
 /// Why a captured table cannot be synced as it is.
@@ -20,6 +21,9 @@ pub struct TableFault {
 }
 
 const TASK: &str = "looking at the tables";
+/// Our account as the tables of privileges write it.
+const ACCOUNT: &str =
+    "CONCAT('''', SUBSTRING_INDEX(CURRENT_USER(), '@', 1), '''@''', SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')";
 /// Databases that are never captured.
 const OTHERS: &str = "('mysql', 'information_schema', 'performance_schema', 'sys', 'tandem')";
 
@@ -93,6 +97,41 @@ impl MariadbTarget {
         Ok(faults.into_iter().collect())
     }
 
+    /// The captured tables and our rights looked over: every finding, good ones too.
+    pub async fn examine(&self, filter: &TableFilter) -> Result<Vec<Finding>, TargetError> {
+        let tables = self.captured(filter).await?;
+        let faults = self.table_faults(filter).await?;
+        let fault =
+            |fault: &TableFault| Finding::fail("DB-TABLE", format!("{}: {}", fault.table, fault.reason), fault.remedy.clone());
+        let mut found: Vec<Finding> = faults.iter().map(fault).collect();
+        if tables.is_empty() {
+            let remedy = "create them, or name others with `include` under [tables]";
+            found.push(Finding::fail("DB-TABLE", "there is no table to sync, or the account may see none", remedy));
+        } else if faults.is_empty() {
+            found.push(Finding::good("DB-TABLE", format!("every captured table can be synced ({})", tables.len())));
+        }
+        found.push(match self.may_write_own().await? {
+            true => Finding::good("DB-OWN", "the account may keep the database `tandem`"),
+            false => Finding::fail(
+                "DB-OWN",
+                "the account may not keep the database `tandem`, where the checkpoints are",
+                "as an administrator: GRANT ALL ON tandem.* TO the account",
+            ),
+        });
+        Ok(found)
+    }
+
+    /// Whether the account may make tables of our own and write them.
+    async fn may_write_own(&self) -> Result<bool, TargetError> {
+        let sql = format!(
+            "SELECT PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES WHERE GRANTEE = {ACCOUNT}
+             UNION SELECT PRIVILEGE_TYPE FROM information_schema.SCHEMA_PRIVILEGES
+             WHERE GRANTEE = {ACCOUNT} AND TABLE_SCHEMA = 'tandem'"
+        );
+        let rights: BTreeSet<String> = self.typed::<(String,)>(&sql).await?.into_iter().map(|(right,)| right).collect();
+        Ok(["CREATE", "SELECT", "INSERT", "UPDATE", "DELETE"].iter().all(|right| rights.contains(*right)))
+    }
+
     /// Per captured table: its kind and its engine.
     async fn kinds(&self, filter: &TableFilter) -> Result<BTreeMap<TableName, (String, String)>, TargetError> {
         let sql = format!(
@@ -126,12 +165,10 @@ impl MariadbTarget {
 
     /// The server shows triggers only to those who may make them: here, or everywhere (`*`).
     async fn triggers_seen_in(&self) -> Result<Vec<String>, TargetError> {
-        let account =
-            "CONCAT('''', SUBSTRING_INDEX(CURRENT_USER(), '@', 1), '''@''', SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')";
         let sql = format!(
-            "SELECT '*' FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'TRIGGER' AND GRANTEE = {account}
+            "SELECT '*' FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'TRIGGER' AND GRANTEE = {ACCOUNT}
              UNION SELECT REPLACE(TABLE_SCHEMA, '\\\\', '') FROM information_schema.SCHEMA_PRIVILEGES
-             WHERE PRIVILEGE_TYPE = 'TRIGGER' AND GRANTEE = {account}"
+             WHERE PRIVILEGE_TYPE = 'TRIGGER' AND GRANTEE = {ACCOUNT}"
         );
         Ok(self.typed::<(String,)>(&sql).await?.into_iter().map(|(database,)| database).collect())
     }
