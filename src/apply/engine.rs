@@ -30,19 +30,28 @@ pub struct Engine<'a> {
 impl Engine<'_> {
     /// Brings the index up to what the local tailer has made durable.
     pub async fn absorb(&mut self) -> Result<(), ApplyError> {
-        let News { missing, writes, end } = self.local.take();
-        let own = self.options.cluster.own_rank();
-        if let Some(missing) = missing {
-            self.note_range(own, missing.start.max(self.stability.taken(own)), missing.end).await?;
-            self.stability.take(own, missing.end);
+        let news = self.local.take();
+        let absorbed = self.absorb_all(&news).await;
+        if absorbed.is_err() {
+            // Some failures are tried again with the same index, which must not miss these writes then. To note one twice is
+            // to note it once.
+            self.local.put_back(news);
         }
-        if !writes.is_empty() {
-            let keys: Vec<RowKey> = writes.iter().map(|write| write.key.clone()).collect();
-            for (write, key) in writes.iter().zip(canonical(self.target, &keys).await?) {
+        absorbed
+    }
+
+    async fn absorb_all(&mut self, news: &News) -> Result<(), ApplyError> {
+        let own = self.options.cluster.own_rank();
+        if let Some(missing) = &news.missing {
+            self.note_range(own, missing.start.max(self.stability.taken(own)), missing.end).await?;
+        }
+        if !news.writes.is_empty() {
+            let keys: Vec<RowKey> = news.writes.iter().map(|write| write.key.clone()).collect();
+            for (write, key) in news.writes.iter().zip(canonical(self.target, &keys).await?) {
                 self.note(&key, Version { hlc: write.hlc, node: own }, write.offset, write.deleted)?;
             }
         }
-        self.stability.take(own, end);
+        self.stability.take(own, news.end);
         Ok(self.index.forget(own, self.stability.stable(own))?)
     }
 
@@ -102,5 +111,87 @@ impl Engine<'_> {
         }
         self.absorb().await?;
         Ok(Some(since.elapsed()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::apply::NoOverflow;
+    use crate::change::{
+        Body, Change, Checks, Cluster, Column, ColumnKind, Gtid, Hlc, Image, Op, OriginId, Record, Shape, TableName, Value,
+    };
+    use crate::target::TargetError;
+    use crate::target::memory::{Faults, MemoryOptions, MemoryTable, MemoryTarget, Step as DatabaseStep, Verdict};
+    use crate::topic::memory::{FairWeather, MemoryTopics};
+
+    /// The first question about keys is lost to somebody else's lock.
+    #[derive(Default)]
+    struct OnceInTheWay(AtomicBool);
+
+    #[async_trait]
+    impl Faults for OnceInTheWay {
+        async fn before(&self, step: DatabaseStep<'_>) -> Verdict {
+            let first = matches!(step, DatabaseStep::Canonical) && !self.0.swap(true, Ordering::Relaxed);
+            if first { Verdict::Refuse(TargetError::Contended { reason: "deadlock".into() }) } else { Verdict::Go }
+        }
+    }
+
+    #[tokio::test]
+    async fn own_writes_that_could_not_be_noted_are_noted_by_the_next_attempt() {
+        let name: Vec<_> = vec![Column { name: "name".into(), kind: ColumnKind::Text, generated: false }];
+        let shape = Arc::new(Shape { table: TableName::new("campus", "riders"), columns: name, key: vec![0] });
+        let change = Change {
+            shape: shape.clone(),
+            op: Op::Insert,
+            before: None,
+            after: Some(Image(Box::new([Some(Value::text("ann"))]))),
+            checks: Checks::default(),
+        };
+        let key = RowKey { shape: shape.clone(), values: Box::new([Value::text("ann")]) };
+        let names = ["a", "b"].map(OriginId::new);
+        let record = Record {
+            origin: names[0].clone(),
+            gtid: Gtid { domain: 0, server: 1, sequence: 1 },
+            row: 0,
+            table_row: 0,
+            hlc: Hlc(7),
+            seen: Arc::default(),
+            last: true,
+            position: Arc::default(),
+            read_from: None,
+            commit_second: 0,
+            server_id: 1,
+            coordinates: Default::default(),
+            trace: None,
+            body: Body::Change(change),
+        };
+        let faults = Arc::new(OnceInTheWay::default());
+        let target =
+            MemoryTarget::new([MemoryTable { shape, unique: None }], MemoryOptions { faults, ..MemoryOptions::default() });
+        let cluster = Cluster::new(names.clone(), &names[0]).unwrap();
+        let options = ApplyOptions::new(cluster.clone());
+        let (local, topic) = (Arc::new(LocalFeed::default()), MemoryTopics::new());
+        let _attached = local.attach();
+        local.published(Offset(0), &[record]);
+        let mut engine = Engine {
+            options: &options,
+            target: &target,
+            reader: &topic.reader(Arc::new(FairWeather)),
+            local: &local,
+            observer: &Observer::default(),
+            index: &mut Index::new(10, Box::new(NoOverflow)),
+            stability: &mut Stability::new(cluster),
+        };
+        engine.absorb().await.expect_err("the database refused");
+        engine.absorb().await.unwrap();
+        let canonical = target.canonical(&[key]).await.unwrap();
+        let entry = engine.index.get(&canonical[0]).unwrap().expect("the write is known");
+        assert_eq!(entry.version, Version { hlc: Hlc(7), node: NodeRank(0) });
     }
 }

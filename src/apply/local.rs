@@ -102,6 +102,20 @@ impl LocalFeed {
         News { missing: inner.missing.take(), writes: inner.writes.drain(..).collect(), end: inner.end }
     }
 
+    /// Gives back what was taken and could not be used: it comes again with the next.
+    pub fn put_back(&self, news: News) {
+        let mut inner = self.inner();
+        if inner.appliers == 0 {
+            return;
+        }
+        let later = inner.missing.take();
+        inner.missing = match (news.missing, later) {
+            (Some(earlier), Some(later)) => Some(earlier.start..later.end),
+            (earlier, later) => earlier.or(later),
+        };
+        news.writes.into_iter().rev().for_each(|write| inner.writes.push_front(write));
+    }
+
     /// Waits until the tailer has passed the position; false where it did not within the time.
     pub async fn wait(&self, position: &GtidPosition, most: Duration) -> bool {
         let passed = async {
@@ -165,6 +179,11 @@ mod tests {
         assert_eq!((news.missing, news.end), (Some(Offset(3)..Offset(8)), Offset(8)));
         assert_eq!(feed.take().missing, None);
         feed.resumed(Offset(9));
+        let news = feed.take();
+        feed.resumed(Offset(11));
+        feed.put_back(news);
+        assert_eq!(feed.take().missing, Some(Offset(8)..Offset(11)), "what could not be used comes again");
+        feed.resumed(Offset(12));
         drop(attached);
         let _attached = feed.attach();
         assert_eq!(feed.take().missing, None, "it was for the applier that has gone");

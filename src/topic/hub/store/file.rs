@@ -58,8 +58,19 @@ fn offset(place: i64) -> Offset {
 pub struct StoreFile {
     pub connection: Connection,
     path: PathBuf,
-    /// Held for as long as the store is open.
-    _lock: File,
+    // Dropped last: the next process finds the file closed.
+    _lock: FolderLock,
+}
+
+/// The lock of the store's folder, held for as long as the store is open.
+struct FolderLock(File);
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that is just being started has a copy of it until it runs its program.
+        // Where this fails, the lock goes with the last copy.
+        let _ = self.0.unlock();
+    }
 }
 
 impl StoreFile {
@@ -74,7 +85,7 @@ impl StoreFile {
             .map_err(|_| TopicError::Store { reason: format!("another process keeps the topics in {}", folder.display()) })?;
         let path = folder.join("topics.db");
         let connection = open_writer(&path)?;
-        Ok(Self { connection, path, _lock: lock })
+        Ok(Self { connection, path, _lock: FolderLock(lock) })
     }
 
     pub fn path(&self) -> &Path {
