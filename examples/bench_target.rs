@@ -126,14 +126,14 @@ fn change(table: &str, row: usize, op: Op, age: i64) -> Change {
     let columns = ["id", "name", "email", "age", "seen", "balance"].map(column).into();
     let shape = Arc::new(Shape { table: TableName::new("campus", table), columns, key: vec![0] });
     let image = |age| {
-        Some(Image(Box::new([
+        Some(Image::of([
             Some(Value::Int(row as i64)),
             Some(Value::text(format!("rider number {row}"))),
             Some(Value::text(format!("rider{row}@campus.example"))),
             Some(Value::Int(age)),
             Some(Value::text("2024-05-06 07:08:09")),
             Some(Value::text("12.50")),
-        ])))
+        ]))
     };
     Change { shape, op, before: if op == Op::Update { image(1) } else { None }, after: image(age), checks: Checks::default() }
 }

@@ -150,7 +150,7 @@ fn record(origin: &OriginId, number: u64) -> Record {
             Value::Null,
             Value::text(format!("2026-01-0{} 10:{:02}:{:02}", 1 + number % 9, number / 60 % 60, second % 60)),
         ];
-        Some(Image(values.map(Some).into()))
+        Some(Image::of(values.map(Some)))
     };
     let gtid = Gtid { domain: 0, server: 11, sequence: 1000 + number };
     Record {

@@ -150,7 +150,7 @@ mod tests {
             shape: shape.clone(),
             op: Op::Insert,
             before: None,
-            after: Some(Image(Box::new([Some(Value::text("ann"))]))),
+            after: Some(Image::of([Some(Value::text("ann"))])),
             checks: Checks::default(),
         };
         let key = RowKey { shape: shape.clone(), values: Box::new([Value::text("ann")]) };

@@ -86,7 +86,7 @@ pub fn delete_of(key: &RowKey) -> Change {
     Change {
         shape: key.shape.clone(),
         op: Op::Delete,
-        before: Some(Image(before.into())),
+        before: Some(Image::of(before)),
         after: None,
         checks: Default::default(),
     }

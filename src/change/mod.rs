@@ -3,6 +3,7 @@
 //! No I/O, no async, no clock: everything here is a value or a pure function of values.
 
 mod gtid;
+mod image;
 mod own;
 mod record;
 mod row;
@@ -12,9 +13,10 @@ mod version;
 pub mod wire;
 
 pub use gtid::{Gtid, GtidParseError, GtidPosition};
+pub use image::{Image, RowBuffer};
 pub use own::{Mark, MarkError, OWN_DATABASE, Rewrite, own_table};
 pub use record::{BinlogCoordinates, Body, ChangePrint, Offset, Record, Seen, Trace};
-pub use row::{Change, Checks, Column, ColumnKind, Image, Op, RowKey, Shape};
+pub use row::{Change, Checks, Column, ColumnKind, Op, RowKey, Shape};
 pub use table::{TableFilter, TableName, TablePattern};
-pub use value::Value;
+pub use value::{Value, ValueRef};
 pub use version::{Cluster, Hlc, NodeRank, OriginId, Version};

@@ -3,7 +3,7 @@
 //!
 //! The target writes these rows and the tailer reads them back from the binlog; this file is their one definition.
 
-use super::{Change, GtidPosition, Hlc, Image, Offset, Op, OriginId, TableName, Value, wire};
+use super::{Change, GtidPosition, Hlc, Image, Offset, Op, OriginId, TableName, ValueRef, wire};
 
 /// The database that holds our own tables on every node. Never captured.
 pub const OWN_DATABASE: &str = "tandem";
@@ -64,7 +64,7 @@ impl Mark {
         let number = |column| get(column)?.as_u64().ok_or_else(|| fault(column));
         let text = |column| get(column)?.as_text().ok_or_else(|| fault(column));
         let data = match get("data_offset")? {
-            Value::Null => None,
+            ValueRef::Null => None,
             value => Some(Offset(value.as_u64().ok_or_else(|| fault("data_offset"))?)),
         };
         Ok(Self {

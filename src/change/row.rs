@@ -1,9 +1,9 @@
-//! Rows: the shape of a table, images of a row, and the change from one to the other.
+//! Rows: the shape of a table, the key of a row, and the change from one image to another.
 
 use std::fmt;
 use std::sync::Arc;
 
-use super::{TableName, Value};
+use super::{Image, TableName, Value, ValueRef};
 
 /// What happened to a row.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -97,25 +97,6 @@ impl Shape {
     }
 }
 
-/// One row as it was or became: a value per column of the shape, `None` where the source did not say.
-/// Unknown is never the same as NULL.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Image(pub Box<[Option<Value>]>);
-
-impl Image {
-    pub fn get(&self, column: usize) -> Option<&Value> {
-        self.0.get(column).and_then(Option::as_ref)
-    }
-
-    pub fn is_full(&self) -> bool {
-        self.0.iter().all(Option::is_some)
-    }
-
-    pub fn weight(&self) -> usize {
-        self.0.iter().map(|value| value.as_ref().map_or(size_of::<Option<Value>>(), Value::weight)).sum()
-    }
-}
-
 /// The values that identify a row, in the order of the shape's key.
 #[derive(Clone, Debug)]
 pub struct RowKey {
@@ -129,7 +110,7 @@ impl RowKey {
         if shape.key.is_empty() {
             return None;
         }
-        let values = shape.key.iter().map(|&at| image.get(usize::from(at)).cloned()).collect::<Option<_>>()?;
+        let values = shape.key.iter().map(|&at| image.get(usize::from(at)).map(ValueRef::to_value)).collect::<Option<_>>()?;
         Some(Self { shape: shape.clone(), values })
     }
 

@@ -237,7 +237,7 @@ mod tests {
             shape: shape.clone(),
             op: Op::Insert,
             before: None,
-            after: Some(Image([Some(Value::Int(id))].into())),
+            after: Some(Image::of([Some(Value::Int(id))])),
             checks: Checks::default(),
         };
         MemoryTransaction { header, changes: (0..rows).map(change).collect(), ddl: None }

@@ -320,7 +320,7 @@ fn record_with(origin: &OriginId, number: u64, value: Value) -> Record {
             shape: Arc::new(shape),
             op: Op::Insert,
             before: None,
-            after: Some(Image([Some(Value::unsigned(number)), Some(value)].into())),
+            after: Some(Image::of([Some(Value::unsigned(number)), Some(value)])),
             checks: Checks::default(),
         }),
     }

@@ -11,8 +11,8 @@ use mysql_cdc::binlog_reader::BinlogReader;
 use mysql_cdc::events::binlog_event::BinlogEvent;
 use mysql_cdc::events::row_events::mysql_value::{DateTime, MySqlValue, Time};
 use mysql_cdc::events::row_events::row_data::RowData;
-use tandem::change::{ColumnKind, Image, Value};
-use tandem::source::binlog::{KnownTable, Layout, Rows, RowsKind, TableMap};
+use tandem::change::{ColumnKind, Image, ValueRef};
+use tandem::source::binlog::{KnownTable, Layout, RowsKind, TableMap, rows};
 
 use crate::file::TABLE_MAP;
 use crate::golden::Golden;
@@ -44,7 +44,7 @@ fn another_decoder_reads_the_same_values() {
             let (Some(kind), Some((known, layout)), Ok((_, theirs))) = (RowsKind::of(event.kind), &table, theirs) else {
                 continue;
             };
-            let ours: Vec<_> = Rows::new(kind, layout, &event.body).expect("its head is whole").map(Result::unwrap).collect();
+            let ours: Vec<_> = rows::changes(kind, layout, &event.body).expect("it is whole").collect();
             let mut images = ours.iter().flat_map(|change| [&change.before, &change.after]).flatten();
             let theirs: Vec<&RowData> = match &theirs {
                 BinlogEvent::WriteRowsEvent(event) => event.rows.iter().collect(),
@@ -81,7 +81,7 @@ impl Comparison {
             let utf8 = known.and_then(|known| known.character_set.as_deref()).is_some_and(|name| name.starts_with("utf8"));
             match (ours.get(at), &theirs.cells[at]) {
                 // It has one word for NULL and for what the image does not have.
-                (None | Some(Value::Null), None) => {}
+                (None | Some(ValueRef::Null), None) => {}
                 (Some(ours), Some(theirs)) => {
                     if let Some((name, same)) = self.same(&place(), at, column.kind, utf8, ours, theirs) {
                         assert!(same, "{}: {ours:?} and {theirs:?}", place());
@@ -100,18 +100,18 @@ impl Comparison {
         at: usize,
         kind: ColumnKind,
         utf8: bool,
-        ours: &Value,
+        ours: ValueRef,
         theirs: &MySqlValue,
     ) -> Option<(&'static str, bool)> {
         let integer = || match ours {
-            Value::Int(number) => *number as u64,
-            Value::UInt(number) => *number,
+            ValueRef::Int(number) => number as u64,
+            ValueRef::UInt(number) => number,
             other => panic!("{place}: {other:?} is no integer"),
         };
         let text = || ours.as_text().unwrap_or_else(|| panic!("{place}: {ours:?} is no text"));
         let bytes = || match ours {
-            Value::Text(text) if utf8 => Some(text.as_bytes()),
-            Value::Bytes(bytes) => Some(&**bytes),
+            ValueRef::Text(text) if utf8 => Some(text.as_bytes()),
+            ValueRef::Bytes(bytes) => Some(bytes),
             _ => None,
         };
         Some(match theirs {
@@ -120,8 +120,8 @@ impl Comparison {
             MySqlValue::MediumInt(number) => ("medium", integer() as u32 & 0xff_ffff == *number),
             MySqlValue::Int(number) => ("int", integer() as u32 == *number),
             MySqlValue::BigInt(number) => ("big", integer() == *number),
-            MySqlValue::Float(number) => ("float", *ours == Value::Float(*number)),
-            MySqlValue::Double(number) => ("double", *ours == Value::Double(*number)),
+            MySqlValue::Float(number) => ("float", ours == ValueRef::Float(*number)),
+            MySqlValue::Double(number) => ("double", ours == ValueRef::Double(*number)),
             MySqlValue::Decimal(number) => ("decimal", text() == number),
             MySqlValue::Year(year) => ("year", integer() == if *year == 1900 { 0 } else { u64::from(*year) }),
             MySqlValue::Date(date) => ("date", text() == format!("{:04}-{:02}-{:02}", date.year, date.month, date.day)),

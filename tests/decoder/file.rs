@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use tandem::change::{Change, TableName};
-use tandem::source::binlog::{DecodeError, KnownTable, Layout, Rows, RowsKind, TableMap, rows};
+use tandem::source::binlog::{DecodeError, KnownTable, Layout, RowsKind, TableMap, rows};
 
 pub const TABLE_MAP: u8 = 19;
 const FORMAT_DESCRIPTION: u8 = 15;
@@ -53,9 +53,7 @@ pub fn changes<'a>(
         } else if let Some(kind) = RowsKind::of(event.kind) {
             let layout = layouts.get(&rows::table_id(&event.body)?).expect("rows follow the table map of their table");
             if let Some(layout) = layout {
-                for change in Rows::new(kind, layout, &event.body)? {
-                    changes.push(change?);
-                }
+                changes.extend(rows::changes(kind, layout, &event.body)?);
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
-use tandem::change::{Change, Image, Op, Value};
+use tandem::change::{Change, Image, Op, ValueRef};
 use tandem::source::binlog::{KnownColumn, KnownTable, SystemVersioning};
 
 /// Rows by their key, each with its columns by name.
@@ -22,19 +22,19 @@ pub struct Table {
 const HEX_BYTES_MAX: usize = 64;
 
 /// What kind of text stands for a value: `i:` number, `d:` floating point, `t:` text and `b:` bytes in hexadecimal.
-pub fn form(value: &Value) -> String {
+pub fn form(value: ValueRef) -> String {
     let hex = |kind: char, bytes: &[u8]| match bytes.len() {
         0..=HEX_BYTES_MAX => format!("{kind}:{}", bytes.iter().map(|byte| format!("{byte:02X}")).collect::<String>()),
         length => format!("{kind}~{length}:{}", crc32fast::hash(bytes)),
     };
     match value {
-        Value::Null => "NULL".into(),
-        Value::Int(number) => format!("i:{number}"),
-        Value::UInt(number) => format!("i:{number}"),
-        Value::Float(number) => format!("d:{:e}", f64::from(*number)),
-        Value::Double(number) => format!("d:{number:e}"),
-        Value::Text(text) => hex('t', text.as_bytes()),
-        Value::Bytes(bytes) => hex('b', bytes),
+        ValueRef::Null => "NULL".into(),
+        ValueRef::Int(number) => format!("i:{number}"),
+        ValueRef::UInt(number) => format!("i:{number}"),
+        ValueRef::Float(number) => format!("d:{:e}", f64::from(number)),
+        ValueRef::Double(number) => format!("d:{number:e}"),
+        ValueRef::Text(text) => hex('t', text.as_bytes()),
+        ValueRef::Bytes(bytes) => hex('b', bytes),
     }
 }
 
@@ -70,8 +70,8 @@ pub fn replay(changes: &[Change]) -> BTreeMap<String, Rows> {
     for change in changes {
         let rows = tables.entry(change.table().table.to_string()).or_default();
         let known = |image: &Option<Image>| -> BTreeMap<String, String> {
-            let values = image.iter().flat_map(|image| change.shape.columns.iter().zip(&image.0));
-            values.filter_map(|(column, value)| Some((column.name.to_string(), form(value.as_ref()?)))).collect()
+            let values = image.iter().flat_map(|image| change.shape.columns.iter().zip(image.values()));
+            values.filter_map(|(column, value)| Some((column.name.to_string(), form(value?)))).collect()
         };
         let (before, mut after) = (known(&change.before), known(&change.after));
         let key = |image: &BTreeMap<String, String>| image.get("id").cloned();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tandem::change::{GtidPosition, Op, TableFilter, Value};
+use tandem::change::{GtidPosition, Op, TableFilter, ValueRef};
 use tandem::source::binlog::{BinlogOptions, BinlogSource};
 use tandem::source::{Source, SourceError, SourceEvent, TransactionPart, TransactionStream};
 
@@ -51,13 +51,13 @@ pub async fn read_all(server: &PrivateServer) -> Vec<TransactionPart> {
     read_from(&source(server), "").await.unwrap()
 }
 
-fn shown(value: Option<&Value>) -> String {
+fn shown(value: Option<ValueRef>) -> String {
     match value {
         None => "?".into(),
-        Some(Value::Null) => "NULL".into(),
-        Some(Value::Int(number)) => number.to_string(),
-        Some(Value::UInt(number)) => number.to_string(),
-        Some(Value::Text(text)) => text.to_string(),
+        Some(ValueRef::Null) => "NULL".into(),
+        Some(ValueRef::Int(number)) => number.to_string(),
+        Some(ValueRef::UInt(number)) => number.to_string(),
+        Some(ValueRef::Text(text)) => text.to_string(),
         Some(other) => format!("{other:?}"),
     }
 }
@@ -105,7 +105,7 @@ async fn inserts_updates_and_deletes_come_with_their_images() {
     );
     let update = &parts[3].changes[0];
     assert_eq!(update.op, Op::Update);
-    assert_eq!(update.before.as_ref().unwrap().get(1), Some(&Value::text("Ann")));
+    assert_eq!(update.before.as_ref().unwrap().get(1), Some(ValueRef::Text("Ann")));
     assert_eq!(update.shape.key, [0]);
     let header = &parts[2].header;
     assert_eq!((header.gtid.domain, header.gtid.server, header.gtid.sequence, header.server_id), (3, 3, 3, 3));
@@ -269,7 +269,7 @@ async fn one_event_larger_than_a_packet_comes_whole() {
     server.query("INSERT INTO d.b VALUES (1, REPEAT('abcdefgh', 5 * 1024 * 1024)), (2, 'x')").await;
     let parts = read_all(&server).await;
     let changes: Vec<_> = parts.iter().flat_map(|part| &part.changes).collect();
-    let Some(Value::Bytes(bytes)) = changes[0].after.as_ref().unwrap().get(1) else { panic!("not bytes") };
+    let Some(ValueRef::Bytes(bytes)) = changes[0].after.as_ref().unwrap().get(1) else { panic!("not bytes") };
     assert!(bytes.len() == 40 << 20 && bytes.chunks(8).all(|chunk| chunk == b"abcdefgh"));
     assert_eq!(changes.len(), 2);
 }

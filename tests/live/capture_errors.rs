@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Opts, OptsBuilder, SslOpts};
-use tandem::change::{TableFilter, Value};
+use tandem::change::{Image, TableFilter, Value};
 use tandem::runtime::{Disposition, Fault};
 use tandem::source::binlog::{BinlogOptions, BinlogSource};
 use tandem::source::{Source, SourceError, SourceEvent, TransactionPart, TransactionStream};
@@ -246,8 +246,8 @@ async fn a_partial_row_image_leaves_unknown_columns_out() {
     server.query("UPDATE d.t SET b = 5").await;
     let parts = read_from(&source(&server), "0-1-3").await.unwrap();
     let update = &parts[0].changes[0];
-    assert_eq!(*update.before.as_ref().unwrap().0, [Some(Value::Int(1)), None, None]);
-    assert_eq!(*update.after.as_ref().unwrap().0, [None, None, Some(Value::Int(5))]);
+    assert_eq!(update.before, Some(Image::of([Some(Value::Int(1)), None, None])));
+    assert_eq!(update.after, Some(Image::of([None, None, Some(Value::Int(5))])));
     let notes = source(&server).preflight().await.unwrap().notes();
     assert!(notes.len() == 1 && notes[0].contains("binlog_row_image is MINIMAL"), "{notes:?}");
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem::change::{
-    Change, Checks, Column, ColumnKind, Gtid, Hlc, Image, Mark, Offset, Op, OriginId, RowKey, Shape, TableName, Value,
+    Change, Checks, Column, ColumnKind, Gtid, Hlc, Image, Mark, Offset, Op, OriginId, RowKey, Shape, TableName, Value, ValueRef,
 };
 use tandem::runtime::{Disposition, Fault};
 use tandem::target::mariadb::{MariadbOptions, MariadbTarget};
@@ -103,10 +103,10 @@ impl Site {
     async fn rows(&self) -> Vec<(String, Option<String>, i64)> {
         match self {
             Self::Memory(target) => {
-                let text = |value: Option<&Value>| value.and_then(Value::as_text).map(str::to_owned);
+                let text = |value: Option<ValueRef>| value.and_then(ValueRef::as_text).map(str::to_owned);
                 let row = |image: Image| {
-                    let Some(Value::Int(age)) = image.get(2) else { panic!("{image:?}") };
-                    (text(image.get(0)).unwrap(), text(image.get(1)), *age)
+                    let Some(ValueRef::Int(age)) = image.get(2) else { panic!("{image:?}") };
+                    (text(image.get(0)).unwrap(), text(image.get(1)), age)
                 };
                 target.rows(&riders().table).into_iter().map(row).collect()
             }
@@ -159,7 +159,7 @@ fn mark(next: u64) -> Mark {
 }
 
 fn image(values: impl IntoIterator<Item = Value>) -> Option<Image> {
-    Some(Image(values.into_iter().map(Some).collect()))
+    Some(Image::of(values.into_iter().map(Some)))
 }
 
 fn change(shape: &Arc<Shape>, op: Op, before: Option<Image>, after: Option<Image>) -> Change {
@@ -267,7 +267,7 @@ async fn a_locked_row_and_a_locked_gap_keep_others_out() {
         assert_eq!(there, [true, false, true]);
         let ann = held[0].as_ref().unwrap();
         assert_eq!(ann.key.values[0], Value::text("ann"), "as it is kept here");
-        assert_eq!(ann.image.get(2), Some(&Value::Int(1)));
+        assert_eq!(ann.image.get(2), Some(ValueRef::Int(1)));
         assert!(!site.insert("bob", None, 2).await, "the gap is locked");
         assert!(!site.delete("ann").await, "the row is locked");
         assert!(site.delete("eve").await, "others are not");
@@ -329,7 +329,7 @@ async fn a_failed_write_leaves_the_earlier_ones() {
         let (failed, error) = failure(&mut transaction, &[put("cid", Some("x@x"), 3)]).await;
         assert_eq!(failed, Some(0));
         assert_eq!(error.disposition(), Disposition::DeadLetter);
-        let partial = Image(Box::new([Some(Value::text("eve")), None, Some(Value::Int(9))]));
+        let partial = Image::of([Some(Value::text("eve")), None, Some(Value::Int(9))]);
         let partial = change(&riders(), Op::Update, None, Some(partial));
         let (failed, error) = failure(&mut transaction, &[Write::Put(partial)]).await;
         assert_eq!((failed, error.disposition()), (Some(0), Disposition::DeadLetter));

@@ -237,7 +237,7 @@ async fn rows(server: &PrivateServer, binlog: &[(Gtid, Vec<Change>)]) -> BTreeMa
                     _ => Value::text(text),
                 }))
             });
-            let image = tandem::change::Image(values.collect());
+            let image = tandem::change::Image::of(values);
             rows.insert(oracle::row_name(&shape, &image), oracle::columns(&shape, &image));
         }
     }

@@ -248,7 +248,7 @@ async fn every_code_of_every_character_set_means_what_the_server_says() {
         assert_eq!(changes.len(), shown.len(), "{charset}");
         for (change, (id, shown)) in changes.iter().zip(&shown) {
             let image = change.after.as_ref().expect("an insert has it");
-            assert_eq!(image.get(0).and_then(tandem::change::Value::as_u64), Some(u64::from(*id)));
+            assert_eq!(image.get(0).and_then(tandem::change::ValueRef::as_u64), Some(u64::from(*id)));
             let told = form(image.get(1).expect("the image is full"));
             // A half of a surrogate pair is a character to the server and none in UTF-8; and the character that means
             // "no character", which big5 and tis620 have one code for, is not taken for text.
@@ -297,7 +297,7 @@ async fn a_value_of_many_megabytes_is_one_value() {
         let changes = changes(&events(&binlog), |table| (&*table.table == "large").then_some(None)).expect("it decodes");
         let image = changes[0].after.as_ref().expect("an insert has it");
         assert_eq!(image.get(1).and_then(|value| value.as_text().map(str::len)), Some(BYTES));
-        let Some(tandem::change::Value::Bytes(bytes)) = image.get(2) else { panic!("{compress}: it has bytes") };
+        let Some(tandem::change::ValueRef::Bytes(bytes)) = image.get(2) else { panic!("{compress}: it has bytes") };
         assert!(bytes.len() == BYTES && bytes.chunks_exact(2).all(|pair| pair == [0, 0xff]), "{compress}");
     }
 }

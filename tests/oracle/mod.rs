@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tandem::change::{Change, Gtid, Hlc, Image, Mark, Offset, OriginId, Record, Rewrite, Shape, Value};
+use tandem::change::{Change, Gtid, Hlc, Image, Mark, Offset, OriginId, Record, Rewrite, Shape, Value, ValueRef};
 
 type Outcome = Result<(), String>;
 /// The larger wins: clock, then place of the node.
@@ -119,14 +119,14 @@ fn newest<'a, 'b>(writes: &'b [RowWrite<'a>]) -> &'b RowWrite<'a> {
 }
 
 pub fn columns(shape: &Shape, image: &Image) -> Columns {
-    let known = shape.columns.iter().zip(&image.0);
-    known.filter_map(|(column, value)| Some((column.name.to_string(), value.clone()?))).collect()
+    let known = shape.columns.iter().zip(image.values());
+    known.filter_map(|(column, value)| Some((column.name.to_string(), value?.to_value()))).collect()
 }
 
 /// A row's table and key, as a database with the usual collations compares it.
 pub fn row_name(shape: &Shape, image: &Image) -> String {
     let value = |&at: &u16| match image.get(usize::from(at)) {
-        Some(Value::Text(text)) => text.trim_end().to_lowercase(),
+        Some(ValueRef::Text(text)) => text.trim_end().to_lowercase(),
         other => format!("{other:?}"),
     };
     format!("{} {}", shape.table, shape.key.iter().map(value).collect::<Vec<_>>().join(","))

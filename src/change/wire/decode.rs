@@ -7,11 +7,11 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::json::{Envelope, Key, LooseChange, Members, Names};
+use super::json::{Envelope, Key, LooseChange, Members, Names, Scalar};
 use super::{BinaryColumns, FORMAT, WireRecord, header};
 use crate::change::{
     BinlogCoordinates, Body, Change, ChangePrint, Checks, Column, ColumnKind, GtidPosition, Hlc, Image, Op, OriginId, Record,
-    Seen, Shape, TableName, Trace, Value,
+    RowBuffer, Seen, Shape, TableName, Trace, ValueRef,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -286,18 +286,35 @@ fn make_shape(
 }
 
 fn fill(shape: &Shape, members: Members, base64: &[Cow<str>]) -> Result<Image, WireError> {
-    let mut values = vec![None; shape.columns.len()];
-    for (number, (name, mut value)) in members.0.into_iter().enumerate() {
-        if base64.contains(&name)
-            && let Value::Text(text) = &value
-        {
-            let bytes = STANDARD.decode(&**text).map_err(|_| WireError::Base64 { column: name.clone().into_owned() })?;
-            value = Value::Bytes(bytes.into());
+    let full = members.0.len() == shape.columns.len()
+        && members.0.iter().zip(&shape.columns).all(|((name, _), column)| **name == *column.name);
+    let mut row = RowBuffer::default();
+    if full {
+        members.0.iter().try_for_each(|(name, value)| put(&mut row, name, value, base64))?;
+    } else {
+        // Of two members with one name the last counts.
+        let mut told = vec![None; shape.columns.len()];
+        for (name, value) in &members.0 {
+            told[shape.column(name).expect("the shape was made of these names")] = Some((name, value));
         }
-        // A full image has them in the order of the shape.
-        let expected = shape.columns.get(number).is_some_and(|column| *column.name == *name);
-        let at = if expected { number } else { shape.column(&name).expect("the shape was made of these names") };
-        values[at] = Some(value);
+        for told in told {
+            match told {
+                Some((name, value)) => put(&mut row, name, value, base64)?,
+                None => row.push_unknown(),
+            }
+        }
     }
-    Ok(Image(values.into()))
+    Ok(row.into_images(shape.columns.len()).next().unwrap_or_else(|| Image::of([])))
+}
+
+fn put(row: &mut RowBuffer, name: &str, value: &Scalar, base64: &[Cow<str>]) -> Result<(), WireError> {
+    match value {
+        Scalar::Text(text) if base64.iter().any(|binary| *binary == name) => {
+            let bytes = STANDARD.decode(&**text).map_err(|_| WireError::Base64 { column: name.to_owned() })?;
+            row.push(ValueRef::Bytes(&bytes));
+        }
+        Scalar::Text(text) => row.push(ValueRef::Text(text)),
+        Scalar::Plain(value) => row.push(*value),
+    }
+    Ok(())
 }

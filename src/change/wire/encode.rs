@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{BinaryColumns, FORMAT, WireRecord, header};
-use crate::change::{Body, Change, Gtid, GtidPosition, Image, Record, RowKey, Seen, Shape, Value};
+use crate::change::{Body, Change, Gtid, GtidPosition, Image, Record, RowKey, Seen, Shape, ValueRef};
 
 /// A record in its outside form.
 pub fn encode(record: &Record) -> WireRecord {
@@ -166,7 +166,7 @@ pub fn change_json(out: &mut Vec<u8>, record: &Record, change: &Change) {
 /// A row's key for people and for our own tables: `{"id":7}`.
 pub fn key_json(key: &RowKey) -> String {
     let mut out = Vec::with_capacity(32);
-    write_object(&mut out, key.shape.key_names().zip(&key.values).map(|(name, value)| (&**name, value)));
+    write_object(&mut out, key.shape.key_names().zip(&key.values).map(|(name, value)| (&**name, value.as_ref())));
     String::from_utf8(out).expect("JSON that we wrote is UTF-8")
 }
 
@@ -189,9 +189,9 @@ fn checks_text(change: &Change) -> Option<&'static str> {
 impl<'a> BinaryColumns<'a> {
     fn of(change: &'a Change) -> Self {
         let names = |image: &'a Option<Image>| {
-            let columns = change.shape.columns.iter().zip(image.iter().flat_map(|image| &image.0));
+            let columns = change.shape.columns.iter().zip(image.iter().flat_map(Image::values));
             columns
-                .filter(|(_, value)| matches!(value, Some(Value::Bytes(_))))
+                .filter(|(_, value)| matches!(value, Some(ValueRef::Bytes(_))))
                 .map(|(column, _)| Cow::Borrowed(&*column.name))
                 .collect()
         };
@@ -275,11 +275,11 @@ fn write_image(out: &mut Vec<u8>, shape: &Shape, image: Option<&Image>) {
         out.extend_from_slice(b"null");
         return;
     };
-    let known = shape.columns.iter().zip(&image.0).filter_map(|(column, value)| Some((&*column.name, value.as_ref()?)));
+    let known = shape.columns.iter().zip(image.values()).filter_map(|(column, value)| Some((&*column.name, value?)));
     write_object(out, known);
 }
 
-fn write_object<'a>(out: &mut Vec<u8>, members: impl Iterator<Item = (&'a str, &'a Value)>) {
+fn write_object<'a>(out: &mut Vec<u8>, members: impl Iterator<Item = (&'a str, ValueRef<'a>)>) {
     out.push(b'{');
     for (number, (name, value)) in members.enumerate() {
         if number > 0 {
@@ -293,16 +293,16 @@ fn write_object<'a>(out: &mut Vec<u8>, members: impl Iterator<Item = (&'a str, &
 }
 
 /// One value as JSON.
-pub(super) fn write_value(out: &mut Vec<u8>, value: &Value) {
+pub(super) fn write_value(out: &mut Vec<u8>, value: ValueRef) {
     match value {
-        Value::Null => out.extend_from_slice(b"null"),
-        Value::Int(number) => out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes()),
-        Value::UInt(number) => write_number(out, *number),
+        ValueRef::Null => out.extend_from_slice(b"null"),
+        ValueRef::Int(number) => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+        ValueRef::UInt(number) => write_number(out, number),
         // MariaDB holds no NaN and no infinity.
-        Value::Float(number) => out.extend_from_slice(ryu::Buffer::new().format(*number).as_bytes()),
-        Value::Double(number) => out.extend_from_slice(ryu::Buffer::new().format(*number).as_bytes()),
-        Value::Text(text) => write_string(out, text),
-        Value::Bytes(bytes) => {
+        ValueRef::Float(number) => out.extend_from_slice(ryu::Buffer::new().format(number).as_bytes()),
+        ValueRef::Double(number) => out.extend_from_slice(ryu::Buffer::new().format(number).as_bytes()),
+        ValueRef::Text(text) => write_string(out, text),
+        ValueRef::Bytes(bytes) => {
             out.push(b'"');
             let start = out.len();
             let room = base64::encoded_len(bytes.len(), true).expect("a row fits in memory");

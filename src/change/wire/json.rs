@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 
 use super::BinaryColumns;
-use crate::change::Value;
+use crate::change::ValueRef;
 
 #[derive(Deserialize)]
 pub struct Envelope<'a> {
@@ -72,7 +72,7 @@ pub struct LooseChange<'a> {
 }
 
 /// A JSON object of columns, in its order.
-pub struct Members<'a>(pub Vec<(Cow<'a, str>, Value)>);
+pub struct Members<'a>(pub Vec<(Cow<'a, str>, Scalar<'a>)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -85,7 +85,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::with_capacity(map.size_hint().unwrap_or(16));
                 while let Some(Name(name)) = map.next_key()? {
-                    members.push((name, map.next_value::<Scalar>()?.0));
+                    members.push((name, map.next_value()?));
                 }
                 Ok(Members(members))
             }
@@ -122,38 +122,46 @@ impl<'de: 'a, 'a> Deserialize<'de> for Names<'a> {
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-struct Scalar(Value);
+/// One value; its text is borrowed from the input where it holds no escape.
+pub enum Scalar<'a> {
+    /// Anything but text.
+    Plain(ValueRef<'a>),
+    Text(Cow<'a, str>),
+}
 
-impl<'de> Deserialize<'de> for Scalar {
+impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct ScalarVisitor;
-        impl Visitor<'_> for ScalarVisitor {
-            type Value = Value;
+        impl<'de> Visitor<'de> for ScalarVisitor {
+            type Value = Scalar<'de>;
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 f.write_str("a number, a string or null")
             }
-            fn visit_unit<E>(self) -> Result<Value, E> {
-                Ok(Value::Null)
+            fn visit_unit<E>(self) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Plain(ValueRef::Null))
             }
-            fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
-                Ok(Value::Int(number))
+            fn visit_i64<E>(self, number: i64) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Plain(ValueRef::Int(number)))
             }
-            fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
-                Ok(Value::unsigned(number))
+            fn visit_u64<E>(self, number: u64) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Plain(ValueRef::unsigned(number)))
             }
-            fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
-                Ok(Value::Double(number))
+            fn visit_f64<E>(self, number: f64) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Plain(ValueRef::Double(number)))
             }
-            fn visit_bool<E>(self, truth: bool) -> Result<Value, E> {
-                Ok(Value::Int(truth.into()))
+            fn visit_bool<E>(self, truth: bool) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Plain(ValueRef::Int(truth.into())))
             }
-            fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-                Ok(Value::Text(text.into()))
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Text(Cow::Borrowed(text)))
             }
-            fn visit_string<E>(self, text: String) -> Result<Value, E> {
-                Ok(Value::Text(text.into()))
+            fn visit_str<E>(self, text: &str) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Text(Cow::Owned(text.into())))
+            }
+            fn visit_string<E>(self, text: String) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Text(Cow::Owned(text)))
             }
         }
-        deserializer.deserialize_any(ScalarVisitor).map(Scalar)
+        deserializer.deserialize_any(ScalarVisitor)
     }
 }

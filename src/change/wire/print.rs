@@ -5,7 +5,7 @@
 //! have that.
 
 use super::encode::write_value;
-use crate::change::{Change, Image, Shape, Value};
+use crate::change::{Change, Image, Shape, ValueRef};
 
 /// FNV-1a of 64 bits: small, the same everywhere and for ever, which a hash of the standard library does not promise.
 struct Fnv(u64);
@@ -33,7 +33,7 @@ pub fn print(change: &Change) -> u64 {
 fn put_image(hash: &mut Fnv, shape: &Shape, image: Option<&Image>) {
     let Some(image) = image else { return hash.put(b"none") };
     let mut known: Vec<_> =
-        shape.columns.iter().zip(&image.0).filter_map(|(column, value)| Some((&*column.name, value.as_ref()?))).collect();
+        shape.columns.iter().zip(image.values()).filter_map(|(column, value)| Some((&*column.name, value?))).collect();
     known.sort_by_key(|(name, _)| *name);
     hash.put(&(known.len() as u64).to_le_bytes());
     let mut text = Vec::new();
@@ -42,8 +42,8 @@ fn put_image(hash: &mut Fnv, shape: &Shape, image: Option<&Image>) {
         text.clear();
         match value {
             // It comes back as a double of the same digits, of which large and small ones are written in another form.
-            Value::Float(number) => match ryu::Buffer::new().format(*number).parse() {
-                Ok(number) => write_value(&mut text, &Value::Double(number)),
+            ValueRef::Float(number) => match ryu::Buffer::new().format(number).parse() {
+                Ok(number) => write_value(&mut text, ValueRef::Double(number)),
                 Err(_) => write_value(&mut text, value),
             },
             value => write_value(&mut text, value),

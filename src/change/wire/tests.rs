@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::change::{
     BinlogCoordinates, Body, Change, ChangePrint, Checks, Column, ColumnKind, Gtid, GtidPosition, Hlc, Image, Offset, Op,
-    OriginId, Record, Seen, Shape, TableName, Trace, Value,
+    OriginId, Record, Seen, Shape, TableName, Trace, Value, ValueRef,
 };
 
 fn shape(columns: &[&str], key: &[u16]) -> Shape {
@@ -19,7 +19,7 @@ fn shape(columns: &[&str], key: &[u16]) -> Shape {
 }
 
 fn image(values: impl IntoIterator<Item = Option<Value>>) -> Option<Image> {
-    Some(Image(values.into_iter().collect()))
+    Some(Image::of(values))
 }
 
 fn change(shape: Shape, op: Op, before: Option<Image>, after: Option<Image>) -> Change {
@@ -58,7 +58,7 @@ fn carried(value: Value) -> Value {
     assert_eq!(print(full.change().unwrap()), print_before, "what comes back is known again");
     let after = full.change().unwrap().after.clone().unwrap();
     assert_eq!(loose.after.unwrap(), after, "both forms carry the same");
-    after.get(1).unwrap().clone()
+    after.get(1).unwrap().to_value()
 }
 
 fn check(value: Value) {
@@ -252,9 +252,9 @@ fn assert_same_change(original: &Change, back: &Change) {
     }
 }
 
-fn members<'a>(shape: &'a Shape, image: &'a Option<Image>) -> BTreeMap<&'a str, &'a Value> {
-    let values = image.iter().flat_map(|image| &image.0);
-    shape.columns.iter().zip(values).filter_map(|(column, value)| Some((&*column.name, value.as_ref()?))).collect()
+fn members<'a>(shape: &'a Shape, image: &'a Option<Image>) -> BTreeMap<&'a str, ValueRef<'a>> {
+    let values = image.iter().flat_map(Image::values);
+    shape.columns.iter().zip(values).filter_map(|(column, value)| Some((&*column.name, value?))).collect()
 }
 
 fn any_value() -> impl Strategy<Value = Value> {
@@ -282,7 +282,7 @@ prop_compose! {
     ) -> Change {
         let columns = names.keys().map(|name| Column { name: name.as_str().into(), kind: ColumnKind::Unknown, generated: false });
         let shape = Shape { table: TableName::new(&database, &table), columns: columns.collect(), key };
-        let image = |values: Vec<Option<Value>>| Image(values.into());
+        let image = |values: Vec<Option<Value>>| Image::of(values);
         Change {
             shape: Arc::new(shape), op, before: before.map(image), after: Some(image(after)),
             checks: Checks { foreign_keys_off, unique_off },

@@ -1,7 +1,8 @@
 //! Short ASCII text, built on the stack digit by digit: `format!` took most of the time of a row with dates.
 
-use crate::change::Value;
+use crate::change::{RowBuffer, ValueRef};
 
+#[derive(Debug, PartialEq)]
 pub(super) struct Ascii<const N: usize> {
     bytes: [u8; N],
     length: usize,
@@ -50,14 +51,15 @@ impl<const N: usize> Ascii<N> {
         (0..digits).rev().for_each(|digit| self.push(hex_digit((number >> (digit * 4)) as u8 & 15)));
     }
 
+    /// Puts it behind the row's other values.
     #[inline]
-    pub(super) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..self.length]).expect("only ASCII was written")
+    pub(super) fn put(&self, row: &mut RowBuffer) {
+        row.push(ValueRef::Text(self.as_str()));
     }
 
     #[inline]
-    pub(super) fn into_value(self) -> Value {
-        Value::text(self.as_str())
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).expect("only ASCII was written")
     }
 }
 

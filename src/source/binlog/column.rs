@@ -7,7 +7,7 @@ use super::compression::decompress_column;
 use super::decimal::Decimal;
 use super::error::Malformed;
 use super::temporal;
-use crate::change::Value;
+use crate::change::{RowBuffer, Value, ValueRef};
 
 /// One arm per form of bytes, chosen once per table: the rows' loop only matches.
 #[derive(Clone, Debug)]
@@ -62,63 +62,65 @@ pub(super) struct Members {
 }
 
 impl ColumnReader {
-    /// Takes one value off the bytes into its place in an image. NULLs never come here: they are bits of the row's head.
+    /// Takes one value off the bytes and puts it behind the others. NULLs never come here: they are bits of the row's head.
     #[inline]
-    pub(super) fn read(&self, bytes: &mut Bytes, place: &mut Option<Value>) -> Checked<()> {
-        *place = Some(match self {
-            Self::I8 => Value::Int(i8::from_le_bytes(bytes.array()?).into()),
-            Self::U8 => Value::Int(u8::from_le_bytes(bytes.array()?).into()),
-            Self::I16 => Value::Int(i16::from_le_bytes(bytes.array()?).into()),
-            Self::U16 => Value::Int(u16::from_le_bytes(bytes.array()?).into()),
+    pub(super) fn read(&self, bytes: &mut Bytes, row: &mut RowBuffer) -> Checked<()> {
+        let value = match self {
+            Self::I8 => ValueRef::Int(i8::from_le_bytes(bytes.array()?).into()),
+            Self::U8 => ValueRef::Int(u8::from_le_bytes(bytes.array()?).into()),
+            Self::I16 => ValueRef::Int(i16::from_le_bytes(bytes.array()?).into()),
+            Self::U16 => ValueRef::Int(u16::from_le_bytes(bytes.array()?).into()),
             Self::I24 => {
                 let [low, middle, high] = bytes.array()?;
-                Value::Int((i32::from_le_bytes([0, low, middle, high]) >> 8).into())
+                ValueRef::Int((i32::from_le_bytes([0, low, middle, high]) >> 8).into())
             }
             Self::U24 => {
                 let [low, middle, high] = bytes.array()?;
-                Value::Int(u32::from_le_bytes([low, middle, high, 0]).into())
+                ValueRef::Int(u32::from_le_bytes([low, middle, high, 0]).into())
             }
-            Self::I32 => Value::Int(i32::from_le_bytes(bytes.array()?).into()),
-            Self::U32 => Value::Int(u32::from_le_bytes(bytes.array()?).into()),
-            Self::I64 => Value::Int(i64::from_le_bytes(bytes.array()?)),
-            Self::U64 => Value::unsigned(u64::from_le_bytes(bytes.array()?)),
-            Self::Float => Value::Float(f32::from_le_bytes(bytes.array()?)),
-            Self::Double => Value::Double(f64::from_le_bytes(bytes.array()?)),
-            Self::Decimal(decimal) => decimal.read(bytes)?,
-            Self::Bit(width) => Value::unsigned(bytes.big((*width).into())?),
+            Self::I32 => ValueRef::Int(i32::from_le_bytes(bytes.array()?).into()),
+            Self::U32 => ValueRef::Int(u32::from_le_bytes(bytes.array()?).into()),
+            Self::I64 => ValueRef::Int(i64::from_le_bytes(bytes.array()?)),
+            Self::U64 => ValueRef::unsigned(u64::from_le_bytes(bytes.array()?)),
+            Self::Float => ValueRef::Float(f32::from_le_bytes(bytes.array()?)),
+            Self::Double => ValueRef::Double(f64::from_le_bytes(bytes.array()?)),
+            Self::Bit(width) => ValueRef::unsigned(bytes.big((*width).into())?),
             Self::Year => match bytes.u8()? {
-                0 => Value::Int(0),
-                since => Value::Int(1900 + i64::from(since)),
+                0 => ValueRef::Int(0),
+                since => ValueRef::Int(1900 + i64::from(since)),
             },
-            Self::Date => temporal::date(bytes)?,
-            Self::Time(digits) => temporal::time(bytes, *digits)?,
-            Self::Datetime(digits) => temporal::datetime(bytes, *digits)?,
-            Self::Timestamp(digits) => temporal::timestamp(bytes, *digits)?,
-            Self::OldTime => temporal::old_time(bytes)?,
-            Self::OldDatetime => temporal::old_datetime(bytes)?,
-            Self::OldTimestamp => temporal::old_timestamp(bytes)?,
-            Self::Text(prefix, charset) => charset.value(prefixed(bytes, *prefix)?),
-            Self::CompressedText(prefix, charset) => charset.value(&decompress_column(prefixed(bytes, *prefix)?)?),
+            Self::Decimal(decimal) => return Ok(decimal.read(bytes)?.put(row)),
+            Self::Date => return Ok(temporal::date(bytes)?.put(row)),
+            Self::Time(digits) => return Ok(temporal::time(bytes, *digits)?.put(row)),
+            Self::Datetime(digits) => return Ok(temporal::datetime(bytes, *digits)?.put(row)),
+            Self::Timestamp(digits) => return Ok(temporal::timestamp(bytes, *digits)?.put(row)),
+            Self::OldTime => return Ok(temporal::old_time(bytes)?.put(row)),
+            Self::OldDatetime => return Ok(temporal::old_datetime(bytes)?.put(row)),
+            Self::OldTimestamp => return Ok(temporal::old_timestamp(bytes)?.put(row)),
+            Self::Text(prefix, charset) => return Ok(charset.put(prefixed(bytes, *prefix)?, row)),
+            Self::CompressedText(prefix, charset) => {
+                return Ok(charset.put(&decompress_column(prefixed(bytes, *prefix)?)?, row));
+            }
             Self::Binary(length) => {
                 let own = prefixed(bytes, if *length > 255 { 2 } else { 1 })?;
-                let missing = usize::from(*length).checked_sub(own.len()).ok_or(TOO_LONG)?;
-                let mut padded = Vec::with_capacity(own.len() + missing);
-                padded.extend_from_slice(own);
-                padded.resize((*length).into(), 0);
-                Value::Bytes(padded.into_boxed_slice())
+                if own.len() > (*length).into() {
+                    return Err(TOO_LONG);
+                }
+                return Ok(row.push_padded(own, (*length).into()));
             }
-            Self::Uuid => uuid(padded(bytes)?),
-            Self::Inet4 => inet4(padded(bytes)?),
-            Self::Inet6 => inet6(padded(bytes)?),
+            Self::Uuid => return Ok(uuid(padded(bytes)?).put(row)),
+            Self::Inet4 => return Ok(inet4(padded(bytes)?).put(row)),
+            Self::Inet6 => return Ok(inet6(padded(bytes)?).put(row)),
             Self::Enum(width, members) => match bytes.little((*width).into())? {
-                0 => Value::text(""),
+                0 => ValueRef::Text(""),
                 number => {
                     let member = usize::try_from(number - 1).ok().and_then(|at| members.get(at));
-                    member.cloned().ok_or(Malformed("it has a number that is no member's"))?
+                    member.ok_or(Malformed("it has a number that is no member's"))?.as_ref()
                 }
             },
-            Self::Set(width, members) => members.value(bytes.little((*width).into())?)?,
-        });
+            Self::Set(width, members) => return members.put(bytes.little((*width).into())?, row),
+        };
+        row.push(value);
         Ok(())
     }
 }
@@ -143,7 +145,7 @@ fn padded<const N: usize>(bytes: &mut Bytes) -> Checked<[u8; N]> {
     Ok(padded)
 }
 
-fn uuid(bytes: [u8; 16]) -> Value {
+fn uuid(bytes: [u8; 16]) -> Ascii<36> {
     let mut text = Ascii::<36>::new();
     for (at, byte) in bytes.into_iter().enumerate() {
         if matches!(at, 4 | 6 | 8 | 10) {
@@ -151,13 +153,13 @@ fn uuid(bytes: [u8; 16]) -> Value {
         }
         text.hex(byte);
     }
-    text.into_value()
+    text
 }
 
-fn inet4(bytes: [u8; 4]) -> Value {
+fn inet4(bytes: [u8; 4]) -> Ascii<15> {
     let mut text = Ascii::<15>::new();
     push_dotted(&mut text, bytes);
-    text.into_value()
+    text
 }
 
 fn push_dotted<const N: usize>(text: &mut Ascii<N>, bytes: [u8; 4]) {
@@ -171,7 +173,7 @@ fn push_dotted<const N: usize>(text: &mut Ascii<N>, bytes: [u8; 4]) {
 
 /// As MariaDB prints it, which is not RFC 5952 to the letter: the first longest run of zeros is left out even if it is
 /// a single one, and `::1.2.3.4` keeps its dots.
-fn inet6(bytes: [u8; 16]) -> Value {
+fn inet6(bytes: [u8; 16]) -> Ascii<45> {
     let (words, _) = bytes.as_chunks::<2>();
     let word = |at: usize| u16::from_be_bytes(words[at]);
     let zeros = |from: usize| (from..8).take_while(|&at| word(at) == 0).count();
@@ -199,11 +201,11 @@ fn inet6(bytes: [u8; 16]) -> Value {
             }
         }
     }
-    text.into_value()
+    text
 }
 
 impl Members {
-    fn value(&self, bits: u64) -> Checked<Value> {
+    fn put(&self, bits: u64, row: &mut RowBuffer) -> Checked<()> {
         if self.members.len() < 64 && bits >> self.members.len() != 0 {
             return Err(Malformed("it has a bit that is no member's"));
         }
@@ -216,7 +218,8 @@ impl Members {
             }
             joined.extend_from_slice(member);
         }
-        Ok(self.charset.value(&joined))
+        self.charset.put(&joined, row);
+        Ok(())
     }
 }
 
@@ -225,8 +228,10 @@ mod tests {
     use super::*;
 
     fn read(reader: &ColumnReader, bytes: &mut Bytes) -> Checked<Value> {
-        let mut place = None;
-        reader.read(bytes, &mut place).map(|()| place.expect("it was read"))
+        let mut row = RowBuffer::default();
+        reader.read(bytes, &mut row)?;
+        let image = row.into_images(1).next().expect("it was read");
+        Ok(image.get(0).expect("it was said").to_value())
     }
 
     fn check(reader: ColumnReader, bytes: &[u8], expected: Value) {

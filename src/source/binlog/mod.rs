@@ -47,6 +47,6 @@ pub use examine::Expectations;
 pub use known::{KnownColumn, KnownTable, SystemVersioning};
 pub use layout::Layout;
 pub use preflight::ServerSettings;
-pub use rows::{Rows, RowsKind};
+pub use rows::RowsKind;
 pub use server::{BinlogOptions, BinlogSource};
 pub use table_map::{MapColumn, TableMap};

@@ -1,4 +1,4 @@
-//! The rows of one rows event, one change after the other.
+//! The rows of one rows event.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use super::column::ColumnReader;
 use super::compression::decompress;
 use super::error::{DecodeError, Malformed};
 use super::layout::Layout;
-use crate::change::{Change, Checks, Image, Op, Value};
+use crate::change::{Change, Checks, Image, Op, RowBuffer, ValueRef};
 
 /// Which rows event it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,23 +44,61 @@ pub fn ends_statement(body: &[u8]) -> bool {
     body.get(6).is_some_and(|flags| flags & 1 == 1)
 }
 
-/// The changes of one rows event. After an error it has ended.
+/// The changes of one rows event.
 ///
 /// A system-versioned table keeps its past rows among the current ones, and the binlog tells both: an update also
 /// inserts the row as it was, and a delete is an update of the row's end of life. The changes given here are those of
 /// the current rows, so that another node makes a history of its own: the first gives one update, the second a delete,
 /// and what concerns past rows only gives nothing.
-#[derive(Debug)]
-pub struct Rows<'a> {
+///
+/// `body` is the event without its header of 19 bytes and without its checksum, compressed or not.
+pub fn changes<'a>(
+    kind: RowsKind,
     layout: &'a Layout,
-    op: Op,
-    checks: Checks,
-    before: Present,
-    after: Present,
-    /// The rows, after the event's head; decompressed where they were compressed.
-    rows: Cow<'a, [u8]>,
-    /// How far they are read; at the end after an error.
-    at: usize,
+    body: &[u8],
+) -> Result<impl Iterator<Item = Change> + use<'a>, DecodeError> {
+    let head = parse_head(kind, layout, body).map_err(|fault| place(layout, fault))?;
+    let rows = if kind.compressed { Cow::Owned(decompress(head.rows)?) } else { Cow::Borrowed(head.rows) };
+    let mut images = read_rows(kind.op, layout, &head, &rows)?.into_images(layout.readers.len());
+    let (op, checks) = (kind.op, head.checks);
+    let changes = std::iter::from_fn(move || {
+        let first = images.next()?;
+        let (before, after) = match op {
+            Op::Update => (Some(first), Some(images.next()?)),
+            Op::Delete => (Some(first), None),
+            Op::Insert | Op::Read | Op::Truncate => (None, Some(first)),
+        };
+        Some(Change { shape: layout.shape().clone(), op, before, after, checks })
+    });
+    Ok(changes.filter_map(|change| match layout.row_end {
+        Some(row_end) => of_current_rows(change, row_end),
+        None => Some(change),
+    }))
+}
+
+/// The images of all rows, of an update two for each.
+fn read_rows(op: Op, layout: &Layout, head: &Head, rows: &[u8]) -> Result<RowBuffer, DecodeError> {
+    // Much of a row is text that stays as long as it is.
+    let mut buffer = RowBuffer::with_text(rows.len());
+    let mut bytes = Bytes::new(rows);
+    while !bytes.is_empty() {
+        let before = bytes.len();
+        if op != Op::Insert {
+            read_image(layout, &head.before, &mut bytes, &mut buffer)?;
+        }
+        if op != Op::Delete {
+            read_image(layout, &head.after, &mut bytes, &mut buffer)?;
+        }
+        let taken = before - bytes.len();
+        if taken == 0 {
+            // It would never end.
+            return Err(place(layout, Malformed("a row takes no bytes")));
+        }
+        if before == rows.len() {
+            buffer.reserve_like(bytes.len() / taken);
+        }
+    }
+    Ok(buffer)
 }
 
 /// Which columns an image has.
@@ -69,52 +107,6 @@ struct Present {
     /// In order; every column where `full`.
     columns: Vec<u16>,
     full: bool,
-}
-
-impl<'a> Rows<'a> {
-    /// `body` is the event without its header of 19 bytes and without its checksum, compressed or not.
-    pub fn new(kind: RowsKind, layout: &'a Layout, body: &'a [u8]) -> Result<Self, DecodeError> {
-        let head = parse_head(kind, layout, body).map_err(|fault| place(layout, fault))?;
-        let rows = if kind.compressed { Cow::Owned(decompress(head.rows)?) } else { Cow::Borrowed(head.rows) };
-        let Head { checks, before, after, .. } = head;
-        Ok(Self { layout, op: kind.op, checks, before, after, rows, at: 0 })
-    }
-
-    fn read(&mut self) -> Result<Change, DecodeError> {
-        let mut bytes = Bytes::new(&self.rows[self.at..]);
-        let mut image = |present: &Present| read_image(self.layout, present, &mut bytes);
-        let before = if self.op == Op::Insert { None } else { Some(image(&self.before)?) };
-        let after = if self.op == Op::Delete { None } else { Some(image(&self.after)?) };
-        let at = self.rows.len() - bytes.len();
-        if at == self.at {
-            // It would never end.
-            return Err(place(self.layout, Malformed("a row takes no bytes")));
-        }
-        self.at = at;
-        Ok(Change { shape: self.layout.shape().clone(), op: self.op, before, after, checks: self.checks })
-    }
-}
-
-impl Iterator for Rows<'_> {
-    type Item = Result<Change, DecodeError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while self.at < self.rows.len() {
-            let change = self.read();
-            if change.is_err() {
-                self.at = self.rows.len();
-            }
-            match (change, self.layout.row_end) {
-                (Ok(change), Some(row_end)) => {
-                    if let Some(current) = of_current_rows(change, row_end) {
-                        return Some(Ok(current));
-                    }
-                }
-                (change, _) => return Some(change),
-            }
-        }
-        None
-    }
 }
 
 struct Head<'a> {
@@ -161,27 +153,29 @@ fn bit(bits: &[u8], at: usize) -> bool {
     bits[at / 8] >> (at % 8) & 1 == 1
 }
 
-fn read_image(layout: &Layout, present: &Present, bytes: &mut Bytes) -> Result<Image, DecodeError> {
+fn read_image(layout: &Layout, present: &Present, bytes: &mut Bytes, row: &mut RowBuffer) -> Result<(), DecodeError> {
     let nulls = bytes.take(present.columns.len().div_ceil(8)).map_err(|fault| place(layout, fault))?;
-    let mut values: Box<[_]> = layout.readers.iter().map(|_| None).collect();
-    let mut read = |number: usize, column: usize, place: &mut Option<Value>, reader: &ColumnReader| {
+    let mut read = |number: usize, column: usize, reader: &ColumnReader, row: &mut RowBuffer| {
         if bit(nulls, number) {
-            *place = Some(Value::Null);
+            row.push(ValueRef::Null);
             return Ok(());
         }
-        reader.read(bytes, place).map_err(|fault| place_of_column(layout, column, fault))
+        reader.read(bytes, row).map_err(|fault| place_of_column(layout, column, fault))
     };
     if present.full {
-        for (column, (place, reader)) in values.iter_mut().zip(&layout.readers).enumerate() {
-            read(column, column, place, reader)?;
+        for (column, reader) in layout.readers.iter().enumerate() {
+            read(column, column, reader, row)?;
         }
-    } else {
-        for (number, &column) in present.columns.iter().enumerate() {
-            let column = usize::from(column);
-            read(number, column, &mut values[column], &layout.readers[column])?;
+        return Ok(());
+    }
+    let mut told = present.columns.iter().map(|&column| usize::from(column)).enumerate().peekable();
+    for (column, reader) in layout.readers.iter().enumerate() {
+        match told.next_if(|&(_, told)| told == column) {
+            Some((number, _)) => read(number, column, reader, row)?,
+            None => row.push_unknown(),
         }
     }
-    Ok(Image(values))
+    Ok(())
 }
 
 #[cold]
@@ -212,11 +206,11 @@ fn of_current_rows(mut change: Change, row_end: usize) -> Option<Change> {
 }
 
 /// A row is current while its end is the last moment that a TIMESTAMP can hold (it became a later one in MariaDB 11.5).
-fn ended(row_end: &Value) -> bool {
+fn ended(row_end: ValueRef) -> bool {
     const NEVER: [&str; 2] = ["2038-01-19 03:14:07.999999", "2106-02-07 06:28:15.999999"];
     match row_end {
-        Value::Text(text) => !NEVER.contains(&&**text),
-        Value::UInt(transaction) => *transaction != u64::MAX,
+        ValueRef::Text(text) => !NEVER.contains(&text),
+        ValueRef::UInt(transaction) => transaction != u64::MAX,
         _ => true,
     }
 }

@@ -6,10 +6,9 @@
 use super::ascii::Ascii;
 use super::bytes::{Bytes, Checked};
 use super::error::Malformed;
-use crate::change::Value;
 
 /// The longest: `-838:59:59.999999` and `9999-12-31 23:59:59.999999`.
-type Text = Ascii<32>;
+pub(super) type Text = Ascii<32>;
 
 pub(super) const DIGITS_MAX: u8 = 6;
 
@@ -61,16 +60,16 @@ fn push_time(text: &mut Text, hour: u32, minute: u32, second: u32) -> Checked<()
 
 /// DATE: day (5 bits), month (4) and year.
 #[inline]
-pub(super) fn date(bytes: &mut Bytes) -> Checked<Value> {
+pub(super) fn date(bytes: &mut Bytes) -> Checked<Text> {
     let packed = bytes.little(3)? as u32;
     let mut text = Text::new();
     push_date(&mut text, packed >> 9, packed >> 5 & 15, packed & 31)?;
-    Ok(text.into_value())
+    Ok(text)
 }
 
 /// TIME: hour, minute and second with the fraction as one number, offset so that negative ones sort first.
 #[inline]
-pub(super) fn time(bytes: &mut Bytes, digits: u8) -> Checked<Value> {
+pub(super) fn time(bytes: &mut Bytes, digits: u8) -> Checked<Text> {
     let width = fraction_width(digits);
     let shift = 8 * width;
     let packed = bytes.big(3 + width)? as i64 - (0x80_0000 << shift);
@@ -82,12 +81,12 @@ pub(super) fn time(bytes: &mut Bytes, digits: u8) -> Checked<Value> {
     }
     push_time(&mut text, (parts >> 12) as u32, parts as u32 >> 6 & 63, parts as u32 & 63)?;
     push_fraction(&mut text, fraction as u32, digits)?;
-    Ok(text.into_value())
+    Ok(text)
 }
 
 /// DATETIME: 17 bits of year and month, 5 of day, 5 of hour, 6 of minute, 6 of second; then the fraction.
 #[inline]
-pub(super) fn datetime(bytes: &mut Bytes, digits: u8) -> Checked<Value> {
+pub(super) fn datetime(bytes: &mut Bytes, digits: u8) -> Checked<Text> {
     let packed = bytes.big(5)?.checked_sub(0x80_0000_0000).ok_or(Malformed("a date is negative"))?;
     let fraction = bytes.big(fraction_width(digits))? as u32;
     let (year_month, parts) = ((packed >> 22) as u32, packed as u32);
@@ -96,19 +95,19 @@ pub(super) fn datetime(bytes: &mut Bytes, digits: u8) -> Checked<Value> {
     text.push(b' ');
     push_time(&mut text, parts >> 12 & 31, parts >> 6 & 63, parts & 63)?;
     push_fraction(&mut text, fraction, digits)?;
-    Ok(text.into_value())
+    Ok(text)
 }
 
 /// TIMESTAMP: seconds of the epoch and the fraction, printed as UTC.
 #[inline]
-pub(super) fn timestamp(bytes: &mut Bytes, digits: u8) -> Checked<Value> {
+pub(super) fn timestamp(bytes: &mut Bytes, digits: u8) -> Checked<Text> {
     let second = bytes.big(4)? as u32;
     let fraction = bytes.big(fraction_width(digits))? as u32;
     utc(second, fraction, digits)
 }
 
 #[inline]
-fn utc(second: u32, fraction: u32, digits: u8) -> Checked<Value> {
+fn utc(second: u32, fraction: u32, digits: u8) -> Checked<Text> {
     let mut text = Text::new();
     if second == 0 && fraction == 0 {
         push_date(&mut text, 0, 0, 0)?;
@@ -119,7 +118,7 @@ fn utc(second: u32, fraction: u32, digits: u8) -> Checked<Value> {
     text.push(b' ');
     push_time(&mut text, second / 3600 % 24, second / 60 % 60, second % 60)?;
     push_fraction(&mut text, fraction, digits)?;
-    Ok(text.into_value())
+    Ok(text)
 }
 
 /// Year, month and day of so many days after 1970-01-01: Howard Hinnant's `civil_from_days`. Its year begins in March,
@@ -138,7 +137,7 @@ fn civil(days: u32) -> (u32, u32, u32) {
 }
 
 /// TIME of the old format: the decimal number hhmmss, with a sign.
-pub(super) fn old_time(bytes: &mut Bytes) -> Checked<Value> {
+pub(super) fn old_time(bytes: &mut Bytes) -> Checked<Text> {
     let packed = (bytes.little(3)? as i32) << 8 >> 8;
     let parts = packed.unsigned_abs();
     let mut text = Text::new();
@@ -146,11 +145,11 @@ pub(super) fn old_time(bytes: &mut Bytes) -> Checked<Value> {
         text.push(b'-');
     }
     push_time(&mut text, parts / 10_000, parts / 100 % 100, parts % 100)?;
-    Ok(text.into_value())
+    Ok(text)
 }
 
 /// DATETIME of the old format: the decimal number YYYYMMDDhhmmss.
-pub(super) fn old_datetime(bytes: &mut Bytes) -> Checked<Value> {
+pub(super) fn old_datetime(bytes: &mut Bytes) -> Checked<Text> {
     let packed = bytes.little(8)?;
     let date = u32::try_from(packed / 1_000_000).map_err(|_| Malformed("a date is no date"))?;
     let time = (packed % 1_000_000) as u32;
@@ -158,11 +157,11 @@ pub(super) fn old_datetime(bytes: &mut Bytes) -> Checked<Value> {
     push_date(&mut text, date / 10_000, date / 100 % 100, date % 100)?;
     text.push(b' ');
     push_time(&mut text, time / 10_000, time / 100 % 100, time % 100)?;
-    Ok(text.into_value())
+    Ok(text)
 }
 
 /// TIMESTAMP of the old format: seconds of the epoch, printed as UTC.
-pub(super) fn old_timestamp(bytes: &mut Bytes) -> Checked<Value> {
+pub(super) fn old_timestamp(bytes: &mut Bytes) -> Checked<Text> {
     utc(bytes.little(4)? as u32, 0, 0)
 }
 
@@ -170,13 +169,13 @@ pub(super) fn old_timestamp(bytes: &mut Bytes) -> Checked<Value> {
 mod tests {
     use super::*;
 
-    fn check(read: impl Fn(&mut Bytes) -> Checked<Value>, bytes: &[u8], expected: &str) {
+    fn check(read: impl Fn(&mut Bytes) -> Checked<Text>, bytes: &[u8], expected: &str) {
         let mut bytes = Bytes::new(bytes);
-        assert_eq!(read(&mut bytes), Ok(Value::text(expected)));
+        assert_eq!(read(&mut bytes).as_ref().map(Text::as_str), Ok(expected));
         assert!(bytes.is_empty(), "{expected}");
     }
 
-    fn refused(read: impl Fn(&mut Bytes) -> Checked<Value>, bytes: &[u8]) {
+    fn refused(read: impl Fn(&mut Bytes) -> Checked<Text>, bytes: &[u8]) {
         assert!(read(&mut Bytes::new(bytes)).is_err(), "{bytes:02x?}");
     }
 

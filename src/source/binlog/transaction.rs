@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::error::DecodeError;
 use super::event::{Event, EventHeader, GtidEvent, Query, kind, kind_name};
 use super::hold::{Hold, Piece, Spill};
-use super::rows::{self, Rows, RowsKind};
+use super::rows::{self, RowsKind};
 use super::schema::{Moment, Schema};
 use super::session::{RawEvent, Session};
 use super::statement::Statement;
@@ -441,15 +441,13 @@ async fn learn(
 }
 
 /// The changes of a rows event, if its table is captured.
-fn decode(tables: &Tables, kind: RowsKind, body: &[u8], mut put: impl FnMut(Change)) -> Result<(), DecodeError> {
+fn decode(tables: &Tables, kind: RowsKind, body: &[u8], put: impl FnMut(Change)) -> Result<(), DecodeError> {
     /// Ends a statement that had no rows; it belongs to no table.
     const DUMMY_ID: u64 = 0xffff_ffff_ffff;
     let table_id = rows::table_id(body)?;
     match tables.get(table_id) {
         Some(Mapped::Captured(layout)) => {
-            for change in Rows::new(kind, layout, body)? {
-                put(change?);
-            }
+            rows::changes(kind, layout, body)?.for_each(put);
             Ok(())
         }
         Some(Mapped::Filtered) => Ok(()),

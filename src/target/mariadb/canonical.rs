@@ -11,7 +11,7 @@ use super::literal;
 use super::read::key_values;
 use super::schema::{ColumnFacts, Table};
 use super::session::Session;
-use crate::change::{Column, ColumnKind, RowKey, TableName, Value};
+use crate::change::{Column, ColumnKind, RowKey, TableName, ValueRef};
 use crate::target::{CanonicalKey, TargetError};
 
 /// Weights kept, by bytes of texts and weights. They come again and again for hot rows; a scan of a large table only
@@ -124,22 +124,22 @@ impl Kept {
     }
 }
 
-fn part<'k>(column: &Column, facts: &'k ColumnFacts, value: &Value) -> Part<'k> {
-    let plain = |value: &Value| match value {
-        Value::Null => Vec::new(),
-        Value::Int(number) => number.to_string().into_bytes(),
-        Value::UInt(number) => number.to_string().into_bytes(),
-        Value::Float(number) => f64::from(*number).to_string().into_bytes(),
-        Value::Double(number) => number.to_string().into_bytes(),
-        Value::Text(text) => text.as_bytes().to_vec(),
-        Value::Bytes(bytes) => bytes.to_vec(),
+fn part<'k>(column: &Column, facts: &'k ColumnFacts, value: ValueRef) -> Part<'k> {
+    let plain = |value: ValueRef| match value {
+        ValueRef::Null => Vec::new(),
+        ValueRef::Int(number) => number.to_string().into_bytes(),
+        ValueRef::UInt(number) => number.to_string().into_bytes(),
+        ValueRef::Float(number) => f64::from(number).to_string().into_bytes(),
+        ValueRef::Double(number) => number.to_string().into_bytes(),
+        ValueRef::Text(text) => text.as_bytes().to_vec(),
+        ValueRef::Bytes(bytes) => bytes.to_vec(),
     };
     match column.kind {
         ColumnKind::Integer | ColumnKind::Bit | ColumnKind::Year | ColumnKind::Decimal => Part::Ready(number(plain(value))),
         ColumnKind::Float | ColumnKind::Double => {
             let double = match value {
-                Value::Float(number) => f64::from(*number),
-                Value::Double(number) => *number,
+                ValueRef::Float(number) => f64::from(number),
+                ValueRef::Double(number) => number,
                 other => String::from_utf8_lossy(&plain(other)).parse().unwrap_or(f64::NAN),
             };
             // Zero has two signs that compare equal.
@@ -155,7 +155,7 @@ fn part<'k>(column: &Column, facts: &'k ColumnFacts, value: &Value) -> Part<'k> 
         ColumnKind::Binary | ColumnKind::Geometry | ColumnKind::Unknown => Part::Ready(plain(value)),
         ColumnKind::Text | ColumnKind::Enum | ColumnKind::Set | ColumnKind::Json => match value {
             // Not valid in its character set: only its own bytes are equal to it.
-            Value::Bytes(bytes) => Part::Ready([b"\0not text\0", &bytes[..]].concat()),
+            ValueRef::Bytes(bytes) => Part::Ready([b"\0not text\0", &bytes[..]].concat()),
             other => text(facts, plain(other)),
         },
     }
@@ -262,6 +262,7 @@ async fn ask(session: &mut Session, charset: &str, collation: &str, texts: &[&st
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::change::Value;
 
     fn check(kind: ColumnKind, one: Value, other: Value, equal: bool) {
         let column = Column { name: "k".into(), kind, generated: false };
@@ -271,7 +272,7 @@ mod tests {
             padded: true,
             ..ColumnFacts::default()
         };
-        let bytes = |value: &Value| match part(&column, &facts, value) {
+        let bytes = |value: &Value| match part(&column, &facts, value.as_ref()) {
             Part::Ready(bytes) => bytes,
             Part::Text { .. } => panic!("this needs no server"),
         };

@@ -7,7 +7,7 @@ use mysql_async::prelude::FromValue;
 
 use super::MariadbTarget;
 use super::literal;
-use crate::change::{Change, Checks, Hlc, Image, Offset, Op, OriginId, RowKey, Value, wire};
+use crate::change::{Change, Checks, Hlc, Image, Offset, Op, OriginId, RowKey, ValueRef, wire};
 use crate::target::TargetError;
 use crate::target::keep::{DeadLetter, Side};
 
@@ -50,7 +50,7 @@ pub(super) fn row_text(key: &RowKey, image: &Image) -> String {
     for (&at, value) in shape.key.iter().zip(&key.values) {
         before[usize::from(at)] = Some(value.clone());
     }
-    let (before, after) = (Some(Image(before.into())), Some(image.clone()));
+    let (before, after) = (Some(Image::of(before)), Some(image.clone()));
     wire::encode_change(&Change { shape: shape.clone(), op: Op::Update, before, after, checks: Checks::default() })
 }
 
@@ -82,7 +82,7 @@ impl MariadbTarget {
             return Ok(None);
         }
         let mut sql = format!("{CONFLICT} WHERE id LIKE ").into_bytes();
-        literal::value(&mut sql, &Value::text(format!("{id}%")));
+        literal::value(&mut sql, ValueRef::Text(&format!("{id}%")));
         sql.extend_from_slice(b" ORDER BY id LIMIT 2");
         let mut found = self.read(&sql, "reading a conflict", conflict).await?;
         let exact = found.iter().position(|conflict| conflict.id == id);
@@ -102,7 +102,7 @@ impl MariadbTarget {
     /// What is kept, by the other origin that it has to do with.
     pub async fn kept(&self, own: &OriginId) -> Result<BTreeMap<OriginId, Kept>, TargetError> {
         let mut sql = b"SELECT IF(winner_origin = ".to_vec();
-        literal::value(&mut sql, &Value::text(own.as_str()));
+        literal::value(&mut sql, ValueRef::Text(own.as_str()));
         sql.extend_from_slice(
             b", loser_origin, winner_origin), COUNT(*), SUM(state = 'open') + 0e0, 0 FROM tandem.conflicts GROUP BY 1
             UNION ALL SELECT origin, 0, 0e0, COUNT(*) FROM tandem.dead_letters GROUP BY 1",

@@ -4,7 +4,7 @@
 //! round trip. The session's character set is utf8mb4, in which no byte of a multi-byte character looks like a quote or
 //! a backslash, so escaping byte by byte is safe for anything.
 
-use crate::change::{TableName, Value};
+use crate::change::{TableName, ValueRef};
 
 pub(super) fn identifier(out: &mut Vec<u8>, name: &str) {
     out.push(b'`');
@@ -23,16 +23,16 @@ pub(super) fn table(out: &mut Vec<u8>, name: &TableName) {
     identifier(out, &name.table);
 }
 
-pub(super) fn value(out: &mut Vec<u8>, value: &Value) {
+pub(super) fn value(out: &mut Vec<u8>, value: ValueRef) {
     match value {
-        Value::Null => out.extend_from_slice(b"NULL"),
-        Value::Int(number) => out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes()),
-        Value::UInt(number) => out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes()),
+        ValueRef::Null => out.extend_from_slice(b"NULL"),
+        ValueRef::Int(number) => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+        ValueRef::UInt(number) => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
         // As the exact double: the shortest text of a float, read as a double, can round to its neighbour.
-        Value::Float(number) => double(out, f64::from(*number)),
-        Value::Double(number) => double(out, *number),
-        Value::Text(text) => quoted(out, text.as_bytes()),
-        Value::Bytes(bytes) => {
+        ValueRef::Float(number) => double(out, f64::from(number)),
+        ValueRef::Double(number) => double(out, number),
+        ValueRef::Text(text) => quoted(out, text.as_bytes()),
+        ValueRef::Bytes(bytes) => {
             out.extend_from_slice(b"_binary");
             quoted(out, bytes);
         }
@@ -80,10 +80,11 @@ pub(super) fn list<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, mut
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::change::Value;
 
     fn check(given: Value, expected: &[u8]) {
         let mut out = Vec::new();
-        value(&mut out, &given);
+        value(&mut out, given.as_ref());
         assert_eq!(out, expected, "{given:?}");
     }
 

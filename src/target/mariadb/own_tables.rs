@@ -101,7 +101,7 @@ fn mark_values(out: &mut Vec<u8>, mark: &Mark) {
     let data = mark.data.map_or(Value::Null, |offset| Value::unsigned(offset.0));
     let values =
         [Value::text(mark.origin.as_str()), next, data, Value::text(mark.position.to_string()), Value::unsigned(mark.hlc.0)];
-    literal::list(out, &values, literal::value);
+    literal::list(out, &values, |out, value| literal::value(out, value.as_ref()));
 }
 
 /// The upsert of a mark, as SQL.
@@ -161,7 +161,7 @@ pub(super) fn insert_conflict(out: &mut Vec<u8>, conflict: &Conflict) {
         row(&conflict.loser),
         Value::text(if conflict.open { "open" } else { "settled" }),
     ];
-    literal::list(out, &values, literal::value);
+    literal::list(out, &values, |out, value| literal::value(out, value.as_ref()));
     out.extend_from_slice(b") ON DUPLICATE KEY UPDATE id = VALUES(id)");
 }
 
@@ -182,6 +182,6 @@ pub(super) fn insert_dead_letter(out: &mut Vec<u8>, letter: &DeadLetter) {
         Value::text(letter.reason.as_str()),
         Value::Int(letter.attempts.into()),
     ];
-    literal::list(out, &values, literal::value);
+    literal::list(out, &values, |out, value| literal::value(out, value.as_ref()));
     out.extend_from_slice(b") ON DUPLICATE KEY UPDATE reason = VALUES(reason), attempts = VALUES(attempts)");
 }

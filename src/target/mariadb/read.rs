@@ -7,7 +7,7 @@ use mysql_async::Value as Sent;
 
 use super::literal;
 use super::schema::{ColumnFacts, Table};
-use crate::change::{ColumnKind, Image, RowKey, Shape, Value};
+use crate::change::{ColumnKind, Image, RowKey, Shape, Value, ValueRef};
 use crate::target::Held;
 
 /// The columns as a SELECT list. A column of text in a character set that is neither plain nor sent as stored takes two
@@ -62,7 +62,7 @@ pub(super) fn held(table: &Table, row: Row) -> Option<Held> {
         };
         values.push(Some(value?));
     }
-    let image = Image(values.into());
+    let image = Image::of(values);
     Some(Held { key: RowKey::of(&table.shape, &image)?, image })
 }
 
@@ -112,9 +112,9 @@ fn read(kind: ColumnKind, bytes: Vec<u8>) -> Option<Value> {
 }
 
 /// The key's values in the order of the table's own key; `None` where the change has another key than the table.
-pub(super) fn key_values<'k>(table: &Table, key: &'k RowKey) -> Option<Vec<&'k Value>> {
+pub(super) fn key_values<'k>(table: &Table, key: &'k RowKey) -> Option<Vec<ValueRef<'k>>> {
     if Arc::ptr_eq(&table.shape, &key.shape) {
-        return Some(key.values.iter().collect());
+        return Some(key.values.iter().map(Value::as_ref).collect());
     }
     if key.values.len() != table.shape.key.len() || table.shape.key.is_empty() {
         return None;
@@ -123,7 +123,7 @@ pub(super) fn key_values<'k>(table: &Table, key: &'k RowKey) -> Option<Vec<&'k V
     for (name, value) in key.shape.key_names().zip(&key.values) {
         let column = table.column(name)?;
         let place = table.key().position(|at| at == column)?;
-        values[place] = Some(value);
+        values[place] = Some(value.as_ref());
     }
     values.into_iter().collect()
 }

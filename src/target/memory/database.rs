@@ -146,7 +146,7 @@ impl Database {
             before = table.replace(from, None);
             undo.push((name.clone(), from.clone(), before.clone()));
         }
-        let image = |row: &Row| Image(row.iter().cloned().map(Some).collect());
+        let image = |row: &Row| Image::of(row.iter().cloned().map(Some));
         let after = row.as_ref().map(image);
         let here = table.replace(key, row);
         undo.push((name.clone(), key.clone(), here.clone()));
@@ -259,20 +259,20 @@ impl Database {
     }
 
     fn own_insert<const N: usize>(&mut self, id: u64, table: &str, names: &[&str], values: [Value; N]) {
-        let after = Some(Image(values.into_iter().map(Some).collect()));
+        let after = Some(Image::of(values.into_iter().map(Some)));
         let shape = own_shape(table, names);
         self.active(id).changes.push(Change { shape, op: Op::Insert, before: None, after, checks: Checks::default() });
     }
 }
 
 fn mark_image(mark: &Mark) -> Image {
-    Image(Box::new([
+    Image::of([
         Some(Value::text(mark.origin.as_str())),
         Some(Value::unsigned(mark.next.0)),
         Some(mark.data.map_or(Value::Null, |offset| Value::unsigned(offset.0))),
         Some(Value::text(mark.position.to_string())),
         Some(Value::unsigned(mark.hlc.0)),
-    ]))
+    ])
 }
 
 /// Our own tables as a tailer meets them. Their first column is the key.

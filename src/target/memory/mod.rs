@@ -87,7 +87,7 @@ impl MemoryTarget {
     /// The committed rows of a table, in the order of their canonical keys. Empty where there is no such table.
     pub fn rows(&self, table: &TableName) -> Vec<Image> {
         let rows = self.lock_database().committed_rows(table);
-        rows.into_iter().map(|row| Image(row.iter().cloned().map(Some).collect())).collect()
+        rows.into_iter().map(|row| Image::of(row.iter().cloned().map(Some))).collect()
     }
 
     /// The committed row of this key.
@@ -95,7 +95,7 @@ impl MemoryTarget {
         let database = self.lock_database();
         let canonical = fold::key(table, key);
         let row = database.committed_row(table, &canonical)?;
-        Some(Image(row.iter().cloned().map(Some).collect()))
+        Some(Image::of(row.iter().cloned().map(Some)))
     }
 
     /// The end of history now, without a pause.

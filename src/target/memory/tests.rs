@@ -21,7 +21,7 @@ fn mark(next: u64) -> Mark {
 }
 
 fn put(name: &str, email: &str, age: i64) -> Change {
-    let after = Image(Box::new([Some(Value::text(name)), Some(Value::text(email)), Some(Value::Int(age))]));
+    let after = Image::of([Some(Value::text(name)), Some(Value::text(email)), Some(Value::Int(age))]);
     Change { shape: riders(), op: Op::Insert, before: None, after: Some(after), checks: Checks::default() }
 }
 
@@ -132,7 +132,7 @@ async fn what_is_not_known_is_not_invented() {
     let (database, _) = database(Arc::new(NoFaults));
     let mut partial = put("ann", "", 5);
     partial.op = Op::Update;
-    partial.after = Some(Image(Box::new([Some(Value::text("ann")), None, Some(Value::Int(6))])));
+    partial.after = Some(Image::of([Some(Value::text("ann")), None, Some(Value::Int(6))]));
     let mut apply = database.begin(&mark(1)).await.unwrap();
     let error = apply.write(&[Write::Put(put("ann", "e", 5)), Write::Put(partial.clone())]).await;
     error.unwrap();

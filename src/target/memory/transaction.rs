@@ -52,7 +52,7 @@ impl MemoryTransaction {
                 let table = database.table(name)?;
                 let wanted = table.unique.as_ref().and_then(|(_, column)| {
                     let column = change.shape.column(&table.shape.columns[*column].name)?;
-                    table.unique_of(change.after.as_ref()?.get(column)?)
+                    table.unique_of(&change.after.as_ref()?.get(column)?.to_value())
                 });
                 let Some(unique) = wanted else { return Ok(None) };
                 let holder = table.holder(&unique).filter(|&holder| *holder != own).cloned();
@@ -110,17 +110,17 @@ fn merge(shape: &crate::change::Shape, here: Option<&Row>, change: &Change, afte
         None if change.op == Op::Insert && after.is_full() => vec![Some(Value::Null); shape.columns.len()],
         None => vec![None; shape.columns.len()],
     };
-    for (column, value) in change.shape.columns.iter().zip(&after.0) {
+    for (column, value) in change.shape.columns.iter().zip(after.values()) {
         let Some(value) = value else { continue };
         let at = shape.column(&column.name).ok_or_else(|| unwritable(format!("there is no column `{}` here", column.name)))?;
-        row[at] = Some(value.clone());
+        row[at] = Some(value.to_value());
     }
     let partial = || unwritable("the row does not exist here and the change holds only some of its columns".into());
     row.into_iter().collect::<Option<_>>().ok_or_else(partial)
 }
 
 fn hold(shape: &std::sync::Arc<crate::change::Shape>, row: &Row) -> Held {
-    let image = Image(row.iter().cloned().map(Some).collect());
+    let image = Image::of(row.iter().cloned().map(Some));
     let key = RowKey::of(shape, &image).expect("a table here has a key and whole rows");
     Held { key, image }
 }

@@ -11,7 +11,7 @@ fn conflict(id: &str, open: bool) -> Conflict {
     let held = rider("ann", Some("it's \\ \u{1f600}"), 3);
     let winner = side("laptop-a", 7, Some((key("ann"), held.after.unwrap())));
     // An image that does not hold its key.
-    let partial = Image(Box::new([None, Some(Value::Bytes(Box::new([0, 0xff]))), None]));
+    let partial = Image::of([None, Some(Value::Bytes(Box::new([0, 0xff]))), None]);
     let loser = side("laptop-b", 6, Some((key("ann"), partial)));
     Conflict { id: id.into(), kind: ConflictKind::UpdateOriginDiffers, key: key("ann"), winner, loser, open }
 }
@@ -48,8 +48,8 @@ async fn conflicts_and_dead_letters_come_back_whole() {
     );
     let known = |side: &Side| {
         let (key, image) = side.row.as_ref().unwrap();
-        let named = |(column, value): (&Column, &Option<Value>)| Some((column.name.to_string(), value.clone()?));
-        let mut columns: Vec<_> = key.shape.columns.iter().zip(&image.0).filter_map(named).collect();
+        let named = |(column, value): (&Column, Option<ValueRef>)| Some((column.name.to_string(), value?.to_value()));
+        let mut columns: Vec<_> = key.shape.columns.iter().zip(image.values()).filter_map(named).collect();
         columns.sort_by(|one, other| one.0.cmp(&other.0));
         (side.origin.clone(), side.hlc, key.values.clone(), columns)
     };

@@ -211,7 +211,7 @@ async fn keys_of_every_type_find_their_row() {
         for held in held.into_iter().flatten() {
             let before = change(&held.key.shape, Op::Delete, Some(held.image.clone()), None);
             let wired = wire::decode_change(wire::encode_change(&before).as_bytes()).unwrap();
-            let partial = Image(Box::new([None, Some(Value::Int(2))]));
+            let partial = Image::of([None, Some(Value::Int(2))]);
             let update = change(&wired.shape, Op::Update, wired.before.clone(), Some(partial));
             writes.push(Write::Put(update));
         }

@@ -6,7 +6,7 @@
 
 use std::sync::OnceLock;
 
-use crate::change::Value;
+use crate::change::{RowBuffer, Value, ValueRef};
 
 mod single_byte;
 mod table;
@@ -94,32 +94,41 @@ impl Charset {
 
     /// Text where every character is valid and comes back as the same bytes, else the bytes.
     #[inline]
-    pub(super) fn value(self, bytes: &[u8]) -> Value {
-        let text = match self {
-            Self::Binary => None,
-            Self::Utf8mb4 => boxed(bytes),
+    pub(super) fn put(self, bytes: &[u8], row: &mut RowBuffer) {
+        let decoded: Option<String> = match self {
+            Self::Binary => return row.push(ValueRef::Bytes(bytes)),
+            Self::Utf8mb4 => return row.push(utf8(bytes)),
             // No character of three bytes begins with F0 or more.
-            Self::Utf8mb3 if bytes.iter().any(|&byte| byte >= 0xf0) => None,
-            Self::Utf8mb3 => boxed(bytes),
-            Self::Ascii => bytes.is_ascii().then(|| boxed(bytes)).flatten(),
-            Self::Table(table) if table.holds_ascii() && bytes.is_ascii() => boxed(bytes),
-            Self::Table(table) => table.decode(bytes).map(String::into_boxed_str),
-            Self::Ucs2 => units::<2>(bytes)
-                .and_then(|units| units.map(|unit| char::from_u32(u16::from_be_bytes(unit).into())).collect::<Option<String>>())
-                .map(String::into_boxed_str),
+            Self::Utf8mb3 if bytes.iter().any(|&byte| byte >= 0xf0) => return row.push(ValueRef::Bytes(bytes)),
+            Self::Utf8mb3 => return row.push(utf8(bytes)),
+            Self::Ascii if bytes.is_ascii() => return row.push(utf8(bytes)),
+            Self::Ascii => return row.push(ValueRef::Bytes(bytes)),
+            Self::Table(table) if table.holds_ascii() && bytes.is_ascii() => return row.push(utf8(bytes)),
+            Self::Table(table) => table.decode(bytes),
+            Self::Ucs2 => {
+                units::<2>(bytes).and_then(|units| units.map(|unit| char::from_u32(u16::from_be_bytes(unit).into())).collect())
+            }
             Self::Utf16 => utf16(bytes, u16::from_be_bytes),
             Self::Utf16le => utf16(bytes, u16::from_le_bytes),
-            Self::Utf32 => units::<4>(bytes)
-                .and_then(|units| units.map(|unit| char::from_u32(u32::from_be_bytes(unit))).collect::<Option<String>>())
-                .map(String::into_boxed_str),
+            Self::Utf32 => {
+                units::<4>(bytes).and_then(|units| units.map(|unit| char::from_u32(u32::from_be_bytes(unit))).collect())
+            }
         };
-        text.map_or_else(|| Value::Bytes(bytes.into()), Value::Text)
+        row.push(decoded.as_deref().map_or(ValueRef::Bytes(bytes), ValueRef::Text));
+    }
+
+    /// The same, as a value by itself.
+    pub(super) fn value(self, bytes: &[u8]) -> Value {
+        let mut row = RowBuffer::default();
+        self.put(bytes, &mut row);
+        let image = row.into_images(1).next().expect("one value was put");
+        image.get(0).map_or(Value::Null, ValueRef::to_value)
     }
 }
 
 #[inline]
-fn boxed(bytes: &[u8]) -> Option<Box<str>> {
-    std::str::from_utf8(bytes).ok().map(Box::from)
+fn utf8(bytes: &[u8]) -> ValueRef<'_> {
+    std::str::from_utf8(bytes).map_or(ValueRef::Bytes(bytes), ValueRef::Text)
 }
 
 /// The bytes in units of N; `None` where some are left over.
@@ -128,9 +137,8 @@ fn units<const N: usize>(bytes: &[u8]) -> Option<impl Iterator<Item = [u8; N]>> 
     rest.is_empty().then(|| units.iter().copied())
 }
 
-fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Option<Box<str>> {
-    let text: Result<String, _> = char::decode_utf16(units::<2>(bytes)?.map(unit)).collect();
-    text.ok().map(String::into_boxed_str)
+fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Option<String> {
+    char::decode_utf16(units::<2>(bytes)?.map(unit)).collect::<Result<_, _>>().ok()
 }
 
 /// The character set of each collation number. The NOPAD twin of a collation has its number plus 1024; those of

@@ -13,7 +13,7 @@ use super::canonical::other_key;
 use super::literal;
 use super::read::key_values;
 use super::schema::Table;
-use crate::change::{Change, Checks, ColumnKind, Image, Op, RowKey, Shape, Value};
+use crate::change::{Change, Checks, ColumnKind, Image, Op, RowKey, Shape, ValueRef};
 use crate::target::{TargetError, Write};
 
 #[cfg(test)]
@@ -67,7 +67,7 @@ pub(super) struct Run<'w> {
 }
 
 struct Row<'w> {
-    key: Vec<&'w Value>,
+    key: Vec<ValueRef<'w>>,
     after: Option<&'w Image>,
 }
 
@@ -232,7 +232,7 @@ impl<'w> Run<'w> {
                 }
                 self.name(&mut sql, at);
                 sql.push(b'=');
-                key_literal(&mut sql, self.table.shape.columns[at].kind, value);
+                key_literal(&mut sql, self.table.shape.columns[at].kind, *value);
             }
         }
         sql
@@ -304,7 +304,7 @@ impl Mapping {
     }
 }
 
-fn delete_key<'w>(table: &Table, key: &'w RowKey) -> Result<Vec<&'w Value>, TargetError> {
+fn delete_key<'w>(table: &Table, key: &'w RowKey) -> Result<Vec<ValueRef<'w>>, TargetError> {
     key_values(table, key).ok_or_else(|| other_key(table))
 }
 
@@ -322,7 +322,7 @@ fn put<'w>(table: &Table, mapping: &Mapping, change: &'w Change) -> Result<(Vec<
         }
     }
     let value = |at: usize| after.get(at).or_else(|| change.before.as_ref()?.get(at));
-    let key: Option<Vec<&Value>> = mapping.key.iter().map(|&at| value(at)).collect();
+    let key: Option<Vec<ValueRef>> = mapping.key.iter().map(|&at| value(at)).collect();
     let key = key.ok_or_else(|| unwritable("the change does not hold the whole primary key".into()))?;
     Ok((columns, Row { key, after: Some(after) }))
 }
@@ -346,7 +346,7 @@ fn form(table: &Table, change: &Change, columns: &[(usize, usize)]) -> Form {
 }
 
 /// `key IN (…)` over the table's primary key.
-pub(super) fn keys_in<'k, K: AsRef<[&'k Value]>>(sql: &mut Vec<u8>, table: &Table, keys: impl IntoIterator<Item = K>) {
+pub(super) fn keys_in<'k, K: AsRef<[ValueRef<'k>]>>(sql: &mut Vec<u8>, table: &Table, keys: impl IntoIterator<Item = K>) {
     let columns: Vec<usize> = table.key().collect();
     let (open, close): (&[u8], &[u8]) = if columns.len() > 1 { (b"(", b")") } else { (b"", b"") };
     sql.extend_from_slice(open);
@@ -355,7 +355,7 @@ pub(super) fn keys_in<'k, K: AsRef<[&'k Value]>>(sql: &mut Vec<u8>, table: &Tabl
     sql.extend_from_slice(b" IN (");
     literal::list(sql, keys, |sql, key| {
         sql.extend_from_slice(open);
-        literal::list(sql, columns.iter().zip(key.as_ref()), |sql, (&at, value)| {
+        literal::list(sql, columns.iter().zip(key.as_ref()), |sql, (&at, &value)| {
             key_literal(sql, table.shape.columns[at].kind, value);
         });
         sql.extend_from_slice(close);
@@ -364,9 +364,9 @@ pub(super) fn keys_in<'k, K: AsRef<[&'k Value]>>(sql: &mut Vec<u8>, table: &Tabl
 }
 
 /// A value for a column of this kind. A float came over the wire as a double: compared as one it would be another.
-pub(super) fn key_literal(sql: &mut Vec<u8>, kind: ColumnKind, value: &Value) {
+pub(super) fn key_literal(sql: &mut Vec<u8>, kind: ColumnKind, value: ValueRef) {
     match (kind, value) {
-        (ColumnKind::Float, Value::Double(number)) => literal::value(sql, &Value::Float(*number as f32)),
+        (ColumnKind::Float, ValueRef::Double(number)) => literal::value(sql, ValueRef::Float(number as f32)),
         _ => literal::value(sql, value),
     }
 }

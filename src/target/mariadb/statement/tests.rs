@@ -1,7 +1,7 @@
 //! What each statement looks like, and how writes are joined into one.
 
 use super::*;
-use crate::change::{Column, TableName};
+use crate::change::{Column, TableName, Value};
 use crate::target::mariadb::schema::UniqueKey;
 use crate::target::mariadb::schema::testing::table;
 
@@ -17,7 +17,7 @@ fn change(op: Op, names: &[&str], values: &[Option<i64>]) -> Write {
     let column = |name: &&str| Column { name: (*name).into(), kind: ColumnKind::Unknown, generated: false };
     let columns = names.iter().map(column).collect();
     let shape = Arc::new(Shape { table: TableName::new("campus", "riders"), columns, key: vec![0] });
-    let image = |values: &[Option<i64>]| Some(Image(values.iter().map(|value| value.map(Value::Int)).collect()));
+    let image = |values: &[Option<i64>]| Some(Image::of(values.iter().map(|value| value.map(Value::Int))));
     let before = (op == Op::Update).then(|| image(&[Some(7), None])).flatten();
     Write::Put(Change { shape, op, before, after: image(values), checks: Checks::default() })
 }

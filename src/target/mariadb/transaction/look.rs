@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{MariadbTransaction, ROWS_MAX};
-use crate::change::{Change, RowKey, Value};
+use crate::change::{Change, RowKey, ValueRef};
 use crate::target::mariadb::canonical::other_key;
 use crate::target::mariadb::fault::About;
 use crate::target::mariadb::literal;
@@ -74,7 +74,7 @@ impl MariadbTransaction {
             }
             let kept = now.as_ref().and_then(Option::as_ref);
             let value = |&at: &usize| told_or_kept(&table, change, kept, at);
-            let Some(wanted) = unique.columns.iter().map(value).collect::<Option<Vec<&Value>>>() else { continue };
+            let Some(wanted) = unique.columns.iter().map(value).collect::<Option<Vec<ValueRef>>>() else { continue };
             // Any number of rows may have NULL.
             if wanted.iter().any(|value| value.is_null()) {
                 continue;
@@ -127,7 +127,7 @@ fn select(table: &Table, index: &str) -> Vec<u8> {
 }
 
 /// What the change's after image says of a column of the table.
-fn told<'c>(table: &Table, change: &'c Change, at: usize) -> Option<&'c Value> {
+fn told<'c>(table: &Table, change: &'c Change, at: usize) -> Option<ValueRef<'c>> {
     let name = &table.shape.columns[at].name;
     let from = change.shape.columns.iter().position(|column| column.name == *name).or_else(|| {
         let same = |column: &crate::change::Column| table.column(&column.name) == Some(at);
@@ -136,7 +136,7 @@ fn told<'c>(table: &Table, change: &'c Change, at: usize) -> Option<&'c Value> {
     change.after.as_ref()?.get(from)
 }
 
-fn told_or_kept<'c>(table: &Table, change: &'c Change, kept: Option<&'c Held>, at: usize) -> Option<&'c Value> {
+fn told_or_kept<'c>(table: &Table, change: &'c Change, kept: Option<&'c Held>, at: usize) -> Option<ValueRef<'c>> {
     told(table, change, at).or_else(|| kept?.image.get(at))
 }
 
