@@ -46,12 +46,12 @@ live: setup ## The live tests alone; FILTER=word picks some
 	cargo test --locked --test live $(FILTER)
 
 .PHONY: soak
-soak: setup ## The big proof in full size: 100,000 rows, the tailer killed 200 times, the hub killed, cut off and away
+soak: setup ## The big proof in full size: 100,000 rows, the tailer killed 200 times, the hub or broker killed, cut off and away
 	TANDEM_SOAK=1 cargo test --locked --test live soak -- --nocapture --test-threads=1
 
 .PHONY: bench
 bench: setup ## Measure, print a table, write target/bench/summary.json
-	cargo bench --locked --bench two_nodes --bench capture
+	cargo bench --locked --bench two_nodes --bench capture --bench topic
 
 .PHONY: demo
 demo: setup ## Two laptops on two private databases, from seed to proof; KEEP=1 leaves them running, TOPIC=kafka uses a broker

@@ -5,17 +5,20 @@
 //! machine that is busy for a while slows all of them; the figures are medians. Processor time tells more than the
 //! clock where other programs run.
 
+mod cost;
 #[path = "../tests/harness/mod.rs"]
 mod harness;
+mod native;
 mod summary;
 
 use std::io::Read;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use cost::{Cost, cpu};
 use harness::{PrivateServer, ServerOptions};
+use native::mariadb_binlog;
 use tandem::change::{Body, GtidPosition, Hlc, OriginId, Record, Seen, TableFilter, wire};
 use tandem::source::binlog::{BinlogOptions, BinlogSource};
 use tandem::source::{Source, SourceEvent};
@@ -56,12 +59,12 @@ async fn main() {
     for (name, history) in [("bulk", &bulk), ("small", &small)] {
         let mut runs: [Vec<Cost>; 4] = Default::default();
         for _ in 0..RUNS {
-            runs[0].push(mariadb_binlog(&server, history, true));
+            runs[0].push(mariadb_binlog(&server, &history.file, true));
             runs[1].push(read(&server, history, None).await);
             runs[2].push(read(&server, history, Some(&mut Vec::new())).await);
-            runs[3].push(mariadb_binlog(&server, history, false));
+            runs[3].push(mariadb_binlog(&server, &history.file, false));
         }
-        let [raw, decoded, json, verbose] = runs.map(median);
+        let [raw, decoded, json, verbose] = runs.map(Cost::median);
         for (what, cost) in [
             ("mariadb-binlog --raw", &raw),
             ("tandem, to changes", &decoded),
@@ -97,13 +100,6 @@ async fn main() {
         println!("{name:<34}{value:>14.2}  {aim}");
     }
     summary::merge(&figures);
-}
-
-/// What one run took, in seconds.
-#[derive(Debug)]
-struct Cost {
-    wall: f64,
-    cpu: f64,
 }
 
 /// A part of the server's history, in a binlog file of its own.
@@ -214,36 +210,9 @@ async fn read(server: &PrivateServer, history: &History, mut json: Option<&mut V
         }
         std::hint::black_box(part);
     }
-    let cost = since(start, cpu, libc::RUSAGE_SELF);
+    let cost = Cost::since(start, cpu, libc::RUSAGE_SELF);
     assert_eq!(rows, history.rows, "not all rows came");
     std::hint::black_box(written);
-    cost
-}
-
-/// The server's own reader: copies the file (`raw`), or decodes it into text as nobody reads it.
-fn mariadb_binlog(server: &PrivateServer, history: &History, raw: bool) -> Cost {
-    let copies = tempfile::tempdir().expect("a temporary directory");
-    let opts = server.account_opts();
-    let mut command = Command::new("mariadb-binlog");
-    command
-        .args(["--no-defaults", "--read-from-remote-server", "--protocol=tcp", "--host=127.0.0.1"])
-        .arg(format!("--port={}", server.port()))
-        .arg(format!("--user={}", opts.user().unwrap_or_default()))
-        .env("MYSQL_PWD", server.password())
-        .stdout(Stdio::null());
-    match raw {
-        true => command.arg("--raw").arg(format!("--result-file={}/", copies.path().display())),
-        false => command.arg("-v"),
-    };
-    let (start, cpu) = (Instant::now(), cpu(libc::RUSAGE_CHILDREN));
-    let status = command.arg(&history.file).status().unwrap_or_else(|error| panic!("cannot run mariadb-binlog: {error}"));
-    let cost = since(start, cpu, libc::RUSAGE_CHILDREN);
-    assert!(status.success(), "mariadb-binlog failed: {status}");
-    if raw {
-        let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
-        let copied = size(&copies.path().join(&history.file));
-        assert_eq!(copied, size(&server.data_dir().join(&history.file)), "mariadb-binlog did not copy all");
-    }
     cost
 }
 
@@ -269,29 +238,6 @@ fn tail(server: &PrivateServer, history: &History) -> (f64, f64) {
     // It ends by itself when nobody reads it any more; but nothing more comes, so it would not notice.
     child.kill().and_then(|()| child.wait()).expect("a child of ours");
     (wall, peak)
-}
-
-/// The run whose wall time is the median.
-fn median(mut costs: Vec<Cost>) -> Cost {
-    costs.sort_by(|one, other| one.wall.total_cmp(&other.wall));
-    let middle = costs.len() / 2;
-    costs.swap_remove(middle)
-}
-
-fn since(start: Instant, before: Duration, who: libc::c_int) -> Cost {
-    Cost { wall: start.elapsed().as_secs_f64(), cpu: (cpu(who) - before).as_secs_f64() }
-}
-
-/// Processor time of this process, or of those of its children that have ended; the system's for them included.
-fn cpu(who: libc::c_int) -> Duration {
-    // SAFETY: all zero is a good value of this struct of numbers, and the call fills it.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        assert_eq!(libc::getrusage(who, &mut usage), 0);
-        usage
-    };
-    let time = |time: libc::timeval| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000);
-    time(usage.ru_utime) + time(usage.ru_stime)
 }
 
 /// Of a process, by its id or as `self`.

@@ -36,11 +36,11 @@ package() { # package MANAGER THING
     apt-get:zlib-headers) echo zlib1g-dev ;;
     apt-get:mariadb-server) echo mariadb-server-core ;;
     apt-get:mariadb-client) echo mariadb-client ;;
-    apt-get:java) echo default-jre-headless ;;
-    dnf:java) echo java-17-openjdk-headless ;;
-    pacman:java) echo jre17-openjdk-headless ;;
-    zypper:java) echo java-17-openjdk-headless ;;
-    apk:java) echo openjdk17-jre-headless ;;
+    apt-get:java) echo default-jdk-headless ;;
+    dnf:java) echo java-17-openjdk-devel ;;
+    pacman:java) echo jdk17-openjdk ;;
+    zypper:java) echo java-17-openjdk-devel ;;
+    apk:java) echo openjdk17-jdk ;;
     brew:java) echo openjdk@17 ;;
     dnf:compiler) echo gcc gcc-c++ ;;
     dnf:pkg-config) echo pkgconf-pkg-config ;;
@@ -111,7 +111,7 @@ fi
 
 # The tests with a real Kafka want these; without them one line says that they did not run.
 missing=()
-have java && have keytool || missing+=(java)
+have java && have keytool && have javac || missing+=(java)
 have mvn || missing+=(maven)
 have kcat || missing+=(kcat)
 if [ ${#missing[@]} -gt 0 ] && ! { have apt-get && install_with_apt; }; then

@@ -67,6 +67,25 @@ pub fn kafka_or_say() -> bool {
     // kcat reads our topics as a stranger does.
     let kcat = Command::new("kcat").arg("-V").output().map_err(|error| format!("kcat cannot be run ({error})"));
     let Err(reason) = jars().and(kcat) else { return true };
+    not_tested(&reason);
+    false
+}
+
+/// The jars of a reader of Debezium's envelope that is not ours, where there is a Java that runs it from its source; where
+/// not, says so as [`kafka_or_say`] does.
+pub fn foreign_reader_or_say() -> Option<PathBuf> {
+    let compiler = Command::new("javac").arg("-version").output().map_err(|error| format!("javac cannot be run ({error})"));
+    match compiler.and_then(|_| fetched("foreign-reader-jars", "tests/kafka/foreign/pom.xml")) {
+        Ok(jars) => Some(jars),
+        Err(reason) => {
+            not_tested(&reason);
+            None
+        }
+    }
+}
+
+/// Says loudly that a test with Kafka does not run; panics if somebody insists on it.
+fn not_tested(reason: &str) {
     let insisted = std::env::var_os("TANDEM_REQUIRE_KAFKA").is_some_and(|value| value == "1");
     assert!(!insisted, "TANDEM_REQUIRE_KAFKA=1, and there is no Kafka: {reason}");
     // To the terminal itself: the test runner keeps what a test that passes prints to itself.
@@ -75,7 +94,6 @@ pub fn kafka_or_say() -> bool {
         // A closed terminal hears nothing anyway.
         let _ = terminal.write_all(line.as_bytes());
     }
-    false
 }
 
 impl PrivateBroker {
@@ -192,6 +210,10 @@ impl PrivateBroker {
             "share.coordinator.state.topic.replication.factor=1".into(),
             "transaction.state.log.replication.factor=1".into(),
             "transaction.state.log.min.isr=1".into(),
+            // A broker that was killed is not let in again before this has passed. Nine seconds by default; with two, one on
+            // a machine with much else to do was taken for dead.
+            "broker.session.timeout.ms=5000".into(),
+            "broker.heartbeat.interval.ms=500".into(),
             // As Redpanda does it: a topic is there only if somebody made it.
             "auto.create.topics.enable=false".into(),
         ];
@@ -229,11 +251,16 @@ fn java(jars: &Path) -> Command {
     command
 }
 
-/// The folder with the jars, fetched unless they are there. Safe among threads and processes.
+/// The folder with the broker's jars.
 fn jars() -> Result<PathBuf, String> {
-    let pom = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kafka/pom.xml");
+    fetched("kafka-jars", "tests/kafka/pom.xml")
+}
+
+/// A folder with the jars that a pom names, fetched unless they are there. Safe among threads and processes.
+fn fetched(name: &str, pom: &str) -> Result<PathBuf, String> {
+    let pom = Path::new(env!("CARGO_MANIFEST_DIR")).join(pom);
     let wanted = fs::read(&pom).unwrap_or_else(|error| panic!("cannot read {}: {error}", pom.display()));
-    let (folder, lock) = (harness_dir().join("kafka-jars"), harness_dir().join("kafka-jars.lock"));
+    let (folder, lock) = (harness_dir().join(name), harness_dir().join(format!("{name}.lock")));
     let lock = File::create(&lock).unwrap_or_else(|error| panic!("cannot create {}: {error}", lock.display()));
     lock.lock().unwrap_or_else(|error| panic!("cannot lock the jars: {error}"));
     // Written last, with what it was fetched for.

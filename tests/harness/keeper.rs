@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tandem::change::OriginId;
 use tandem::topic::TopicReader;
 use tandem::topic::hub::{ClientOptions, HubClient, HubReader, KeyHash};
+use tandem::topic::kafka::{KafkaOptions, KafkaReader};
 use tempfile::TempDir;
 
-use super::{Link, Node, NodeOptions, free_port, wait_for};
+use super::{BrokerOptions, Link, Node, NodeOptions, PrivateBroker, broker_or_say, free_port, wait_for};
 
-const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// A keeper of topics. A new kind implements this and calls the same tests.
 #[allow(async_fn_in_trait)]
@@ -79,7 +81,7 @@ impl HubKeeper {
     }
 
     async fn ready(&self) {
-        let origin = tandem::change::OriginId::new(&self.origin);
+        let origin = OriginId::new(&self.origin);
         let reader = self.reader();
         wait_for("the hub", READY_WITHIN, async || reader.extent(&origin).await.is_ok()).await;
     }
@@ -96,6 +98,13 @@ impl HubKeeper {
 
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Reads and writes, past the network that can be cut.
+    pub fn client(&self) -> HubClient {
+        let url = format!("http://127.0.0.1:{}", self.port);
+        let options = ClientOptions { url, key: KEY.into(), trust: Default::default() };
+        HubClient::new(options).expect("the address is one")
     }
 
     /// Its process and log.
@@ -126,9 +135,7 @@ impl TopicKeeper for HubKeeper {
     }
 
     fn reader(&self) -> Arc<dyn TopicReader> {
-        let url = format!("http://127.0.0.1:{}", self.port);
-        let options = ClientOptions { url, key: KEY.into(), trust: Default::default() };
-        Arc::new(HubReader::new(Arc::new(HubClient::new(options).expect("the address is one"))))
+        Arc::new(HubReader::new(Arc::new(self.client())))
     }
 
     fn kill9(&mut self) {
@@ -138,6 +145,59 @@ impl TopicKeeper for HubKeeper {
     async fn restart(&mut self) {
         self.node.restart();
         self.ready().await;
+    }
+
+    fn link(&self) -> &Link {
+        &self.link
+    }
+}
+
+/// A Kafka broker in a folder of its own.
+pub struct KafkaKeeper {
+    broker: PrivateBroker,
+    link: Link,
+    origin: OriginId,
+}
+
+impl KafkaKeeper {
+    /// Keeps the topic of one node; `None`, said loudly, where there is no Kafka to test with.
+    pub async fn start(origin: &str) -> Option<Self> {
+        let mut broker = broker_or_say(BrokerOptions { linked: 1, ..BrokerOptions::default() }).await?;
+        let link = broker.take_links().pop().expect("one was asked for");
+        Some(Self { broker, link, origin: OriginId::new(origin) })
+    }
+}
+
+impl TopicKeeper for KafkaKeeper {
+    fn kind(&self) -> &'static str {
+        "kafka"
+    }
+
+    fn node_lines(&self) -> String {
+        String::new()
+    }
+
+    fn sections(&self) -> String {
+        format!("[topic]\nkind = \"kafka\"\nbrokers = [\"127.0.0.1:{}\"]\n", self.link.port())
+    }
+
+    fn env(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    fn reader(&self) -> Arc<dyn TopicReader> {
+        Arc::new(KafkaReader::new(KafkaOptions::new(vec![self.broker.address()], "campus")))
+    }
+
+    fn kill9(&mut self) {
+        self.broker.kill9();
+    }
+
+    async fn restart(&mut self) {
+        self.broker.start_again().await;
+        // It takes connections some time before it answers.
+        let reader = self.reader();
+        wait_for("the broker", READY_WITHIN, async || reader.extent(&self.origin).await.is_ok()).await;
     }
 
     fn link(&self) -> &Link {

@@ -20,8 +20,8 @@ mod wait;
 
 pub use cluster::{Cluster, ClusterOptions, status};
 pub use digest::{TableRows, databases_differ, tables};
-pub use kafka::{BrokerOptions, GUEST, PASSWORD, PrivateBroker, USER, broker_or_say, kafka_or_say};
-pub use keeper::{HubKeeper, TopicKeeper};
+pub use kafka::{BrokerOptions, GUEST, PASSWORD, PrivateBroker, USER, broker_or_say, foreign_reader_or_say, kafka_or_say};
+pub use keeper::{HubKeeper, KafkaKeeper, TopicKeeper};
 pub use link::Link;
 pub use node::{Node, NodeOptions};
 pub use ports::free_port;

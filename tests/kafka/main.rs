@@ -7,6 +7,7 @@ mod harness;
 
 mod broker;
 mod contract;
+mod foreign;
 mod login;
 mod mock;
 

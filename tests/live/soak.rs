@@ -3,13 +3,13 @@
 //! Over any [`TopicKeeper`]: another kind of topic adds its lines at the end. An ordinary run is small; `make soak` writes
 //! 100,000 rows and kills the tailer 200 times.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable as _;
 use tandem::change::OriginId;
 use tokio::sync::watch;
 
-use crate::harness::{HubKeeper, TopicKeeper, wait_for};
+use crate::harness::{HubKeeper, KafkaKeeper, TopicKeeper, wait_for};
 use crate::rig::{ORIGIN, Process, Rig, WITHIN};
 
 /// How much is written, and how often something is done to it meanwhile.
@@ -22,8 +22,12 @@ struct Size {
 impl Size {
     /// Much more where `make soak` asks for it.
     fn of(ordinary: Size, full: Size) -> Self {
-        if std::env::var_os("TANDEM_SOAK").is_some() { full } else { ordinary }
+        if is_full() { full } else { ordinary }
     }
+}
+
+fn is_full() -> bool {
+    std::env::var_os("TANDEM_SOAK").is_some()
 }
 
 /// Writes rows 1, 2, 3, … in transactions of 1 to 100, as far as it is allowed to.
@@ -136,7 +140,7 @@ async fn tailer_killed<K: TopicKeeper>(keeper: K) {
 }
 
 async fn keeper_killed<K: TopicKeeper>(keeper: K) {
-    let size = Size::of(Size { rows: 4_000, times: 4 }, Size { rows: 100_000, times: 25 });
+    let size = Size::of(Size { rows: 4_000, times: 2 }, Size { rows: 100_000, times: 25 });
     disturbed("keeper of the topic killed", keeper, size, async |rig, _, _| {
         rig.keeper.kill9();
         rig.keeper.restart().await;
@@ -146,22 +150,31 @@ async fn keeper_killed<K: TopicKeeper>(keeper: K) {
 
 async fn connection_cut<K: TopicKeeper>(keeper: K) {
     let size = Size::of(Size { rows: 4_000, times: 4 }, Size { rows: 100_000, times: 25 });
-    disturbed("connection cut", keeper, size, async |rig, process, _| {
-        rig.keeper.link().cut();
+    disturbed("connection cut", keeper, size, async |rig, process, random| {
+        let link = rig.keeper.link();
+        let before = link.turned_away();
+        link.cut();
         // Until it is noticed, so that it was cut for the tailer and not between two of its requests.
-        wait_for("the cut to be noticed", WITHIN, async || !process.connected().await).await;
-        rig.keeper.link().mend();
+        wait_for("the cut to be noticed", WITHIN, async || link.turned_away() > before).await;
+        if is_full() && random.u8(0..5) == 0 {
+            // A client of a broker tries for some time by itself; here until the tailer knows of it.
+            wait_for("the tailer to give its append up", WITHIN, async || !process.connected().await).await;
+        }
+        link.mend();
     })
     .await;
 }
 
-/// Most of the rows are written while the topic is away.
+/// Most of the rows are written while the topic is away; in full size it is away for a minute.
 async fn keeper_away<K: TopicKeeper>(keeper: K) {
     let size = Size::of(Size { rows: 4_000, times: 1 }, Size { rows: 100_000, times: 1 });
     disturbed("keeper of the topic away", keeper, size, async |rig, _, _| {
         rig.keeper.kill9();
+        let since = Instant::now();
         let all = format!("SELECT COUNT(*) >= {} FROM campus.riders", size.rows);
         wait_for("all rows to be written", 5 * WITHIN, async || rig.server.first::<bool>(&all).await == Some(true)).await;
+        let away = Duration::from_secs(if is_full() { 60 } else { 0 });
+        wait_for("a minute to pass", 2 * WITHIN, async || since.elapsed() >= away).await;
         rig.keeper.restart().await;
     })
     .await;
@@ -192,5 +205,33 @@ mod hub {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn every_row_once_after_the_hub_was_away() {
         keeper_away(keeper().await).await;
+    }
+}
+
+mod kafka {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_row_once_whenever_the_tailer_is_killed() {
+        let Some(keeper) = KafkaKeeper::start(ORIGIN).await else { return };
+        tailer_killed(keeper).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_row_once_whenever_the_broker_is_killed() {
+        let Some(keeper) = KafkaKeeper::start(ORIGIN).await else { return };
+        keeper_killed(keeper).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_row_once_wherever_an_append_is_cut() {
+        let Some(keeper) = KafkaKeeper::start(ORIGIN).await else { return };
+        connection_cut(keeper).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_row_once_after_the_broker_was_away() {
+        let Some(keeper) = KafkaKeeper::start(ORIGIN).await else { return };
+        keeper_away(keeper).await;
     }
 }

@@ -155,7 +155,7 @@ fn part<'k>(column: &Column, facts: &'k ColumnFacts, value: ValueRef) -> Part<'k
         ColumnKind::Binary | ColumnKind::Geometry | ColumnKind::Unknown => Part::Ready(plain(value)),
         ColumnKind::Text | ColumnKind::Enum | ColumnKind::Set | ColumnKind::Json => match value {
             // Not valid in its character set: only its own bytes are equal to it.
-            ValueRef::Bytes(bytes) => Part::Ready([b"\0not text\0", &bytes[..]].concat()),
+            ValueRef::Bytes(bytes) => Part::Ready([b"\0not text\0", bytes].concat()),
             other => text(facts, plain(other)),
         },
     }

@@ -36,6 +36,7 @@ pub struct Cursor {
     pub next: i64,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and a box for each record would cost more")]
 pub enum Step {
     Found(Found),
     /// Nothing more was there when the broker was asked last.
