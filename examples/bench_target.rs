@@ -52,7 +52,7 @@ async fn main() {
                 .iter()
                 .filter_map(|write| match write {
                     Write::Put(change) => change.key(),
-                    Write::Delete(key) => Some(key.clone()),
+                    Write::Delete(key) | Write::DeleteAlone(key) => Some(key.clone()),
                 })
                 .collect();
             let before = Spent::now(&server);

@@ -172,8 +172,10 @@ mod tests {
             body: Body::Change(change),
         };
         let faults = Arc::new(OnceInTheWay::default());
-        let target =
-            MemoryTarget::new([MemoryTable { shape, unique: None }], MemoryOptions { faults, ..MemoryOptions::default() });
+        let target = MemoryTarget::new(
+            [MemoryTable { shape, unique: None, refers: None }],
+            MemoryOptions { faults, ..MemoryOptions::default() },
+        );
         let cluster = Cluster::new(names.clone(), &names[0]).unwrap();
         let options = ApplyOptions::new(cluster.clone());
         let (local, topic) = (Arc::new(LocalFeed::default()), MemoryTopics::new());

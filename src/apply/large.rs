@@ -105,14 +105,14 @@ impl Engine<'_> {
     ) -> Result<Settled, ApplyError> {
         let special = |step: &Step| {
             trouble.failed(part.offset(step.at))
-                || work.published.contains(&step.canonical)
+                || work.published.contains_key(&step.canonical)
                 || work.won.contains_key(&step.canonical)
         };
         if self.undisputed(part, steps)? && !steps.iter().any(special) {
             super::rows::Rows::lock(transaction, steps).await?;
             let Some(waited) = self.know_all(transaction).await? else { return Ok(Settled::TailerBehind) };
             work.tally.waited += waited;
-            if self.undisputed(part, steps)? {
+            if self.undisputed(part, steps)? && !self.anything_refers(transaction, part, steps).await? {
                 let writes: Vec<Write> = steps.iter().map(|step| step.write.clone()).collect();
                 match transaction.write(&writes).await {
                     Ok(()) => return Ok(Settled::Done(vec![Fate::Applied; steps.len()])),

@@ -20,6 +20,7 @@ mod index;
 mod large;
 mod local;
 mod overflow;
+mod refer;
 mod rows;
 mod settle;
 mod stability;
@@ -108,4 +109,6 @@ pub struct ApplyAblation {
     pub no_wait: bool,
     /// Forget deletes at once: no tombstones.
     pub no_tombstones: bool,
+    /// Nobody answers for rows that refer to a deleted one.
+    pub no_author: bool,
 }

@@ -51,6 +51,13 @@ impl Rows {
         Ok(())
     }
 
+    /// The same, where their canonical keys are known.
+    pub fn add_known(&mut self, held: impl IntoIterator<Item = (CanonicalKey, Held)>) {
+        for (key, held) in held {
+            self.held.entry(key).or_insert(Some(held));
+        }
+    }
+
     pub fn held(&self, key: &CanonicalKey) -> Option<&Held> {
         self.held.get(key).and_then(Option::as_ref)
     }

@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use super::decide::{Entry, Verdict, decide};
 use super::engine::Engine;
 use super::group::Group;
+use super::refer::{Cleared, alone, asks};
 use super::rows::{Rows, holders};
 use super::step::{Step, delete_of};
 use super::work::{Tally, Work};
 use super::{ApplyError, ApplyOptions, OverflowError, Policy};
-use crate::change::{Change, Image, NodeRank, Offset, Op, Rewrite, RowKey, Version};
+use crate::change::{Change, Image, NodeRank, Offset, Op, RowKey, Version};
 use crate::observe::Fate;
 use crate::runtime::{Disposition, Fault};
 use crate::target::{
@@ -120,6 +121,9 @@ impl Engine<'_> {
         group: &Group,
         steps: &[Step],
     ) -> Result<Attempt, ApplyError> {
+        if self.anything_refers(transaction, group, steps).await? {
+            return Ok(Attempt::Settle);
+        }
         let writes: Vec<Write> = steps.iter().map(|step| step.write.clone()).collect();
         match transaction.write(&writes).await {
             Ok(()) => {}
@@ -180,7 +184,18 @@ impl Engine<'_> {
             {
                 let held = holders(transaction, change).await?;
                 collides |= !held.is_empty();
+                for held in &held {
+                    self.lock_referring(transaction, &held.key, None, true, &mut rows).await?;
+                }
                 rows.add(self.target, held).await?;
+            }
+        }
+        for step in steps {
+            if let Some(becomes) = asks(group, step) {
+                self.lock_referring(transaction, &step.key, becomes, false, &mut rows).await?;
+            }
+            if collides {
+                self.lock_referring(transaction, &step.key, None, true, &mut rows).await?;
             }
         }
         let Some(waited) = self.know_all(transaction).await? else { return Ok(Settled::TailerBehind) };
@@ -216,7 +231,7 @@ impl Engine<'_> {
         let held = rows.held(&step.canonical);
         let open = *policy == Policy::Manual;
         let incoming = Side { origin: group.origin.clone(), hlc: version.hlc, row: image_of(step) };
-        if work.published.contains(&step.canonical) {
+        if work.published.contains_key(&step.canonical) {
             let own = group.version_of_rewrites(self.options.cluster.own_rank());
             work.conflicts.push(Conflict {
                 id: conflict_id(&step.canonical, version, own),
@@ -226,6 +241,7 @@ impl Engine<'_> {
                 loser: incoming,
                 open,
             });
+            self.lost_referring(transaction, group, step, true, trouble, rows, work).await?;
             return Ok(Fate::LostToNewer);
         }
         let entry = match work.won.get(&step.canonical) {
@@ -252,8 +268,8 @@ impl Engine<'_> {
                 open,
             });
             if kept_here {
-                work.published.insert(step.canonical.clone());
-                work.rewrites.push(Rewrite { change: held.map_or_else(|| delete_of(&step.key), put_of) });
+                work.publish(&step.canonical, held.map_or_else(|| delete_of(&step.key), put_of));
+                self.lost_referring(transaction, group, step, true, trouble, rows, work).await?;
                 return Ok(Fate::LostToNewer);
             }
             if verdict.wins() {
@@ -261,7 +277,17 @@ impl Engine<'_> {
             }
         }
         if !verdict.wins() {
+            let ours = entry.is_some_and(|entry| entry.version.node == self.options.cluster.own_rank());
+            if verdict.conflict() {
+                self.lost_referring(transaction, group, step, ours, trouble, rows, work).await?;
+            }
             return Ok(Fate::LostToNewer);
+        }
+        let cleared = self.clear_referring(transaction, group, step, trouble, rows, work).await?;
+        match cleared {
+            Cleared::Free | Cleared::Alone => {}
+            Cleared::Stays => return Ok(Fate::LostToNewer),
+            Cleared::Not => return Ok(Fate::SetAside),
         }
         if let Write::Put(wanted) = &step.write
             && collides
@@ -270,7 +296,14 @@ impl Engine<'_> {
             rows.note(&step.canonical, version);
             return Ok(Fate::LostToNewer);
         }
-        match transaction.write(std::slice::from_ref(&step.write)).await {
+        let write = if cleared == Cleared::Alone { alone(&step.write) } else { step.write.clone() };
+        let written = match transaction.write(std::slice::from_ref(&write)).await {
+            // It was there where this change was made. Who deleted it since will hear of this change, and its author of the
+            // delete: see `refer`.
+            Err(WriteError { error: TargetError::ParentMissing { .. }, .. }) => transaction.write(&[alone(&write)]).await,
+            other => other,
+        };
+        match written {
             Ok(()) => {
                 rows.note(&step.canonical, version);
                 Ok(Fate::Applied)
@@ -310,7 +343,7 @@ pub fn image_of(step: &Step) -> Option<(RowKey, Image)> {
         Write::Put(change) => {
             change.after.clone().map(|image| (RowKey { shape: change.shape.clone(), ..step.key.clone() }, image))
         }
-        Write::Delete(_) => None,
+        Write::Delete(_) | Write::DeleteAlone(_) => None,
     }
 }
 

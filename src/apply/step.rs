@@ -17,7 +17,7 @@ pub struct Step {
 
 impl Step {
     pub fn deletes(&self) -> bool {
-        matches!(self.write, Write::Delete(_))
+        matches!(self.write, Write::Delete(_) | Write::DeleteAlone(_))
     }
 }
 
@@ -35,6 +35,8 @@ pub async fn steps(group: &Group, target: &dyn Target) -> Result<Vec<Step>, Appl
                 }
                 parts.push((at, key, Write::Put(change.clone())));
             }
+            // Its origin had switched foreign keys off.
+            Op::Delete if change.checks.foreign_keys_off => parts.push((at, key.clone(), Write::DeleteAlone(key))),
             Op::Delete => parts.push((at, key.clone(), Write::Delete(key))),
             Op::Read | Op::Truncate => {
                 let (origin, table) = (group.origin.clone(), change.table().clone());

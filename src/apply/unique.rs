@@ -43,7 +43,7 @@ impl Engine<'_> {
         for (held, key) in &holders {
             let own = match rows.entry(key, self.index)? {
                 // It stands by preference, and will be published newer than all of this group.
-                _ if work.published.contains(key) => own_next,
+                _ if work.published.contains_key(key) => own_next,
                 entry => entry.map_or(unwritten, |entry| entry.version),
             };
             if own > version {
@@ -68,7 +68,9 @@ impl Engine<'_> {
                 loser: incoming,
                 open,
             });
-            work.remove(transaction, group.offset(step.at), &step.key, &step.canonical).await?;
+            if self.remove_referring(transaction, group, step, &step.key, trouble, rows, work).await? {
+                work.remove(transaction, group.offset(step.at), &step.key, &step.canonical).await?;
+            }
             return Ok(false);
         }
         for (held, key, own) in older {
@@ -80,6 +82,9 @@ impl Engine<'_> {
                 loser: side(own, held),
                 open,
             });
+            if !self.remove_referring(transaction, group, step, &held.key, trouble, rows, work).await? {
+                return Ok(false);
+            }
             work.remove(transaction, group.offset(step.at), &held.key, key).await?;
         }
         Ok(true)

@@ -1,15 +1,22 @@
 //! What one apply transaction has done so far, and what it has to tell when it is durable.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::ApplyError;
 use super::group::Group;
 use super::step::{Step, delete_of};
-use crate::change::{Offset, Op, OriginId, Rewrite, RowKey, TableName, Version};
+use crate::change::{Change, Offset, Op, OriginId, Rewrite, RowKey, TableName, Version};
 use crate::observe::{Fate, Observer};
 use crate::runtime::{Disposition, Fault};
 use crate::target::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, TargetError, Write, WriteError};
+
+/// What our tailer publishes of a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Published {
+    Gone,
+    Stands,
+}
 
 /// One transaction's work besides writing the rows that win.
 #[derive(Default)]
@@ -20,7 +27,7 @@ pub struct Work {
     pub rewrites: Vec<Rewrite>,
     /// Rows that our tailer will publish anew, newer than everything of the transaction: what comes after in it has
     /// lost already, and to write it would leave it here and nowhere else.
-    pub published: BTreeSet<CanonicalKey>,
+    pub published: BTreeMap<CanonicalKey, Published>,
     /// Rows that met another node's write, and that this transaction has written since.
     pub won: BTreeMap<CanonicalKey, Version>,
     /// Records that could not be applied, and why.
@@ -30,6 +37,16 @@ pub struct Work {
 }
 
 impl Work {
+    /// Has our tailer publish what becomes of a row. Of two about one row the later counts, as everywhere; that it goes is said
+    /// once, however many changes of the transaction the row stands against.
+    pub fn publish(&mut self, canonical: &CanonicalKey, change: Change) {
+        let now = if change.op == Op::Delete { Published::Gone } else { Published::Stands };
+        let before = self.published.insert(canonical.clone(), now);
+        if (before, now) != (Some(Published::Gone), Published::Gone) {
+            self.rewrites.push(Rewrite { change });
+        }
+    }
+
     /// Removes a row here, and has the tailer publish that.
     pub async fn remove(
         &mut self,
@@ -38,12 +55,9 @@ impl Work {
         key: &RowKey,
         canonical: &CanonicalKey,
     ) -> Result<(), TargetError> {
-        match transaction.write(&[Write::Delete(key.clone())]).await {
+        match transaction.write(&[Write::DeleteAlone(key.clone())]).await {
             Ok(()) => {
-                // Once, however many changes of the transaction the row stands against.
-                if self.published.insert(canonical.clone()) {
-                    self.rewrites.push(Rewrite { change: delete_of(key) });
-                }
+                self.publish(canonical, delete_of(key));
                 Ok(())
             }
             Err(WriteError { error, .. }) if error.disposition() == Disposition::DeadLetter => {

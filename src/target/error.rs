@@ -13,6 +13,9 @@ pub enum TargetError {
     /// A unique key other than the primary key is taken by another row. Settled by the applier.
     #[error("{table}: the unique key `{index}` is taken by another row")]
     UniqueTaken { table: TableName, index: String },
+    /// The row refers to one that is not here. The applier may write it all the same, with foreign keys off.
+    #[error("{table}: it refers to a row of another table that is not here{constraint}")]
+    ParentMissing { table: TableName, constraint: String },
     /// This row cannot be written here: constraint, missing table or column, too long, out of range.
     #[error("{table}: {reason}")]
     Unwritable { table: TableName, reason: String },
@@ -24,7 +27,7 @@ impl Fault for TargetError {
     fn disposition(&self) -> Disposition {
         match self {
             Self::Unreachable { .. } | Self::Contended { .. } => Disposition::Retry,
-            Self::UniqueTaken { .. } | Self::Unwritable { .. } => Disposition::DeadLetter,
+            Self::UniqueTaken { .. } | Self::ParentMissing { .. } | Self::Unwritable { .. } => Disposition::DeadLetter,
             Self::Refused { .. } => Disposition::Halt,
         }
     }
@@ -33,7 +36,9 @@ impl Fault for TargetError {
         match self {
             Self::Unreachable { .. } => Some("nothing is lost; it goes on by itself when the database is back".into()),
             Self::Contended { .. } => None,
-            Self::UniqueTaken { .. } | Self::Unwritable { .. } => Some("see `tandem failed list`".into()),
+            Self::UniqueTaken { .. } | Self::ParentMissing { .. } | Self::Unwritable { .. } => {
+                Some("see `tandem failed list`".into())
+            }
             Self::Refused { remedy, .. } => Some(remedy.clone()),
         }
     }

@@ -12,16 +12,22 @@ pub enum ConflictKind {
     DeleteMissing,
     /// Another row holds a unique value that this change wants.
     UniqueTaken,
+    /// A row was to go while another node let a row refer to it: it stays, and is published anew.
+    StillReferred,
+    /// The row refers to one that another node deleted: its foreign key says that it follows.
+    ParentDeleted,
 }
 
 impl ConflictKind {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::InsertExists,
         Self::UpdateOriginDiffers,
         Self::UpdateMissing,
         Self::DeleteOriginDiffers,
         Self::DeleteMissing,
         Self::UniqueTaken,
+        Self::StillReferred,
+        Self::ParentDeleted,
     ];
 
     pub fn word(self) -> &'static str {
@@ -32,6 +38,8 @@ impl ConflictKind {
             Self::DeleteOriginDiffers => "delete_origin_differs",
             Self::DeleteMissing => "delete_missing",
             Self::UniqueTaken => "unique_taken",
+            Self::StillReferred => "still_referred",
+            Self::ParentDeleted => "parent_deleted",
         }
     }
 }

@@ -64,8 +64,10 @@ impl CanonicalKey {
 pub enum Write {
     /// The row becomes the change's after image (its known columns), whether it exists or not.
     Put(Change),
-    /// The row is gone afterwards, whether it existed or not.
+    /// The row is gone afterwards, whether it existed or not. Refused where rows of another table refer to it.
     Delete(RowKey),
+    /// The same, whatever refers to it: no foreign key is asked, and nothing follows.
+    DeleteAlone(RowKey),
 }
 
 /// A row as the target has it now, with the target's own shape.
@@ -73,6 +75,24 @@ pub enum Write {
 pub struct Held {
     pub key: RowKey,
     pub image: Image,
+}
+
+/// A row that refers to another by a foreign key.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Referrer {
+    pub held: Held,
+    pub follows: Follows,
+}
+
+/// What a foreign key does to a row when the one that it refers to goes or takes another key.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Follows {
+    /// RESTRICT, NO ACTION: the other row has to stay.
+    Blocks,
+    /// CASCADE: it goes too.
+    Goes,
+    /// SET NULL, or the other row's new values: it becomes this whole row.
+    Becomes(Image),
 }
 
 #[async_trait]
@@ -83,6 +103,14 @@ pub trait ApplyTransaction: Send {
     /// Other rows that hold a value of a secondary unique key which this change's after image wants; locked.
     /// Empty for a delete and for a table without secondary unique keys.
     async fn holders(&mut self, change: &Change) -> Result<Vec<Held>, TargetError>;
+
+    /// Whether a foreign key refers to the table at all, and to what `becomes` changes. As a rule no question to the database.
+    async fn is_referred(&mut self, table: &TableName, becomes: Option<&Change>) -> Result<bool, TargetError>;
+
+    /// Rows that refer to this row and would have to follow: where it goes, or where `becomes` gives it other values to
+    /// refer to; locked, and the row itself with them, so that nobody else can let one refer to it until the transaction
+    /// ends. Asked before the write. Each row once; empty where [`is_referred`](Self::is_referred) says no.
+    async fn referrers(&mut self, key: &RowKey, becomes: Option<&Change>) -> Result<Vec<Referrer>, TargetError>;
 
     /// The end of this server's own history (`@@gtid_binlog_pos`), read after the locks.
     async fn position(&mut self) -> Result<GtidPosition, TargetError>;

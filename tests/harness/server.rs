@@ -122,6 +122,7 @@ impl PrivateServer {
         let data = dir.join("data");
         tokio::task::spawn_blocking(move || fresh_data_dir(&data)).await.expect("copying the template panicked");
         let mut server = Self { process: None, options, port: free_port(), dir, _temporary: temporary };
+        fs::create_dir_all(server.dir.join("tmp")).unwrap_or_else(|error| panic!("cannot make a temporary directory: {error}"));
         server.write_accounts();
         // Another process may have taken the port between the look and the start.
         for _ in 0..3 {
@@ -345,6 +346,8 @@ impl PrivateServer {
         command
             .arg("--no-defaults")
             .arg(format!("--datadir={dir}/data"))
+            // Its own: servers beside each other have been seen to remove each other's temporary tables.
+            .arg(format!("--tmpdir={dir}/tmp"))
             // Below the data directory: an absolute path may be longer than the 107 bytes that a socket's may have.
             .args(["--socket=socket", "--pid-file=pid"])
             .arg(format!("--init-file={dir}/accounts.sql"))

@@ -41,7 +41,7 @@ async fn server() -> PrivateServer {
 impl Site {
     async fn memory() -> Self {
         let options = MemoryOptions { lock_wait: LOCK_WAIT, ..MemoryOptions::default() };
-        let table = MemoryTable { shape: riders(), unique: Some(("email".into(), 1)) };
+        let table = MemoryTable { shape: riders(), unique: Some(("email".into(), 1)), refers: None };
         Self::Memory(MemoryTarget::new([table], options))
     }
 

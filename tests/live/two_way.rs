@@ -9,12 +9,11 @@ use std::time::Duration;
 use fastrand::Rng;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Error, Row};
-use secrecy::SecretString;
 use tandem::change::{Change, Gtid, GtidPosition, Offset, OriginId, Record, TableFilter, TablePattern, Value, wire};
 use tandem::source::binlog::{BinlogOptions, BinlogSource};
 use tandem::source::{Source, SourceEvent};
 use tandem::topic::TopicReader;
-use tandem::topic::hub::{ClientOptions, HubClient, HubReader};
+use tandem::topic::hub::HubReader;
 
 use crate::harness::{Cluster, ClusterOptions, PrivateServer};
 use crate::oracle::{self, Columns, Site};
@@ -39,7 +38,7 @@ async fn two_databases_converge_through_kills_and_cuts_and_every_write_is_accoun
 
 async fn run(plan: Plan) {
     let mut cluster = Cluster::start(ClusterOptions::new(env!("CARGO_BIN_EXE_tandem"), "campus", SCHEMA)).await;
-    let topics = topics(&cluster);
+    let topics = crate::quiet::topics(&cluster);
     let origins = [OriginId::new("laptop-a"), OriginId::new("laptop-b")];
     // What is there before a topic begins is existing data, which a snapshot publishes.
     let mut starts = Vec::new();
@@ -78,14 +77,6 @@ async fn run(plan: Plan) {
         assert_eq!(set_aside, Some(0), "changes were set aside on {origin}");
     }
     cluster.end().await.unwrap();
-}
-
-fn topics(cluster: &Cluster) -> HubReader {
-    let environment: BTreeMap<_, _> = cluster.nodes[0].options().env.iter().cloned().collect();
-    let config = std::fs::read_to_string(cluster.dir().join("tandem.toml")).unwrap();
-    let url = config.lines().find_map(|line| line.strip_prefix("url = ")).unwrap().trim_matches('"').to_owned();
-    let key = SecretString::from(environment["NODE_HUB_KEY"].clone());
-    HubReader::new(Arc::new(HubClient::new(ClientOptions { url, key, trust: Default::default() }).unwrap()))
 }
 
 /// Kills and cuts, spread over the writing.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tandem::change::{Change, Gtid, Hlc, Image, Mark, Offset, OriginId, Record, Rewrite, Shape, Value, ValueRef};
 
-type Outcome = Result<(), String>;
+pub type Outcome = Result<(), String>;
 /// The larger wins: clock, then place of the node.
 type Version = (Hlc, usize);
 /// A row's columns by name.
@@ -58,37 +58,42 @@ fn story(site: &Site) -> String {
 
 /// The sites in the order of the cluster's list. With `TANDEM_STORY` set, prints what they did.
 pub fn check(sites: &[Site]) -> Outcome {
+    let history = History::of(sites);
+    all_but_content(sites, &history)?;
+    converged(sites, &history)?;
+    losers_are_kept(sites, &history)
+}
+
+/// What was published, and with which versions.
+pub fn all_but_content(sites: &[Site], history: &History) -> Outcome {
     if std::env::var_os("TANDEM_STORY").is_some() {
         sites.iter().for_each(|site| eprintln!("{}", story(site)));
     }
-    let history = History::of(sites);
     for site in sites {
         every_write_is_published_once(site)?;
         nothing_else_is_published(site)?;
         order_and_clock(site)?;
     }
-    converged(sites, &history)?;
-    later_writes_have_larger_versions(sites, &history)?;
-    losers_are_kept(sites, &history)
+    later_writes_have_larger_versions(sites, history)
 }
 
 /// One row written by one record.
-struct RowWrite<'a> {
+pub struct RowWrite<'a> {
     version: Version,
     offset: Offset,
     record: &'a Record,
-    after: Option<Columns>,
+    pub after: Option<Columns>,
 }
 
 /// All writes that were published.
-struct History<'a> {
-    rows: BTreeMap<String, Vec<RowWrite<'a>>>,
+pub struct History<'a> {
+    pub rows: BTreeMap<String, Vec<RowWrite<'a>>>,
     /// Payload to the version that wrote it first.
     payloads: BTreeMap<String, Version>,
 }
 
 impl<'a> History<'a> {
-    fn of(sites: &'a [Site]) -> Self {
+    pub fn of(sites: &'a [Site]) -> Self {
         let mut history = Self { rows: BTreeMap::new(), payloads: BTreeMap::new() };
         for (node, site) in sites.iter().enumerate() {
             for (offset, record) in site.topic.iter().enumerate() {
@@ -114,7 +119,7 @@ impl<'a> History<'a> {
 }
 
 /// The newest write of a row. Within one transaction the later record counts.
-fn newest<'a, 'b>(writes: &'b [RowWrite<'a>]) -> &'b RowWrite<'a> {
+pub fn newest<'a, 'b>(writes: &'b [RowWrite<'a>]) -> &'b RowWrite<'a> {
     writes.iter().max_by_key(|write| (write.version, write.offset)).expect("a row is in the history because it was written")
 }
 
@@ -248,7 +253,7 @@ fn later_writes_have_larger_versions(sites: &[Site], history: &History) -> Outco
 }
 
 /// Every write is there, or was replaced by one that had seen it, or is kept as the loser of a conflict.
-fn losers_are_kept(sites: &[Site], history: &History) -> Outcome {
+pub fn losers_are_kept(sites: &[Site], history: &History) -> Outcome {
     let kept: BTreeSet<&(OriginId, Hlc)> = sites.iter().flat_map(|site| &site.losers).collect();
     for (row, writes) in &history.rows {
         let best = newest(writes).version;

@@ -7,8 +7,11 @@
 
 #[path = "../oracle/mod.rs"]
 mod oracle;
+mod reference;
+mod trouble;
 mod world;
 
+use tandem::target::memory::OnDelete;
 use world::{Scenario, Without, run};
 
 /// Seeds of the ordinary test run. `TANDEM_SIM_SEEDS=from..to` and `TANDEM_SIM_SEED=n` choose others.
@@ -32,12 +35,30 @@ const SEEDS: u64 = 500;
 
 #[test]
 fn every_seed_converges_and_loses_nothing() {
-    let seeds = seeds();
+    every_seed(seeds(), None);
+}
+
+#[test]
+fn every_seed_converges_where_a_foreign_key_restricts() {
+    every_seed(seeds(), Some(OnDelete::Restrict));
+}
+
+#[test]
+fn every_seed_converges_where_a_foreign_key_cascades() {
+    every_seed(seeds(), Some(OnDelete::Cascade));
+}
+
+#[test]
+fn every_seed_converges_where_a_foreign_key_sets_null() {
+    every_seed(seeds(), Some(OnDelete::SetNull));
+}
+
+fn every_seed(seeds: std::ops::Range<u64>, refers: Option<OnDelete>) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let faults: Vec<(u64, String)> = std::thread::scope(|scope| {
         let work = |part: u64| {
             let seeds = seeds.clone();
-            move || seeds.filter(|seed| seed / 2 % threads == part).filter_map(fault).collect::<Vec<_>>()
+            move || seeds.filter(|seed| seed / 2 % threads == part).filter_map(|seed| fault(seed, refers)).collect::<Vec<_>>()
         };
         let parts: Vec<_> = (0..threads).map(|part| scope.spawn(work(part))).collect();
         parts.into_iter().flat_map(|part| part.join().expect("a run reports its panics as faults")).collect()
@@ -45,8 +66,9 @@ fn every_seed_converges_and_loses_nothing() {
     assert!(faults.is_empty(), "{} of {} seeds failed", faults.len(), seeds.count());
 }
 
-fn fault(seed: u64) -> Option<(u64, String)> {
-    let outcome = std::panic::catch_unwind(|| run(&Scenario::of(seed, Without::default())));
+fn fault(seed: u64, refers: Option<OnDelete>) -> Option<(u64, String)> {
+    let scenario = Scenario { refers, ..Scenario::of(seed, Without::default()) };
+    let outcome = std::panic::catch_unwind(|| run(&scenario));
     let fault = match outcome {
         Ok(Ok(_)) => return None,
         Ok(Err(fault)) => fault,
@@ -56,7 +78,7 @@ fn fault(seed: u64) -> Option<(u64, String)> {
         }
     };
     // At once, because a run over many seeds may be ended before its end.
-    eprintln!("seed {seed}: {fault}\n  repeat it with: make sim SEED={seed}");
+    eprintln!("seed {seed}: {fault}\n  repeat it with: make sim SEED={seed} (foreign key: {refers:?})");
     Some((seed, fault))
 }
 
@@ -111,8 +133,12 @@ const PATIENCE: u64 = 400;
 
 /// True where, with a rule taken away, a checker notices in one of the seeds; says in which and what.
 fn noticed(without: Without) -> bool {
+    noticed_with(without, None)
+}
+
+fn noticed_with(without: Without, refers: Option<OnDelete>) -> bool {
     let found = (0..PATIENCE).find_map(|seed| {
-        let outcome = std::panic::catch_unwind(|| run(&Scenario::of(seed, without)));
+        let outcome = std::panic::catch_unwind(|| run(&Scenario { refers, ..Scenario::of(seed, without) }));
         let fault = outcome.map_or(Some("an assertion of the program failed".to_owned()), |run| run.err())?;
         Some((seed, fault))
     });
@@ -140,6 +166,34 @@ fn without_tombstones_the_checkers_notice() {
 #[test]
 fn without_the_published_resolution_the_checkers_notice() {
     assert!(noticed(Without { resolution: true, ..Without::default() }));
+}
+
+/// Nobody answers for a row that was written without knowing that the row which it refers to was deleted.
+#[test]
+fn without_the_author_s_answer_the_checkers_notice() {
+    for refers in [OnDelete::Restrict, OnDelete::Cascade, OnDelete::SetNull] {
+        assert!(noticed_with(Without { author: true, ..Without::default() }, Some(refers)), "{refers:?}");
+    }
+}
+
+/// A row whose key was only spelled in another way was taken for one that moves; a delete that lost to another delete left behind
+/// what its cascade had taken along where it was made.
+#[test]
+fn seeds_3_and_9_deletes_that_lose_and_keys_that_are_respelled_leave_no_row_behind() {
+    for (seed, refers) in [(3, OnDelete::Cascade), (3, OnDelete::SetNull), (9, OnDelete::Cascade), (9, OnDelete::SetNull)] {
+        run(&Scenario { refers: Some(refers), ..Scenario::of(seed, Without::default()) }).unwrap();
+    }
+}
+
+/// The references are only worth something if they meet what they are there for.
+#[test]
+fn the_seeds_meet_parents_that_stay_and_children_that_follow() {
+    for refers in [OnDelete::Restrict, OnDelete::Cascade, OnDelete::SetNull] {
+        let met =
+            (0..16).map(|seed| run(&Scenario { refers: Some(refers), ..Scenario::of(seed, Without::default()) }).unwrap().met);
+        let conflicts: usize = met.map(|met| met.reference_conflicts).sum();
+        assert!(conflicts > 5, "{refers:?}: {conflicts}");
+    }
 }
 
 #[test]

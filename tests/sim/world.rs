@@ -5,7 +5,6 @@ use std::ops::AddAssign;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use fastrand::Rng;
 use tandem::apply::{Applier, ApplyOptions, Entry, Fingerprint, LocalFeed, Overflow, OverflowError, Policy};
 use tandem::change::{
@@ -14,18 +13,20 @@ use tandem::change::{
 };
 use tandem::observe::Observer;
 use tandem::runtime::{Clock, Disposition, Fault, Shutdown};
-use tandem::source::memory::{MemoryBinlog, MemorySource, MemoryTransaction, Pause, PausePoint};
-use tandem::source::{SourceError, TransactionHeader};
+use tandem::source::TransactionHeader;
+use tandem::source::memory::{MemoryBinlog, MemorySource, MemoryTransaction};
 use tandem::tail::{Follower, MemoryFloor, TailOptions, Tailer};
+use tandem::target::ConflictKind;
 use tandem::target::memory::{
-    CommittedTransaction, Faults, LocalWrite, MemoryOptions, MemoryTable, MemoryTarget, Step, Verdict,
+    CommittedTransaction, LocalWrite, MemoryOptions, MemoryReference, MemoryTable, MemoryTarget, OnDelete,
 };
-use tandem::target::{ConflictKind, TargetError};
 use tandem::topic::memory::{MemoryTopics, SeededWeather};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::oracle::{self, Site};
+use crate::reference::{Reference, check_with};
+use crate::trouble::Trouble;
 
 /// The rule that is taken away, if any.
 #[derive(Clone, Copy, Default, Debug)]
@@ -35,6 +36,7 @@ pub struct Without {
     pub tombstones: bool,
     pub resolution: bool,
     pub echo_filter: bool,
+    pub author: bool,
 }
 
 /// What a seed decides before anything runs.
@@ -60,6 +62,8 @@ pub struct Scenario {
     pub index_rows: usize,
     /// So small that many transactions are too large for memory.
     pub buffer_bytes: usize,
+    /// A second table refers to the first, and its foreign key does this.
+    pub refers: Option<OnDelete>,
 }
 
 impl Scenario {
@@ -85,6 +89,7 @@ impl Scenario {
             .clone(),
             index_rows: [2, 1000][dice.usize(..2)],
             buffer_bytes: [1, 2000, 8 << 20][dice.usize(..3)],
+            refers: None,
         };
         // With the longest delays, reading record by record takes hours of virtual time and shows nothing more.
         let slow = scenario.delay > Duration::from_millis(20) && scenario.buffer_bytes == 1;
@@ -98,6 +103,7 @@ pub struct Met {
     pub writes: usize,
     pub conflicts: usize,
     pub unique_conflicts: usize,
+    pub reference_conflicts: usize,
     pub crashes: usize,
     pub restarts: usize,
     /// Transactions that no applier can keep in memory.
@@ -109,6 +115,7 @@ impl AddAssign for Met {
         self.writes += other.writes;
         self.conflicts += other.conflicts;
         self.unique_conflicts += other.unique_conflicts;
+        self.reference_conflicts += other.reference_conflicts;
         self.crashes += other.crashes;
         self.restarts += other.restarts;
         self.large += other.large;
@@ -140,6 +147,7 @@ pub struct World {
     pub topics: MemoryTopics,
     pub table: TableName,
     shape: Arc<Shape>,
+    bikes: Arc<Shape>,
     /// Reasons for which a role stopped for good: none may.
     pub halts: Mutex<Vec<String>>,
     pub met: Mutex<Met>,
@@ -155,55 +163,6 @@ impl Clock for OffsetClock {
     fn now_micros(&self) -> u64 {
         let now = 1_700_000_000_000_000 + self.start.elapsed().as_micros() as i64 + self.offset_seconds * 1_000_000;
         now as u64
-    }
-}
-
-/// Delays and failures of a database and its binlog.
-struct Trouble {
-    random: Mutex<Rng>,
-    delay: Duration,
-    loss: f64,
-}
-
-impl Trouble {
-    fn new(seed: u64, scenario: &Scenario) -> Self {
-        Self { random: Mutex::new(Rng::with_seed(seed)), delay: scenario.delay, loss: scenario.loss }
-    }
-
-    async fn pass(&self) -> f64 {
-        let (delay, fate) = {
-            let mut random = self.random.lock().unwrap();
-            // Mostly quick, sometimes slow: races need both.
-            let share = random.f64() * random.f64();
-            (self.delay.mul_f64(share), random.f64())
-        };
-        sleep(delay).await;
-        fate
-    }
-}
-
-#[async_trait]
-impl Faults for Trouble {
-    async fn before(&self, step: Step<'_>) -> Verdict {
-        let fate = self.pass().await;
-        let unreachable = || TargetError::Unreachable { place: "memory".into(), reason: "cut".into() };
-        match step {
-            Step::Commit if fate < self.loss => Verdict::DoThenFail(unreachable()),
-            Step::LocalRow | Step::LocalCommit => Verdict::Go,
-            _ if fate < self.loss / 4.0 => Verdict::Refuse(unreachable()),
-            _ if fate < self.loss / 2.0 => Verdict::Refuse(TargetError::Contended { reason: "deadlock".into() }),
-            _ => Verdict::Go,
-        }
-    }
-}
-
-#[async_trait]
-impl Pause for Trouble {
-    async fn at(&self, _point: PausePoint) -> Result<(), SourceError> {
-        if self.pass().await < self.loss / 4.0 {
-            return Err(SourceError::Unreachable { place: "memory".into(), reason: "cut".into() });
-        }
-        Ok(())
     }
 }
 
@@ -260,7 +219,14 @@ pub fn run(scenario: &Scenario) -> Result<Run, String> {
             return Err(format!("a change of {} was set aside: {}", letter.origin, letter.reason));
         }
         let sites: Vec<Site> = world.nodes.iter().map(|node| world.site(node)).collect();
-        oracle::check(&sites)?;
+        match scenario.refers {
+            None => oracle::check(&sites)?,
+            Some(on_delete) => {
+                let silent = on_delete != OnDelete::Restrict;
+                let reference = Reference { column: "rider", to: world.table.to_string(), silent };
+                check_with(&sites, &reference)?;
+            }
+        }
         let topics: Vec<Vec<Record>> = world.nodes.iter().map(|node| world.topics.records(&node.origin)).collect();
         let mut met = *world.met.lock().unwrap();
         if scenario.buffer_bytes == 1 {
@@ -271,6 +237,9 @@ pub fn run(scenario: &Scenario) -> Result<Run, String> {
 }
 
 pub const COLUMNS: [&str; 3] = ["name", "payload", "seat"];
+const BIKE_COLUMNS: [&str; 3] = ["name", "payload", "rider"];
+
+const REFERENCE: [ConflictKind; 2] = [ConflictKind::StillReferred, ConflictKind::ParentDeleted];
 
 impl World {
     fn new(scenario: Scenario) -> Self {
@@ -279,6 +248,11 @@ impl World {
         let column = |name: &&str| Column { name: (*name).into(), kind: ColumnKind::Unknown, generated: false };
         let columns = COLUMNS.iter().map(column).collect();
         let shape = Arc::new(Shape { table: table.clone(), columns, key: vec![0] });
+        let bikes = Arc::new(Shape {
+            table: TableName::new("campus", "bikes"),
+            columns: BIKE_COLUMNS.iter().map(column).collect(),
+            key: vec![0],
+        });
         let unique = scenario.unique.then(|| ("seat".into(), 2));
         let start = Instant::now();
         let node = |number: usize| {
@@ -308,7 +282,12 @@ impl World {
                 faults: Arc::new(Trouble::new(seed ^ 0xdb, &scenario)),
                 lock_wait: Duration::from_secs(1),
             };
-            let tables = [MemoryTable { shape: shape.clone(), unique: unique.clone() }];
+            let mut tables = vec![MemoryTable { shape: shape.clone(), unique: unique.clone(), refers: None }];
+            tables.extend(scenario.refers.map(|on_delete| MemoryTable {
+                shape: bikes.clone(),
+                unique: None,
+                refers: Some(MemoryReference { column: 2, to: table.clone(), on_delete }),
+            }));
             Node {
                 origin: cluster[number].clone(),
                 floor: Arc::default(),
@@ -321,18 +300,23 @@ impl World {
         };
         let nodes = (0..scenario.nodes).map(node).collect();
         let (halts, met) = Default::default();
-        Self { scenario, cluster, nodes, topics: MemoryTopics::new(), table, shape, halts, met }
+        Self { scenario, cluster, nodes, topics: MemoryTopics::new(), table, shape, bikes, halts, met }
     }
 
     /// The evidence of one node.
     fn site(&self, node: &Node) -> Site {
-        let rows = node.database.rows(&self.table);
+        let shapes = [&self.shape, &self.bikes];
+        let rows = shapes.into_iter().flat_map(|shape| {
+            let rows = node.database.rows(&shape.table).into_iter();
+            rows.map(|row| (oracle::row_name(shape, &row), oracle::columns(shape, &row)))
+        });
+        let rows = rows.collect();
         let conflicts = node.database.conflicts();
         Site {
             origin: node.origin.clone(),
             binlog: node.commits.lock().unwrap().iter().map(|commit| (commit.gtid, commit.changes.clone())).collect(),
             topic: self.topics.records(&node.origin),
-            rows: rows.iter().map(|row| (oracle::row_name(&self.shape, row), oracle::columns(&self.shape, row))).collect(),
+            rows,
             losers: conflicts.into_iter().map(|conflict| (conflict.loser.origin, conflict.loser.hlc)).collect(),
         }
     }
@@ -341,6 +325,7 @@ impl World {
         let mut met = self.met.lock().unwrap();
         for conflict in self.nodes.iter().flat_map(|node| node.database.conflicts()) {
             met.conflicts += 1;
+            met.reference_conflicts += usize::from(REFERENCE.contains(&conflict.kind));
             met.unique_conflicts += usize::from(conflict.kind == ConflictKind::UniqueTaken);
         }
     }
@@ -431,6 +416,11 @@ impl World {
             let table = || self.table.clone();
             let mut writes = Vec::new();
             for _ in 0..if dice.f64() < 0.3 { 3 } else { 1 } {
+                if self.scenario.refers.is_some() && dice.bool() {
+                    let row = row(&mut dice);
+                    writes.push(self.write_of_a_bike(&mut dice, row[1].clone()));
+                    continue;
+                }
                 let row = row(&mut dice);
                 let other = vec![Value::text(format!("rider{}", dice.u64(..self.scenario.rows)))];
                 writes.push(match dice.u64(..10) {
@@ -443,6 +433,20 @@ impl World {
             if let Ok(Some(_)) = self.nodes[at].database.local_write(&writes).await {
                 self.met.lock().unwrap().writes += 1;
             }
+        }
+    }
+
+    fn write_of_a_bike(&self, dice: &mut Rng, payload: Value) -> LocalWrite {
+        let name = |dice: &mut Rng| Value::text(format!("bike{}", dice.u64(..self.scenario.rows + 1)));
+        let rider = match dice.u64(..5) {
+            0 => Value::Null,
+            _ => Value::text(format!("rider{}", dice.u64(..self.scenario.rows))),
+        };
+        let (table, key) = (self.bikes.table.clone(), vec![name(dice)]);
+        match dice.u64(..6) {
+            0 => LocalWrite::Delete { table, key },
+            1 => LocalWrite::Update { table, key, row: vec![name(dice), payload, rider] },
+            _ => LocalWrite::Put { table, row: vec![key[0].clone(), payload, rider] },
         }
     }
 
@@ -541,6 +545,7 @@ async fn apply(world: Arc<World>, at: usize, local: Arc<LocalFeed>, _seed: u64) 
         options.buffer_bytes = scenario.buffer_bytes;
         options.ablation.no_wait = scenario.without.wait;
         options.ablation.no_tombstones = scenario.without.tombstones;
+        options.ablation.no_author = scenario.without.author;
         let applier = Applier {
             options,
             target: Arc::new(node.database.clone()),

@@ -99,7 +99,9 @@ fn of_row(code: u16, message: &str, table: &Table) -> TargetError {
             let index = last_quoted(message).unwrap_or("?").to_owned();
             return TargetError::UniqueTaken { table: table.shape.table.clone(), index };
         }
-        1452 | 1216 => format!("it refers to a row of another table that is not here{}", constraint()),
+        1452 | 1216 => {
+            return TargetError::ParentMissing { table: table.shape.table.clone(), constraint: constraint() };
+        }
         1451 | 1217 => format!("other rows here still refer to it{}", constraint()),
         1048 => format!("{} must not be NULL here", column()),
         1364 => format!("{} has no default here, and the change does not hold it", column()),

@@ -22,6 +22,7 @@ mod literal;
 mod own_tables;
 mod preflight;
 mod read;
+mod references;
 mod schema;
 mod session;
 mod statement;

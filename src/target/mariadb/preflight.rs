@@ -1,13 +1,14 @@
 //! Tables that cannot be kept in step, found before any work starts.
 //!
-//! What a table does by itself when it is written (triggers, cascades) was done at the origin already and comes as
-//! changes of its own: doing it again here would not end in the same rows.
+//! What a table's triggers do when it is written was done at the origin already and comes as changes of its own: doing it
+//! again here would not end in the same rows, so each must ask whether the write is ours. Foreign keys are the applier's: see decision 11.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mysql_async::prelude::FromRow;
 
 use super::MariadbTarget;
+use super::session::APPLYING;
 use crate::change::{TableFilter, TableName};
 use crate::runtime::Finding;
 use crate::target::TargetError;
@@ -65,23 +66,17 @@ impl MariadbTarget {
                 fault(reason, format!("make the key of whole columns, {exclude}"));
             }
         }
-        for (table, trigger) in
-            self.named("SELECT EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE, TRIGGER_NAME FROM information_schema.TRIGGERS").await?
-        {
+        let unguarded = format!(
+            "SELECT EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE, TRIGGER_NAME FROM information_schema.TRIGGERS
+             WHERE LOCATE('{APPLYING}', ACTION_STATEMENT) = 0"
+        );
+        for (table, trigger) in self.named(&unguarded).await? {
             if tables.contains_key(&table) {
                 let reason = format!("its trigger `{trigger}` would run again for every change that arrives");
-                let remedy = format!("drop the trigger, or exclude the table: exclude = [\"{table}\"] under [tables]");
-                faults.insert(TableFault { table, reason, remedy });
-            }
-        }
-        let cascades = "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS
-            WHERE DELETE_RULE NOT IN ('RESTRICT', 'NO ACTION') OR UPDATE_RULE NOT IN ('RESTRICT', 'NO ACTION')";
-        for (table, constraint) in self.named(cascades).await? {
-            if tables.contains_key(&table) {
-                let reason = format!(
-                    "the foreign key `{constraint}` changes its rows by itself (CASCADE or SET NULL), which the binlog does not show"
+                let remedy = format!(
+                    "let it do nothing there: IF {APPLYING} IS NULL THEN … END IF around its body; or drop it, or exclude the \
+                     table: exclude = [\"{table}\"] under [tables]"
                 );
-                let remedy = "make it ON DELETE RESTRICT ON UPDATE RESTRICT, and delete the rows in the application".to_owned();
                 faults.insert(TableFault { table, reason, remedy });
             }
         }
@@ -109,6 +104,16 @@ impl MariadbTarget {
             found.push(Finding::fail("DB-TABLE", "there is no table to sync, or the account may see none", remedy));
         } else if faults.is_empty() {
             found.push(Finding::good("DB-TABLE", format!("every captured table can be synced ({})", tables.len())));
+        }
+        let references = "SELECT k.TABLE_SCHEMA, k.TABLE_NAME, CONCAT(k.REFERENCED_TABLE_SCHEMA, '.', k.REFERENCED_TABLE_NAME)
+            FROM information_schema.KEY_COLUMN_USAGE k WHERE k.REFERENCED_TABLE_NAME IS NOT NULL";
+        for (table, parent) in self.named(references).await? {
+            let is_captured = TableName::parse(&parent).is_none_or(|parent| tables.contains(&parent));
+            if tables.contains(&table) && !is_captured {
+                let what =
+                    format!("{table} refers to {parent}, which is not captured: a row may arrive without the one it refers to");
+                found.push(Finding::warn("DB-REFERENCE", what, "capture both tables, or neither"));
+            }
         }
         found.push(match self.may_write_own().await? {
             true => Finding::good("DB-OWN", "the account may keep the database `tandem`"),

@@ -8,6 +8,7 @@ use mysql_async::Row;
 use tokio::time::Instant;
 
 use super::literal;
+use super::references::{ForeignKey, References};
 use super::session::Session;
 use crate::change::{Column, ColumnKind, Shape, TableName};
 use crate::target::TargetError;
@@ -20,6 +21,10 @@ pub(super) struct Table {
     pub columns: Vec<ColumnFacts>,
     /// Every unique key but the primary one.
     pub unique: Vec<UniqueKey>,
+    /// Every index with its columns, unique or not.
+    pub indexes: Vec<(String, Vec<usize>)>,
+    /// The foreign keys by which rows refer to this table's.
+    pub referred: Vec<ForeignKey>,
     /// The columns as a SELECT list that loses nothing.
     pub select: Vec<u8>,
 }
@@ -66,7 +71,10 @@ const BELIEVED: Duration = Duration::from_secs(10);
 const TABLES_MAX: usize = 20_000;
 
 #[derive(Default)]
-pub(super) struct Schemas(Mutex<HashMap<TableName, (Instant, Arc<Table>)>>);
+pub(super) struct Schemas {
+    tables: Mutex<HashMap<TableName, (Instant, Arc<Table>)>>,
+    references: References,
+}
 
 impl Schemas {
     /// The table as it is now, or was a moment ago.
@@ -76,7 +84,7 @@ impl Schemas {
         {
             return Ok(table.clone());
         }
-        let table = Arc::new(load(session, name).await?);
+        let table = Arc::new(load(session, name, &self.references).await?);
         let mut known = self.known();
         if known.len() >= TABLES_MAX {
             known.clear();
@@ -87,18 +95,20 @@ impl Schemas {
 
     pub fn forget(&self, name: &TableName) {
         self.known().remove(name);
+        self.references.forget();
     }
 
     pub fn forget_all(&self) {
         self.known().clear();
+        self.references.forget();
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<TableName, (Instant, Arc<Table>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn load(session: &mut Session, name: &TableName) -> Result<Table, TargetError> {
+async fn load(session: &mut Session, name: &TableName, references: &References) -> Result<Table, TargetError> {
     let task = "reading the columns of a table";
     let folded = session.server().folds_names;
     let mut sql = b"SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_SET_NAME, COLLATION_NAME, EXTRA
@@ -116,15 +126,21 @@ async fn load(session: &mut Session, name: &TableName) -> Result<Table, TargetEr
     if columns.is_empty() {
         return Err(TargetError::Unwritable { table: name.clone(), reason: "the table does not exist here".into() });
     }
-    let mut sql =
-        b"SELECT INDEX_NAME, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS WHERE NON_UNIQUE = 0 AND ".to_vec();
+    let mut sql = b"SELECT INDEX_NAME, COLUMN_NAME, SUB_PART, NON_UNIQUE FROM information_schema.STATISTICS WHERE ".to_vec();
     where_is(&mut sql, name, folded);
     sql.extend_from_slice(b" ORDER BY INDEX_NAME, SEQ_IN_INDEX");
-    let mut unique: Vec<UniqueKey> = Vec::new();
+    let (mut unique, mut indexes) = (Vec::<UniqueKey>::new(), Vec::<(String, Vec<usize>)>::new());
     for row in session.rows(&sql, task).await? {
-        let (index, column, part): (String, String, Option<u64>) =
+        let (index, column, part, repeats): (String, String, Option<u64>, bool) =
             mysql_async::from_row_opt(row).map_err(|_| session.not_understood(task))?;
         let at = columns.iter().position(|own| *own.name == *column).ok_or_else(|| session.not_understood(task))?;
+        if indexes.last().is_none_or(|(last, _)| *last != index) {
+            indexes.push((index.clone(), Vec::new()));
+        }
+        indexes.last_mut().expect("one was just pushed if there was none").1.push(at);
+        if repeats {
+            continue;
+        }
         if unique.last().is_none_or(|last| last.name != index) {
             unique.push(UniqueKey { name: index, columns: Vec::new(), prefix: false });
         }
@@ -136,7 +152,8 @@ async fn load(session: &mut Session, name: &TableName) -> Result<Table, TargetEr
     let key = primary.into_iter().flat_map(|key| key.columns).map(|at| at as u16).collect();
     let shape = Arc::new(Shape { table: name.clone(), columns, key });
     let select = super::read::select_list(&shape, &facts);
-    Ok(Table { shape, columns: facts, unique, select })
+    let referred = references.to(session, name).await?;
+    Ok(Table { shape, columns: facts, unique, indexes, referred, select })
 }
 
 /// Where names keep their case the server compares them exactly, because it looks for the table's own file.
@@ -208,6 +225,6 @@ pub(super) mod testing {
             Shape { table: TableName::new(database, name), columns: columns.iter().map(column).collect(), key: vec![0] };
         let facts: Vec<_> = columns.iter().map(|_| ColumnFacts { plain: true, ..ColumnFacts::default() }).collect();
         let select = crate::target::mariadb::read::select_list(&shape, &facts);
-        Table { shape: Arc::new(shape), columns: facts, unique: Vec::new(), select }
+        Table { shape: Arc::new(shape), columns: facts, unique: Vec::new(), indexes: Vec::new(), referred: Vec::new(), select }
     }
 }

@@ -26,6 +26,10 @@ const REQUIRED: &[&str] = &[
         character_set_results=NULL, lc_messages='en_US'",
 ];
 
+/// Set in our sessions and in no other, so that a trigger can tell a change that arrives: what it would do for it was done
+/// where the change was made, and arrives too.
+pub(super) const APPLYING: &str = "@tandem_applying";
+
 /// What is set where the server knows it and the account may: whole row images of our own tables; no copies of our
 /// statements in the binlog; NULL stays NULL; no refusal of a row that changed since an earlier read, because we lock.
 const WISHED: &[&str] = &[

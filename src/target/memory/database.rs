@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{CommittedTransaction, MemoryTable, fold};
+use super::{CommittedTransaction, MemoryReference, MemoryTable, fold};
 use crate::change::{
     Change, Checks, Column, ColumnKind, Gtid, GtidPosition, Image, Mark, OWN_DATABASE, Op, OriginId, Rewrite, Shape, TableName,
     Value, own_table,
@@ -25,6 +25,7 @@ pub(super) enum Resource {
 pub(super) struct Table {
     pub shape: Arc<Shape>,
     pub unique: Option<(Arc<str>, usize)>,
+    pub refers: Option<MemoryReference>,
     rows: BTreeMap<CanonicalKey, Row>,
     /// Value of the unique column to the row that has it.
     holders: BTreeMap<CanonicalKey, CanonicalKey>,
@@ -99,8 +100,8 @@ const ACTIVE: &str = "a session's transaction is there until it commits or rolls
 
 impl Database {
     pub fn new(tables: impl IntoIterator<Item = MemoryTable>) -> Self {
-        let tables = tables.into_iter().map(|MemoryTable { shape, unique }| {
-            (shape.table.clone(), Table { shape, unique, rows: BTreeMap::new(), holders: BTreeMap::new() })
+        let tables = tables.into_iter().map(|MemoryTable { shape, unique, refers }| {
+            (shape.table.clone(), Table { shape, unique, refers, rows: BTreeMap::new(), holders: BTreeMap::new() })
         });
         Self {
             tables: tables.collect(),
@@ -161,6 +162,28 @@ impl Database {
         let active = self.active(id);
         active.undo.extend(undo);
         active.changes.extend(change);
+    }
+
+    /// What a foreign key does to a row: no event tells of it.
+    pub fn write_silently(&mut self, id: u64, name: &TableName, key: &CanonicalKey, row: Option<Row>) {
+        let table = self.tables.get_mut(name).expect("the caller looked the table up");
+        let before = table.replace(key, row);
+        self.active(id).undo.push((name.clone(), key.clone(), before));
+    }
+
+    pub fn is_referred(&self, parent: &TableName) -> bool {
+        self.tables.values().any(|table| table.refers.as_ref().is_some_and(|reference| reference.to == *parent))
+    }
+
+    /// The rows that refer to the row of this key, each with its table.
+    pub fn referring(&self, parent: &TableName, key: &CanonicalKey) -> Vec<(TableName, CanonicalKey)> {
+        let mut found = Vec::new();
+        for (name, table) in &self.tables {
+            let Some(reference) = table.refers.as_ref().filter(|reference| reference.to == *parent) else { continue };
+            let refers = |row: &Row| reference.parent(row).is_some_and(|to| to == *key);
+            found.extend(table.rows.iter().filter(|(_, row)| refers(row)).map(|(key, _)| (name.clone(), key.clone())));
+        }
+        found
     }
 
     pub fn write_mark(&mut self, id: u64, mark: &Mark) {

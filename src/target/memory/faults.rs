@@ -13,6 +13,7 @@ pub enum Step<'a> {
     Begin,
     Lock,
     Holders,
+    Referrers,
     Position,
     /// One row. An `Unwritable` here is a row that the database cannot take; the transaction goes on.
     Write(&'a Write),

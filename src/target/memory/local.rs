@@ -2,7 +2,7 @@
 
 use super::database::Resource;
 use super::transaction::{put_row, unique_locks};
-use super::{MemoryTarget, Step, fold};
+use super::{MemoryTarget, Step, fold, refer};
 use crate::change::{Gtid, TableName, Value};
 use crate::target::TargetError;
 
@@ -34,11 +34,13 @@ impl MemoryTarget {
                     if session.database().table(table)?.row(&key).is_some() {
                         return Err(TargetError::UniqueTaken { table: table.clone(), index: "PRIMARY".into() });
                     }
+                    refer::parent_there(&session, table, &row.clone().into()).await?;
                     put_row(&session, table, None, &key, row.clone().into()).await?;
                 }
                 LocalWrite::Put { table, row } => {
                     let key = key_of(self, table, row)?;
                     session.lock(Resource::Row(key.clone())).await?;
+                    refer::parent_there(&session, table, &row.clone().into()).await?;
                     put_row(&session, table, None, &key, row.clone().into()).await?;
                 }
                 LocalWrite::Update { table, key, row } => {
@@ -51,11 +53,16 @@ impl MemoryTarget {
                     if from != key && session.database().table(table)?.row(&key).is_some() {
                         return Err(TargetError::UniqueTaken { table: table.clone(), index: "PRIMARY".into() });
                     }
+                    if from != key {
+                        refer::cascade(&session, table, &from, true).await?;
+                    }
+                    refer::parent_there(&session, table, &row.clone().into()).await?;
                     put_row(&session, table, Some(&from), &key, row.clone().into()).await?;
                 }
                 LocalWrite::Delete { table, key } => {
                     let key = fold::key(table, key);
                     session.lock(Resource::Row(key.clone())).await?;
+                    refer::cascade(&session, table, &key, false).await?;
                     unique_locks(&session, table, &key, None).await?;
                     session.database().write_row(session.id, table, None, &key, None);
                 }

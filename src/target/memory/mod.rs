@@ -1,7 +1,7 @@
 //! A database in memory: the twin of [`mariadb`](super) for the simulation and for tests of the applier.
 //!
-//! It has what the protocol leans on and nothing else: tables with a primary key and at most one secondary unique
-//! column, row locks that also cover rows which do not exist, transactions with rollback, a history of its own, and an
+//! It has what the protocol leans on and nothing else: tables with a primary key, at most one secondary unique
+//! column and one foreign key, whose cascades its history does not show, row locks that also cover rows which do not exist, transactions with rollback, a history of its own, and an
 //! application that writes too ([`MemoryTarget::local_write`]). Every commit is told to a hook with exactly the rows
 //! that a binlog would show. Deterministic under one thread and tokio's paused time.
 
@@ -20,6 +20,7 @@ mod database;
 mod faults;
 mod fold;
 mod local;
+mod refer;
 mod transaction;
 
 #[cfg(test)]
@@ -45,6 +46,24 @@ pub struct MemoryTable {
     pub shape: Arc<Shape>,
     /// Name of the index, and its column.
     pub unique: Option<(Arc<str>, usize)>,
+    /// The one foreign key.
+    pub refers: Option<MemoryReference>,
+}
+
+/// A column whose value, unless it is NULL, must be the key of a row of another table (with one key column).
+#[derive(Clone, Debug)]
+pub struct MemoryReference {
+    pub column: usize,
+    pub to: TableName,
+    pub on_delete: OnDelete,
+}
+
+/// What a foreign key does where the row that is referred to goes. Where it moves to another key, it is always refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnDelete {
+    Restrict,
+    Cascade,
+    SetNull,
 }
 
 #[derive(Clone)]

@@ -52,7 +52,7 @@ fn database(faults: Arc<dyn Faults>) -> (MemoryTarget, Seen) {
         on_commit: Arc::new(move |transaction| told.0.lock().unwrap().push(transaction)),
         ..MemoryOptions::default()
     };
-    let table = MemoryTable { shape: riders(), unique: Some(("email".into(), 1)) };
+    let table = MemoryTable { shape: riders(), unique: Some(("email".into(), 1)), refers: None };
     (MemoryTarget::new([table], options), seen)
 }
 

@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 
 use super::database::{Resource, Row};
-use super::{Session, Step, Verdict, fold};
+use super::{Session, Step, Verdict, fold, refer};
 use crate::change::{Change, GtidPosition, Image, Op, Rewrite, RowKey, TableName, Value};
 use crate::runtime::{Disposition, Fault};
-use crate::target::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Held, TargetError, Write, WriteError};
+use crate::target::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Held, Referrer, TargetError, Write, WriteError};
 
 pub(super) struct MemoryTransaction {
     session: Session,
@@ -75,9 +75,12 @@ impl MemoryTransaction {
     async fn write_one(&self, write: &Write) -> Result<(), TargetError> {
         match write {
             Write::Put(change) => self.put(change).await,
-            Write::Delete(key) => {
+            Write::Delete(key) | Write::DeleteAlone(key) => {
                 let canonical = fold::key(key.table(), &key.values);
                 self.session.lock(Resource::Row(canonical.clone())).await?;
+                if matches!(write, Write::Delete(_)) {
+                    refer::nothing_refers(&self.session, key.table(), &canonical).await?;
+                }
                 unique_locks(&self.session, key.table(), &canonical, None).await?;
                 self.session.database().write_row(self.session.id, key.table(), None, &canonical, None);
                 Ok(())
@@ -97,6 +100,9 @@ impl MemoryTransaction {
             let table = database.table(table)?;
             merge(&table.shape, table.row(&key), change, after)?
         };
+        if !change.checks.foreign_keys_off {
+            refer::parent_there(&self.session, table, &row).await?;
+        }
         put_row(&self.session, table, None, &key, row).await
     }
 }
@@ -187,6 +193,23 @@ impl ApplyTransaction for MemoryTransaction {
         let holder = self.settle(holder)?;
         self.settle(verdict.failed())?;
         Ok(holder.into_iter().collect())
+    }
+
+    async fn is_referred(&mut self, table: &TableName, becomes: Option<&Change>) -> Result<bool, TargetError> {
+        // Only a key can be referred to.
+        let moves = becomes.is_none_or(|change| change.moved_from().is_some());
+        Ok(moves && self.session.database().is_referred(table))
+    }
+
+    async fn referrers(&mut self, key: &RowKey, becomes: Option<&Change>) -> Result<Vec<Referrer>, TargetError> {
+        if !self.is_referred(key.table(), becomes).await? {
+            return Ok(Vec::new());
+        }
+        let verdict = self.verdict(Step::Referrers).await?;
+        let referrers = refer::referrers(&self.session, key, becomes.is_some()).await;
+        let referrers = self.settle(referrers)?;
+        self.settle(verdict.failed())?;
+        Ok(referrers)
     }
 
     async fn position(&mut self) -> Result<GtidPosition, TargetError> {

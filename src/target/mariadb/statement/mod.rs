@@ -79,10 +79,10 @@ impl<'w> Run<'w> {
     /// A run of this write alone. `like` is the run before it, from which the mapping is taken where it fits.
     pub fn new(table: Arc<Table>, first: usize, write: &'w Write, like: Option<&Run<'w>>) -> Result<Self, TargetError> {
         match write {
-            Write::Delete(key) => {
+            Write::Delete(key) | Write::DeleteAlone(key) => {
                 let key = delete_key(&table, key)?;
                 let row = Row { key, after: None };
-                let checks = Checks::default();
+                let checks = Checks { foreign_keys_off: matches!(write, Write::DeleteAlone(_)), unique_off: false };
                 let weight = 0;
                 Ok(Self {
                     table,

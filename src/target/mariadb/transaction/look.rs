@@ -24,7 +24,7 @@ impl MariadbTransaction {
         Ok(all)
     }
 
-    async fn lock_some(&mut self, table: &Table, keys: &[RowKey]) -> Result<Vec<Option<Held>>, TargetError> {
+    pub(super) async fn lock_some(&mut self, table: &Table, keys: &[RowKey]) -> Result<Vec<Option<Held>>, TargetError> {
         let mut values = Vec::with_capacity(keys.len());
         for key in keys {
             values.push(key_values(table, key).ok_or_else(|| other_key(table))?);
@@ -43,7 +43,7 @@ impl MariadbTransaction {
     }
 
     /// Runs a [`select`] with its condition, and locks what it finds and the gaps where it finds nothing.
-    async fn locked(&mut self, table: &Table, mut sql: Vec<u8>) -> Result<Vec<Held>, TargetError> {
+    pub(super) async fn locked(&mut self, table: &Table, mut sql: Vec<u8>) -> Result<Vec<Held>, TargetError> {
         sql.extend_from_slice(b" FOR UPDATE");
         let session = self.session()?;
         let rows = session.rows_about(&sql, About::Table(table)).await?;
@@ -115,7 +115,7 @@ impl MariadbTransaction {
 
 /// `SELECT … FROM table FORCE INDEX (index) WHERE `: forced, because the server reads, and locks, the whole of a small
 /// table otherwise.
-fn select(table: &Table, index: &str) -> Vec<u8> {
+pub(super) fn select(table: &Table, index: &str) -> Vec<u8> {
     let mut sql = b"SELECT ".to_vec();
     sql.extend_from_slice(&table.select);
     sql.extend_from_slice(b" FROM ");
@@ -127,7 +127,7 @@ fn select(table: &Table, index: &str) -> Vec<u8> {
 }
 
 /// What the change's after image says of a column of the table.
-fn told<'c>(table: &Table, change: &'c Change, at: usize) -> Option<ValueRef<'c>> {
+pub(super) fn told<'c>(table: &Table, change: &'c Change, at: usize) -> Option<ValueRef<'c>> {
     let name = &table.shape.columns[at].name;
     let from = change.shape.columns.iter().position(|column| column.name == *name).or_else(|| {
         let same = |column: &crate::change::Column| table.column(&column.name) == Some(at);

@@ -6,14 +6,17 @@ use async_trait::async_trait;
 
 use super::fault::About;
 use super::schema::Table;
-use super::session::Session;
+use super::session::{APPLYING, Session};
 use super::{Inner, own_tables};
 use crate::change::{Change, GtidPosition, Mark, Rewrite, RowKey, TableName};
 use crate::runtime::{Disposition, Fault};
-use crate::target::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Held, TargetError, Write, WriteError};
+use crate::target::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Held, Referrer, TargetError, Write, WriteError};
 
 mod look;
+mod referrers;
 mod write;
+
+use referrers::concerned;
 
 /// Rows locked by one statement, and rows of our own tables written by one.
 const ROWS_MAX: usize = 500;
@@ -43,7 +46,8 @@ impl MariadbTransaction {
 
     async fn start(inner: Arc<Inner>, mut session: Session, mark: &Mark) -> Result<Self, TargetError> {
         let about = About::Task("starting an apply transaction");
-        let mut sql = b"START TRANSACTION;".to_vec();
+        // Each time, because whatever resets a connection on its way (a proxy) clears it in silence.
+        let mut sql = format!("SET {APPLYING}=1;START TRANSACTION;").into_bytes();
         own_tables::upsert_mark(&mut sql, mark);
         let (affected, outcome) = session.run_each(&sql, about).await;
         let mut own = Self { inner, session: Some(session), foreign_keys_off: false, rewrote: false };
@@ -123,6 +127,20 @@ impl ApplyTransaction for MariadbTransaction {
     async fn holders(&mut self, change: &Change) -> Result<Vec<Held>, TargetError> {
         let holders = self.holders_of(change).await;
         self.settle(holders).await
+    }
+
+    async fn is_referred(&mut self, table: &TableName, becomes: Option<&Change>) -> Result<bool, TargetError> {
+        let table = match self.table(table).await {
+            // The write says what is wrong with it.
+            Err(error) if error.disposition() == Disposition::DeadLetter => return Ok(false),
+            table => self.settle(table).await?,
+        };
+        Ok(!concerned(&table, becomes).is_empty())
+    }
+
+    async fn referrers(&mut self, key: &RowKey, becomes: Option<&Change>) -> Result<Vec<Referrer>, TargetError> {
+        let referrers = self.referrers_of(key, becomes).await;
+        self.settle(referrers).await
     }
 
     async fn position(&mut self) -> Result<GtidPosition, TargetError> {

@@ -44,7 +44,7 @@ impl MariadbTransaction {
     async fn plan<'w>(&mut self, number: usize, write: &'w Write, like: Option<&Run<'w>>) -> Result<Run<'w>, TargetError> {
         let name = match write {
             Write::Put(change) => change.table(),
-            Write::Delete(key) => key.table(),
+            Write::Delete(key) | Write::DeleteAlone(key) => key.table(),
         };
         let table = match like {
             Some(run) if run.table.shape.table == *name => run.table.clone(),

@@ -1,0 +1,434 @@
+//! Foreign keys: what refers to a row that goes, and who answers for it.
+//!
+//! A cascade is in nobody's binlog, so each node does it again: rows whose last write the delete had seen follow it, and
+//! nothing is published. For a row that was written without knowing of the delete its author answers, the node that wrote
+//! it: it publishes what becomes of it, or, where the foreign key forbids the delete, the deleted row. Every other node
+//! leaves such a row as the topics have it, and the author's record comes. So what a row is depends on the topics alone.
+//! Where a delete loses to a write of the row itself, that write's author publishes the rows that went with it elsewhere.
+//! See docs/decisions/0011.
+
+use std::collections::BTreeSet;
+
+use super::ApplyError;
+use super::decide::Entry;
+use super::engine::Engine;
+use super::group::Group;
+use super::rows::Rows;
+use super::settle::{Trouble, conflict_id, image_of};
+use super::step::{Step, canonical, delete_of};
+use super::work::Work;
+use crate::change::{Change, Checks, Image, Op, RowKey, Version};
+use crate::runtime::{Disposition, Fault};
+use crate::target::{
+    ApplyTransaction, CanonicalKey, Conflict, ConflictKind, Follows, Held, Side, TargetError, Write, WriteError,
+};
+
+/// A row that refers, directly or over others, to one that goes.
+pub struct Referring {
+    pub held: Held,
+    pub canonical: CanonicalKey,
+    follows: Follows,
+    /// The one that it refers to, by its place in the list; `None` for the row that all this is about.
+    of: Option<usize>,
+}
+
+/// What has been done about the rows that refer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cleared {
+    /// There were none.
+    Free,
+    /// They follow, or their authors will say: the row is written without a look at foreign keys.
+    Alone,
+    /// The row stays.
+    Stays,
+    /// Nothing can be done now; the work says why.
+    Not,
+}
+
+/// Who says what becomes of a row that refers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Author {
+    /// The delete had seen it.
+    Known,
+    /// We wrote it, and the delete had not seen that.
+    Own,
+    Another,
+}
+
+impl Engine<'_> {
+    /// All rows that would have to follow, nearest first, locked. `through` goes on behind rows that would forbid it.
+    pub async fn referring(
+        &mut self,
+        transaction: &mut dyn ApplyTransaction,
+        key: &RowKey,
+        becomes: Option<&Change>,
+        through: bool,
+    ) -> Result<Vec<Referring>, ApplyError> {
+        let mut found: Vec<Referring> = Vec::new();
+        let mut met: BTreeSet<CanonicalKey> = BTreeSet::new();
+        let mut next = None;
+        loop {
+            let (key, becomes) = match next {
+                None => (key.clone(), becomes),
+                Some(at) => {
+                    let referring: &Referring = &found[at];
+                    (referring.held.key.clone(), None)
+                }
+            };
+            let goes_on = next.is_none_or(|at: usize| match found[at].follows {
+                Follows::Goes => true,
+                Follows::Blocks => through,
+                Follows::Becomes(_) => false,
+            });
+            if goes_on {
+                let referrers = match transaction.referrers(&key, becomes).await {
+                    Err(error) if is_dead_letter(&error) => Vec::new(),
+                    other => other?,
+                };
+                let keys: Vec<RowKey> = referrers.iter().map(|referrer| referrer.held.key.clone()).collect();
+                if !keys.is_empty() {
+                    for (referrer, canonical) in referrers.into_iter().zip(canonical(self.target, &keys).await?) {
+                        if met.insert(canonical.clone()) {
+                            found.push(Referring { held: referrer.held, canonical, follows: referrer.follows, of: next });
+                        }
+                    }
+                }
+            }
+            let after = next.map_or(0, |at| at + 1);
+            if after == found.len() {
+                return Ok(found);
+            }
+            next = Some(after);
+        }
+    }
+
+    /// True where a row would, or might, have to follow one of the steps.
+    pub async fn anything_refers(
+        &mut self,
+        transaction: &mut dyn ApplyTransaction,
+        group: &Group,
+        steps: &[Step],
+    ) -> Result<bool, ApplyError> {
+        // Earlier steps may let rows of another table refer to the row of a later one.
+        let several = steps.windows(2).any(|pair| pair[0].key.table() != pair[1].key.table());
+        for step in steps {
+            let Some(becomes) = asks(group, step) else { continue };
+            if transaction.is_referred(step.key.table(), becomes).await?
+                && (several || !transaction.referrers(&step.key, becomes).await?.is_empty())
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Locks what refers to a row, before the position is read.
+    pub async fn lock_referring(
+        &mut self,
+        transaction: &mut dyn ApplyTransaction,
+        key: &RowKey,
+        becomes: Option<&Change>,
+        through: bool,
+        rows: &mut Rows,
+    ) -> Result<(), ApplyError> {
+        let found = self.referring(transaction, key, becomes, through).await?;
+        rows.add_known(found.into_iter().map(|referring| (referring.canonical, referring.held)));
+        Ok(())
+    }
+
+    /// Settles what refers to the row of a step that has won and takes it away, or gives it another key.
+    pub async fn clear_referring(
+        &mut self,
+        transaction: &mut dyn ApplyTransaction,
+        group: &Group,
+        step: &Step,
+        trouble: &Trouble,
+        rows: &mut Rows,
+        work: &mut Work,
+    ) -> Result<Cleared, ApplyError> {
+        match asks(group, step) {
+            Some(becomes) => self.clear_of(transaction, group, step, becomes, trouble, rows, work).await,
+            None => Ok(Cleared::Free),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one step of a loop, with all that the loop carries")]
+    async fn clear_of(
+        &mut self,
+        transaction: &mut dyn ApplyTransaction,
+        group: &Group,
+        step: &Step,
+        becomes: Option<&Change>,
+        trouble: &Trouble,
+        rows: &mut Rows,
+        work: &mut Work,
+    ) -> Result<Cleared, ApplyError> {
+        let found = self.referring(transaction, &step.key, becomes, false).await?;
+        if found.is_empty() {
+            return Ok(Cleared::Free);
+        }
+        if surprised(&found, rows, trouble, work) {
+            return Ok(Cleared::Not);
+        }
+        let mut authors: Vec<Option<Author>> = Vec::with_capacity(found.len());
+        for referring in &found {
+            // What refers to a row that is left as it is is left, too.
+            let left = referring.of.is_some_and(|of| !matches!(authors[of], Some(Author::Known | Author::Own)));
+            authors.push(if left { None } else { Some(self.author(group, step, referring, rows, work)?) });
+        }
+        let ours = |(referring, author): (&Referring, &Option<Author>)| {
+            referring.follows == Follows::Blocks && *author == Some(Author::Own)
+        };
+        if let Some(at) = found.iter().zip(&authors).position(ours) {
+            let stays = self.stays(transaction, group, step, &found, at, rows, work).await?;
+            return Ok(if stays { Cleared::Stays } else { Cleared::Alone });
+        }
+        for (referring, author) in found.iter().zip(authors).rev() {
+            match author {
+                // One that forbids it had gone there in silence, and will come again or go here too.
+                Some(Author::Known) if referring.follows == Follows::Blocks => {}
+                Some(Author::Known) => follow(transaction, referring).await?,
+                Some(Author::Own) => {
+                    work.conflicts.push(self.followed(group, step, referring, rows)?);
+                    follow(transaction, referring).await?;
+                    let change = match &referring.follows {
+                        Follows::Becomes(image) => becoming(&referring.held, image),
+                        Follows::Goes | Follows::Blocks => delete_of(&referring.held.key),
+                    };
+                    work.publish(&referring.canonical, change);
+                }
+                Some(Author::Another) | None => {}
+            }
+        }
+        Ok(Cleared::Alone)
+    }
+
+    /// A change that lost: where the row stands by a write of ours, so do those that refer to it. Where a newer delete of it won,
+    /// what refers to it follows that: it did where the delete was made, or will where this change was; and it can have
+    /// come to refer to the row by nothing but an ON UPDATE CASCADE, which nobody will answer for.
+    #[expect(clippy::too_many_arguments, reason = "one step of a loop, with all that the loop carries")]
+    pub async fn lost_referring(
+        &mut self,
+        transaction: &mut dyn ApplyTransaction,
+        group: &Group,
+        step: &Step,
+        ours: bool,
+        trouble: &Trouble,
+        rows: &mut Rows,
+        work: &mut Work,
+    ) -> Result<(), ApplyError> {
+        if group.change(step.at).checks.foreign_keys_off {
+            return Ok(());
+        }
+        let stands = transaction.lock(std::slice::from_ref(&step.key)).await?.pop().flatten().is_some();
+        match (stands, ours) {
+            (true, true) => self.keep_referring(transaction, group, step, trouble, rows, work).await,
+            (true, false) => Ok(()),
+            (false, _) => self.clear_of(transaction, group, step, None, trouble, rows, work).await.map(drop),
+        }
+    }
+
+    /// A row of ours stands although it was deleted elsewhere, and took others with it there: they are published, too.
+    pub async fn keep_referring(
+        &mut self,
+        transaction: &mut dyn ApplyTransaction,
+        group: &Group,
+        step: &Step,
+        trouble: &Trouble,
+        rows: &Rows,
+        work: &mut Work,
+    ) -> Result<(), ApplyError> {
+        let Some(becomes) = asks(group, step) else { return Ok(()) };
+        let found = self.referring(transaction, &step.key, becomes, false).await?;
+        if !surprised(&found, rows, trouble, work) {
+            publish_all(work, &found);
+        }
+        Ok(())
+    }
+
+    /// Takes a row's referrers away before the row itself is removed by our own decision, as its deletion by an application
+    /// would; those that would forbid that are removed like it. False where it must be tried again.
+    #[expect(clippy::too_many_arguments, reason = "one step of a loop, with all that the loop carries")]
+    pub async fn remove_referring(
+        &mut self,
+        transaction: &mut dyn ApplyTransaction,
+        group: &Group,
+        step: &Step,
+        key: &RowKey,
+        trouble: &Trouble,
+        rows: &Rows,
+        work: &mut Work,
+    ) -> Result<bool, ApplyError> {
+        let found = self.referring(transaction, key, None, true).await?;
+        if surprised(&found, rows, trouble, work) {
+            return Ok(false);
+        }
+        for referring in found.iter().rev() {
+            match &referring.follows {
+                Follows::Goes | Follows::Becomes(_) => follow(transaction, referring).await?,
+                Follows::Blocks => {
+                    work.conflicts.push(self.followed(group, step, referring, rows)?);
+                    write(transaction, Write::DeleteAlone(referring.held.key.clone())).await?;
+                    work.publish(&referring.canonical, delete_of(&referring.held.key));
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn author(
+        &self,
+        group: &Group,
+        step: &Step,
+        referring: &Referring,
+        rows: &Rows,
+        work: &Work,
+    ) -> Result<Author, ApplyError> {
+        if work.published.contains_key(&referring.canonical) {
+            return Ok(Author::Own);
+        }
+        let cluster = &self.options.cluster;
+        Ok(match rows.entry(&referring.canonical, self.index)? {
+            None => Author::Known,
+            Some(Entry { version, .. }) if version.node == group.node => Author::Known,
+            Some(Entry { version, offset }) if group.records[step.at].1.seen.has(cluster.name(version.node), offset) => {
+                Author::Known
+            }
+            Some(Entry { version, .. }) if version.node == cluster.own_rank() && !self.options.ablation.no_author => {
+                Author::Own
+            }
+            Some(_) => Author::Another,
+        })
+    }
+
+    /// The row stays because of a row of ours: it is published anew, with all that went with it elsewhere. False where it is not
+    /// here, and so cannot.
+    #[expect(clippy::too_many_arguments, reason = "one step of a loop, with all that the loop carries")]
+    async fn stays(
+        &mut self,
+        transaction: &mut dyn ApplyTransaction,
+        group: &Group,
+        step: &Step,
+        found: &[Referring],
+        because: usize,
+        rows: &Rows,
+        work: &mut Work,
+    ) -> Result<bool, ApplyError> {
+        // As it is now: earlier changes of the group may have written it.
+        let held = transaction.lock(std::slice::from_ref(&step.key)).await?.pop().flatten();
+        let Some(held) = held else { return Ok(false) };
+        let version = group.version(step.at);
+        let entry = rows.entry(&found[because].canonical, self.index)?;
+        let own = entry.map_or(group.version_of_rewrites(self.options.cluster.own_rank()), |entry| entry.version);
+        work.conflicts.push(Conflict {
+            id: conflict_id(&step.canonical, version, own),
+            kind: ConflictKind::StillReferred,
+            key: step.key.clone(),
+            winner: Side {
+                origin: self.options.cluster.own().clone(),
+                hlc: own.hlc,
+                row: Some((held.key.clone(), held.image.clone())),
+            },
+            loser: Side { origin: group.origin.clone(), hlc: version.hlc, row: image_of(step) },
+            open: false,
+        });
+        work.publish(&step.canonical, becoming(&held, &held.image));
+        publish_all(work, found);
+        Ok(true)
+    }
+
+    /// A row that another node's delete takes with it, or that goes because the one which it refers to had to.
+    fn followed(&self, group: &Group, step: &Step, referring: &Referring, rows: &Rows) -> Result<Conflict, ApplyError> {
+        let version = group.version(step.at);
+        let entry = rows.entry(&referring.canonical, self.index)?;
+        let own = self.options.cluster.own_rank();
+        let standing = entry.map_or(Version { hlc: Default::default(), node: own }, |entry| entry.version);
+        let held = &referring.held;
+        Ok(Conflict {
+            id: conflict_id(&referring.canonical, version, standing),
+            kind: ConflictKind::ParentDeleted,
+            key: held.key.clone(),
+            winner: Side { origin: group.origin.clone(), hlc: version.hlc, row: None },
+            loser: Side {
+                origin: self.options.cluster.name(standing.node).clone(),
+                hlc: standing.hlc,
+                row: Some((held.key.clone(), held.image.clone())),
+            },
+            open: false,
+        })
+    }
+}
+
+/// What the row of a step becomes, where rows may refer to what it was: `None` inside where it goes. `None` where nothing has
+/// to be asked: the row is new, or its origin had switched foreign keys off.
+pub fn asks<'g>(group: &'g Group, step: &Step) -> Option<Option<&'g Change>> {
+    let change = group.change(step.at);
+    // Of a change that moves its row the first step asks; a key that is only spelled in another way stays what it was.
+    let asked = matches!(step.write, Write::Put(_)) && change.moved_from().is_some();
+    if change.checks.foreign_keys_off || change.op == Op::Insert || asked {
+        return None;
+    }
+    Some((change.op != Op::Delete).then_some(change))
+}
+
+fn is_dead_letter(error: &TargetError) -> bool {
+    error.disposition() == Disposition::DeadLetter
+}
+
+/// True where one of them was not locked before the position was read: the attempt is to be made again.
+fn surprised(found: &[Referring], rows: &Rows, trouble: &Trouble, work: &mut Work) -> bool {
+    let missed = trouble.patient() && found.iter().any(|referring| !rows.held.contains_key(&referring.canonical));
+    work.surprised |= missed;
+    missed
+}
+
+/// Does to a row what its foreign key says.
+async fn follow(transaction: &mut dyn ApplyTransaction, referring: &Referring) -> Result<(), ApplyError> {
+    let held = &referring.held;
+    match &referring.follows {
+        Follows::Goes | Follows::Blocks => write(transaction, Write::DeleteAlone(held.key.clone())).await,
+        Follows::Becomes(image) => {
+            let change = becoming(held, image);
+            if let Some(left) = change.moved_from() {
+                write(transaction, Write::DeleteAlone(left)).await?;
+            }
+            let checks = Checks { foreign_keys_off: true, unique_off: false };
+            write(transaction, Write::Put(Change { checks, ..change })).await
+        }
+    }
+}
+
+async fn write(transaction: &mut dyn ApplyTransaction, write: Write) -> Result<(), ApplyError> {
+    transaction.write(std::slice::from_ref(&write)).await.map_err(|WriteError { error, .. }| error.into())
+}
+
+fn becoming(held: &Held, image: &Image) -> Change {
+    Change {
+        shape: held.key.shape.clone(),
+        op: Op::Update,
+        before: Some(held.image.clone()),
+        after: Some(image.clone()),
+        checks: Default::default(),
+    }
+}
+
+/// Rows that went or were changed elsewhere, as they stand here.
+fn publish_all(work: &mut Work, found: &[Referring]) {
+    for referring in found.iter().filter(|referring| referring.follows != Follows::Blocks) {
+        if !work.published.contains_key(&referring.canonical) {
+            work.publish(&referring.canonical, becoming(&referring.held, &referring.held.image));
+        }
+    }
+}
+
+/// The row that a delete was about is gone by then: what refers to it may stay.
+pub fn alone(write: &Write) -> Write {
+    match write {
+        Write::Delete(key) => Write::DeleteAlone(key.clone()),
+        Write::Put(change) => {
+            let checks = Checks { foreign_keys_off: true, ..change.checks };
+            Write::Put(Change { checks, ..change.clone() })
+        }
+        Write::DeleteAlone(_) => write.clone(),
+    }
+}
