@@ -258,6 +258,57 @@ fn a_hub_needs_to_know_every_node() {
 }
 
 #[test]
+fn the_hub_is_known_by_one_thing_and_its_size_has_limits() {
+    let url = "url = \"https://192.168.1.101:7421\"\n";
+    let pin = format!("sha256:{}", "ab".repeat(32));
+    check(
+        url,
+        &format!("{url}fingerprint = \"sha256:abc\"\n"),
+        &[
+            "t.toml line 20: `topic.fingerprint` must be sha256: and 64 hexadecimal digits — write what `tandem hub fingerprint` prints on the hub's machine",
+        ],
+    );
+    check(
+        url,
+        &format!("{url}ca = \"ca.pem\"\nfingerprint = \"{pin}\"\n"),
+        &["t.toml line 21: `topic.fingerprint` and `ca` are both given — keep the one by which the hub is to be known"],
+    );
+    let listen = "listen = \"0.0.0.0:7421\"\n";
+    check(
+        listen,
+        &format!("{listen}max_bytes = \"1MiB\"\ntls = \"no\"\n"),
+        &[
+            "t.toml line 25: `hub.max_bytes` must be from 256MiB to 1048576GiB — choose a size in this range",
+            "t.toml line 26: `hub.tls` must be true or false, not a text — write true or false, without quotes",
+        ],
+    );
+    check(
+        listen,
+        &format!("{listen}certificate = \"hub.pem\"\n"),
+        &["t.toml line 22: `hub.certificate_key` is missing — add `certificate_key = \"hub.key\"` under [hub]"],
+    );
+    let read = |topic: &str, hub: &str| {
+        let text = GOOD.replacen(url, &format!("{url}{topic}"), 1).replacen(listen, &format!("{listen}{hub}"), 1);
+        let config = parse(&text, &[]).unwrap();
+        assert_eq!(parse(&config.show(), &[]).unwrap().show(), config.show(), "what is shown can be read again");
+        config
+    };
+    let trust = |topic: &str| match read(topic, "").topic.keeper {
+        TopicKeeper::Hub(address) => address.trust,
+        TopicKeeper::Kafka(_) => panic!("it is a hub"),
+    };
+    assert_eq!(trust(""), Trust::System);
+    assert_eq!(trust(&format!("fingerprint = \"{pin}\"\n")), Trust::Pinned(pin.parse().unwrap()));
+    assert_eq!(trust("ca = \"/etc/ca.pem\"\n"), Trust::Authority("/etc/ca.pem".into()));
+    let hub = |lines: &str| read("", lines).hub.unwrap();
+    assert_eq!((hub("").max_bytes, hub("").tls, hub("").certificate), (None, true, None));
+    assert_eq!(hub("max_bytes = \"2GiB\"\ntls = false\n").max_bytes, Some(2 << 30));
+    assert!(!hub("tls = false\n").tls);
+    let given = hub("certificate = \"/etc/hub.pem\"\ncertificate_key = \"/etc/hub.key\"\n").certificate;
+    assert_eq!(given, Some(("/etc/hub.pem".into(), "/etc/hub.key".into())));
+}
+
+#[test]
 fn the_environment_lies_over_the_file() {
     let config = parse(
         GOOD,

@@ -380,8 +380,7 @@ impl Observer {
     }
 }
 
-/// A hub by itself, which has no node to observe.
-/// With the fingerprint that the nodes pin, where it encrypts.
+/// A hub serves, by itself or in a node. With the fingerprint that the nodes pin, where it encrypts.
 pub fn hub_starts(listen: &std::net::SocketAddr, data: &std::path::Path, fingerprint: Option<&str>) {
     info!(%listen, data = %data.display(), fingerprint, "hub starts");
 }

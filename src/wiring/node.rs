@@ -15,7 +15,7 @@ use super::topics::Topics;
 use crate::apply::{Applier, ApplyOptions, LocalFeed, Policy};
 use crate::change::{GtidPosition, Offset, Record, TableFilter};
 use crate::config::{self, Config, OwnNode};
-use crate::observe::{KeptCount, Observer};
+use crate::observe::{self, KeptCount, Observer};
 use crate::runtime::{Clock, Shutdown, Stop, Supervisor, SystemClock};
 use crate::serve::hub::HubServer;
 use crate::serve::{Web, WebOptions};
@@ -90,7 +90,12 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
     if let Some((options, store)) = keeps {
         supervisor.role(Role::Hub.name(), move |shutdown| {
             let (options, store) = (options.clone(), store.clone());
-            async move { Ok(HubServer::over(store, options.listen, options.keys, options.tls.as_ref()).await?.run(shutdown).await?) }
+            async move {
+                let server = HubServer::over(store, options.listen, options.keys, options.tls.as_ref()).await?;
+                let fingerprint = server.fingerprint().map(|fingerprint| fingerprint.to_string());
+                observe::hub_starts(&server.address(), &options.store.folder, fingerprint.as_deref());
+                Ok(server.run(shutdown).await?)
+            }
         });
     }
     if roles.contains(&Role::Tailer) {

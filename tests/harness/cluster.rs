@@ -27,6 +27,8 @@ pub struct ClusterOptions {
     pub schema: String,
     /// A Kafka broker keeps the topics instead of a hub.
     pub kafka: bool,
+    /// The hub encrypts, with a certificate of its own that all sites pin.
+    pub https: bool,
     /// Settings of the n-th server, from 1.
     pub server: fn(u32) -> ServerOptions,
     /// More lines for the end of the configuration file.
@@ -45,10 +47,24 @@ impl ClusterOptions {
             database,
             schema: schema.into(),
             kafka: false,
+            https: false,
             server: ServerOptions::node,
             config: String::new(),
             dir: None,
             outlives: false,
+        }
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.https { "https" } else { "http" }
+    }
+
+    /// The variable, and what is in it, that leads a node to the topics through this port.
+    fn reached(&self, port: u16) -> (&'static str, String) {
+        if self.kafka {
+            ("TANDEM__TOPIC__BROKERS", format!("127.0.0.1:{port}"))
+        } else {
+            ("TANDEM__TOPIC__URL", format!("{}://127.0.0.1:{port}", self.scheme()))
         }
     }
 }
@@ -103,15 +119,24 @@ impl Cluster {
         let web_ports: Vec<u16> = servers.iter().map(|_| free_port()).collect();
         let keys: Vec<_> = servers.iter().map(|_| hub_key(&options.tandem, &dir)).collect();
         let file = dir.join("tandem.toml");
-        let topic = match &broker {
-            Some(broker) => format!("kind = \"kafka\"\nbrokers = [\"{}\"]\n", broker.address()),
-            None => format!(
-                "kind = \"hub\"\nurl = \"http://127.0.0.1:{hub_port}\"\n\n[hub]\nnode = \"{}\"\nlisten = \"127.0.0.1:{hub_port}\"\n",
-                options.names[0]
-            ),
+        let write = |pin: &str| {
+            let topic = match &broker {
+                Some(broker) => format!("kind = \"kafka\"\nbrokers = [\"{}\"]\n", broker.address()),
+                None => format!(
+                    "kind = \"hub\"\nurl = \"{}://127.0.0.1:{hub_port}\"\n{pin}\n[hub]\nnode = \"{}\"\n\
+                     listen = \"127.0.0.1:{hub_port}\"\n",
+                    options.scheme(),
+                    options.names[0]
+                ),
+            };
+            let config = config(&options, &servers, &keys, &topic);
+            fs::write(&file, config).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
         };
-        let config = config(&options, &servers, &keys, &topic);
-        fs::write(&file, config).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
+        write("");
+        if options.https {
+            // As a person does it: the hub's machine makes the certificate, and all sites are told its fingerprint.
+            write(&format!("fingerprint = \"{}\"\n", hub_fingerprint(&options.tandem, &dir)));
+        }
 
         let (mut nodes, mut links) = (Vec::new(), Vec::new());
         for (site, name) in options.names.iter().enumerate() {
@@ -128,7 +153,7 @@ impl Cluster {
                     Some(_) => broker_links.remove(0),
                     None => Link::to(hub_port).await,
                 };
-                let (key, value) = reached(broker.is_some(), link.port());
+                let (key, value) = options.reached(link.port());
                 node = node.env(key, value);
                 links.push(link);
             }
@@ -166,6 +191,11 @@ impl Cluster {
     /// Where a site's pages are, and its API.
     pub fn web_port(&self, site: usize) -> u16 {
         self.web_ports[site]
+    }
+
+    /// Where the hub listens, past the networks that can be cut.
+    pub fn hub_port(&self) -> u16 {
+        self.hub_port
     }
 
     pub fn dir(&self) -> &Path {
@@ -266,7 +296,7 @@ impl Cluster {
             }
             let (key, value) = match &self.broker {
                 Some(broker) => ("TANDEM__TOPIC__BROKERS", broker.address()),
-                None => reached(false, self.hub_port),
+                None => self.options.reached(self.hub_port),
             };
             let node = Node::start(node.options().clone().env(key, value));
             note_process(&self.dir, node.process_id(), "a tandem");
@@ -324,13 +354,12 @@ fn hub_key(tandem: &Path, dir: &Path) -> (String, String) {
     (word("key "), word("hub_key_hash "))
 }
 
-/// The variable, and what is in it, that leads a node to the topics through this port.
-fn reached(kafka: bool, port: u16) -> (&'static str, String) {
-    if kafka {
-        ("TANDEM__TOPIC__BROKERS", format!("127.0.0.1:{port}"))
-    } else {
-        ("TANDEM__TOPIC__URL", format!("http://127.0.0.1:{port}"))
-    }
+/// What `tandem hub fingerprint` prints, which makes the certificate.
+fn hub_fingerprint(tandem: &Path, dir: &Path) -> String {
+    let options = NodeOptions::new("hub fingerprint", tandem, dir).env("TANDEM_CONFIG", "tandem.toml");
+    let output = options.run_once(&["hub", "fingerprint"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 fn config(options: &ClusterOptions, servers: &[Arc<PrivateServer>], keys: &[(String, String)], topic: &str) -> String {

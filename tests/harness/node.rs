@@ -36,15 +36,17 @@ impl NodeOptions {
         self
     }
 
+    /// The program with other arguments and the same environment.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(args).envs(self.env.iter().map(|(key, value)| (key, value))).current_dir(&self.dir).stdin(Stdio::null());
+        command
+    }
+
     /// Runs the program once with other arguments and the same environment, and returns what it said.
     pub fn run_once(&self, args: &[&str]) -> Output {
-        Command::new(&self.program)
-            .args(args)
-            .envs(self.env.iter().map(|(key, value)| (key, value)))
-            .current_dir(&self.dir)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap_or_else(|error| panic!("cannot run {}: {error}", self.program.display()))
+        let output = self.command(args).output();
+        output.unwrap_or_else(|error| panic!("cannot run {}: {error}", self.program.display()))
     }
 }
 

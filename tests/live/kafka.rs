@@ -7,6 +7,7 @@ use mysql_async::prelude::Queryable;
 use serde_json::Value as Json;
 
 use crate::harness::{Cluster, ClusterOptions, kafka_or_say, status};
+use crate::topic_command;
 
 const SCHEMA: &str = "CREATE DATABASE campus CHARACTER SET utf8mb4;
     CREATE TABLE campus.riders (id INT PRIMARY KEY, name VARCHAR(40) NOT NULL, balance DECIMAL(10,2), photo BLOB);";
@@ -53,7 +54,8 @@ async fn two_nodes_over_a_broker_that_is_killed_and_started_again() {
     let rows: Option<u64> = cluster.server(1).first("SELECT COUNT(*) FROM campus.riders").await;
     assert_eq!(rows, Some(51));
     kcat_reads_our_records(&cluster);
-    topic_commands_read_the_records(&cluster);
+    topic_command::lists_and_reads(&cluster);
+    topic_command::tails(&cluster).await;
     cluster.end().await.unwrap();
 }
 
@@ -100,20 +102,4 @@ fn kcat_reads_our_records(cluster: &Cluster) {
         assert!(marks >= 1, "the tailer of {origin} left a mark when it began");
     }
     assert_eq!(inserted, 52, "each insert is in one topic, once");
-}
-
-fn topic_commands_read_the_records(cluster: &Cluster) {
-    let list = cluster.tandem(0, &["topic", "list"]);
-    assert!(list.lines().any(|line| line.starts_with("laptop-b ")), "{list}");
-    let json: Json = serde_json::from_str(&cluster.tandem(1, &["topic", "list", "--json"])).expect("JSON");
-    let end = json[0]["end"].as_u64().expect("an end");
-    assert!(end >= 27, "{json}");
-    let all = cluster.tandem(0, &["topic", "read", "laptop-a", "--from", "0", "--limit", "1000"]);
-    assert!(all.contains("insert   campus.riders  id 1") && all.contains("update   campus.riders  id 2"), "{all}");
-    let last = cluster.tandem(0, &["topic", "read", "laptop-a", "--limit", "3", "--json"]);
-    let last: Vec<Json> = last.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
-    assert_eq!(last.len(), 3, "{last:?}");
-    assert_eq!(last[2]["offset"].as_u64().map(|offset| offset + 1 >= end), Some(true), "{last:?}");
-    let nobody = cluster.tandem(0, &["topic", "read", "laptop-c"]);
-    assert_eq!(nobody.trim(), "error: there is no node \"laptop-c\" — use one of laptop-a, laptop-b");
 }

@@ -11,7 +11,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, Other
 use super::Fingerprint;
 
 /// By what a client knows its hub over `https`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Trust {
     /// The authorities that this system trusts.
     #[default]

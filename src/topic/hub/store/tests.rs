@@ -7,7 +7,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::runtime::ManualClock;
 use crate::topic::contract::record;
-use crate::topic::hub::{HubReader, HubWriter};
+use crate::topic::hub::block::seal;
+use crate::topic::hub::{Hub, HubReader, HubWriter};
 use crate::topic::{TopicReader, TopicWriter};
 
 const DAY: u64 = 24 * 3600;
@@ -106,6 +107,28 @@ async fn past_its_limit_in_bytes_the_oldest_goes_and_the_file_stops_growing() {
     let size = fs::metadata(file).unwrap().len();
     // All of it would be twice that.
     assert!(size < 4 * limit, "{size} bytes");
+}
+
+#[tokio::test]
+async fn appends_are_answered_while_much_is_forgotten() {
+    const BLOCKS: u64 = 2_000;
+    let folder = TempDir::new().unwrap();
+    let clock = Arc::new(ManualClock::at_micros(DAY * 1_000_000));
+    let options = StoreOptions { clock: clock.clone(), ..StoreOptions::new(folder.path()) };
+    let store = HubStore::open(&options).unwrap();
+    let origin = OriginId::new("old");
+    let block = |number| seal(Offset(number), &[record(&origin, number)], 1 << 20).unwrap_or_else(|_| panic!("it is small"));
+    let blocks = (0..BLOCKS).flat_map(block).collect();
+    store.append(&origin, None, blocks).await.unwrap();
+    // All of it is too old at once, and forgetting it takes many steps.
+    clock.set_micros(100 * DAY * 1_000_000);
+    let mut amidst = 0;
+    while first(&store, "old") < BLOCKS - 1 {
+        append(&store, "new", 1).await;
+        let forgotten = first(&store, "old");
+        amidst += u64::from(forgotten > 0 && forgotten < BLOCKS - 1);
+    }
+    assert!(amidst > 0, "no append was answered between the first record that was forgotten and the last");
 }
 
 #[tokio::test]
