@@ -211,11 +211,11 @@ impl Waiting {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::change::{Body, Cluster, Gtid};
 
-    fn record(sequence: u64, row: u64, last: bool) -> (Offset, Record) {
+    pub fn record(sequence: u64, row: u64, last: bool) -> (Offset, Record) {
         let gtid = Gtid { domain: 0, server: 1, sequence };
         let passed = if last { sequence } else { sequence - 1 };
         let position = [Gtid { sequence: passed, ..gtid }].into_iter().collect();

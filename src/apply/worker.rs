@@ -207,6 +207,10 @@ impl Applier {
                     let from = Offset(reach.0 - 1);
                     let last = self.reader.read(origin, from, 1, Duration::ZERO).await?;
                     if let Some((_, record)) = last.first() {
+                        // An origin's clock never stands still from one transaction to the next, nor goes back.
+                        if mark.as_ref().is_some_and(|mark| mark.hlc != record.hlc) {
+                            return Err(TopicError::Replaced { origin: origin.clone(), next: reach }.into());
+                        }
                         state.stability.tell(node, &record.seen);
                         self.observer.told(origin, &record.seen);
                     }
@@ -269,5 +273,60 @@ impl State {
         for waiting in &self.waiting {
             observer.pending(&waiting.origin, waiting.len());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::NoOverflow;
+    use super::super::group::tests::record;
+    use super::*;
+    use crate::change::{Cluster, Hlc, Record};
+    use crate::runtime::SystemClock;
+    use crate::target::memory::{MemoryOptions, MemoryTarget};
+    use crate::topic::TopicWriter as _;
+    use crate::topic::memory::{FairWeather, MemoryTopics};
+
+    /// Three heartbeats of node b, whose clock began here.
+    async fn topic(clock: u64) -> MemoryTopics {
+        let topics = MemoryTopics::new();
+        let records: Vec<_> = (1..4).map(|sequence| record(sequence, 0, true).1).collect();
+        let records: Vec<_> = records.into_iter().map(|record| Record { hlc: Hlc(clock + record.hlc.0), ..record }).collect();
+        let mut writer = topics.writer(OriginId::new("b"), Arc::new(FairWeather));
+        writer.resume().await.unwrap();
+        writer.append(Offset(0), &records).await.unwrap();
+        topics
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_topic_that_was_replaced_by_another_as_long_is_noticed() {
+        let names = ["a", "b"].map(OriginId::new);
+        let cluster = Cluster::new(names.clone(), &names[0]).unwrap();
+        let target = MemoryTarget::new([], MemoryOptions::default());
+        let apply = async |topics: MemoryTopics| {
+            let applier = Applier {
+                options: ApplyOptions { idle_checkpoint: 1, ..ApplyOptions::new(cluster.clone()) },
+                target: Arc::new(target.clone()),
+                reader: Arc::new(topics.reader(Arc::new(FairWeather))),
+                local: Arc::default(),
+                overflow: Arc::new(|| Ok(Box::new(NoOverflow))),
+                clock: Arc::new(SystemClock),
+                observer: Observer::default(),
+            };
+            let shutdown = Shutdown::new();
+            let running = tokio::spawn(applier.run(shutdown.clone()));
+            while !running.is_finished() && target.marks().get(&names[1]).is_none_or(|mark| mark.next < Offset(3)) {
+                tokio::task::yield_now().await;
+            }
+            shutdown.cancel();
+            running.await.unwrap()
+        };
+        apply(topic(0).await).await.expect("everything is new");
+        assert_eq!(target.marks()[&names[1]].next, Offset(3));
+        apply(topic(0).await).await.expect("it is the same");
+        let error = apply(topic(5).await).await.expect_err("it is another");
+        assert!(matches!(error, ApplyError::Topic(TopicError::Replaced { .. })), "{error}");
+        assert_eq!(error.disposition(), Disposition::Halt);
+        assert!(error.hint().unwrap().contains("topic rolled back"));
     }
 }

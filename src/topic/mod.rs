@@ -74,6 +74,8 @@ pub enum TopicError {
     Gone { origin: OriginId, wanted: Offset, first: Offset },
     #[error("the topic of {origin} ends at {end}, before offset {wanted} that was read or written earlier")]
     PastEnd { origin: OriginId, wanted: Offset, end: Offset },
+    #[error("the topic of {origin} has another record before offset {next} than the one that was applied here")]
+    Replaced { origin: OriginId, next: Offset },
     #[error("a record of {origin} has {size} bytes, the topic takes at most {limit}")]
     TooLarge { origin: OriginId, size: usize, limit: usize },
     /// Somebody answers, and does not show that it is the right one.
@@ -111,6 +113,7 @@ impl Fault for TopicError {
             Self::Fenced { .. }
             | Self::Gone { .. }
             | Self::PastEnd { .. }
+            | Self::Replaced { .. }
             | Self::TooLarge { .. }
             | Self::Unreadable { .. }
             | Self::Emptied { .. }
@@ -124,7 +127,7 @@ impl Fault for TopicError {
             Self::Unreachable { .. } => "nothing is lost; it goes on by itself when the topic is back".into(),
             Self::Fenced { origin, .. } => format!("stop the other tandem process that runs as {origin}"),
             Self::Gone { .. } => "this node was away longer than the topic keeps history; it must be seeded again".into(),
-            Self::PastEnd { .. } => {
+            Self::PastEnd { .. } | Self::Replaced { .. } => {
                 "the topic was restored from an older copy or replaced; see docs/operations.md, \"topic rolled back\"".into()
             }
             Self::TooLarge { .. } => {

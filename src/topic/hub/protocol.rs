@@ -140,6 +140,7 @@ impl From<TopicError> for Refusal {
             error @ (TopicError::Unreachable { .. }
             | TopicError::Denied { .. }
             | TopicError::Untrusted { .. }
+            | TopicError::Replaced { .. }
             | TopicError::Unreadable { .. }
             | TopicError::Emptied { .. }
             | TopicError::Unsuited { .. }
