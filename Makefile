@@ -8,9 +8,10 @@ SHELL := /bin/bash
 # Cargo is often installed for one user only, outside the path of a plain shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-# SEED=n repeats one simulated run; FILTER=word runs the tests whose names hold it; KEEP=1 leaves the demo running;
+# SEED=n repeats one simulated run; SEEDS=n runs the first n of them; FILTER=word runs the tests whose names hold it; KEEP=1 leaves the demo running;
 # TOPIC=kafka runs it over a Kafka broker.
 SEED ?=
+SEEDS ?=
 FILTER ?=
 KEEP ?=
 TOPIC ?=
@@ -38,8 +39,8 @@ test: setup ## All tests: unit, tidy, simulation, live against real servers
 	cargo test --locked
 
 .PHONY: sim
-sim: setup ## The simulation alone; SEED=n repeats one run
-	$(if $(SEED),TANDEM_SIM_SEED=$(SEED)) cargo test --locked --test sim $(if $(SEED),every_seed,$(FILTER)) -- --nocapture
+sim: setup ## The simulation alone; SEED=n repeats one run, SEEDS=2000 runs so many
+	$(if $(SEED),TANDEM_SIM_SEED=$(SEED)) $(if $(SEEDS),TANDEM_SIM_SEEDS=0..$(SEEDS)) cargo test --locked --test sim $(if $(SEED)$(SEEDS),every_seed,$(FILTER)) -- --nocapture
 
 .PHONY: live
 live: setup ## The live tests alone; FILTER=word picks some

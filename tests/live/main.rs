@@ -13,6 +13,7 @@ mod backpressure;
 mod capture;
 mod capture_errors;
 mod capture_memory;
+mod conflicts;
 mod doctor;
 mod foreign_keys;
 mod history;
