@@ -65,62 +65,61 @@ impl ColumnReader {
     /// Takes one value off the bytes and puts it behind the others. NULLs never come here: they are bits of the row's head.
     #[inline]
     pub(super) fn read(&self, bytes: &mut Bytes, row: &mut RowBuffer) -> Checked<()> {
-        let value = match self {
-            Self::I8 => ValueRef::Int(i8::from_le_bytes(bytes.array()?).into()),
-            Self::U8 => ValueRef::Int(u8::from_le_bytes(bytes.array()?).into()),
-            Self::I16 => ValueRef::Int(i16::from_le_bytes(bytes.array()?).into()),
-            Self::U16 => ValueRef::Int(u16::from_le_bytes(bytes.array()?).into()),
+        match self {
+            Self::I8 => row.push(ValueRef::Int(i8::from_le_bytes(bytes.array()?).into())),
+            Self::U8 => row.push(ValueRef::Int(u8::from_le_bytes(bytes.array()?).into())),
+            Self::I16 => row.push(ValueRef::Int(i16::from_le_bytes(bytes.array()?).into())),
+            Self::U16 => row.push(ValueRef::Int(u16::from_le_bytes(bytes.array()?).into())),
             Self::I24 => {
                 let [low, middle, high] = bytes.array()?;
-                ValueRef::Int((i32::from_le_bytes([0, low, middle, high]) >> 8).into())
+                row.push(ValueRef::Int((i32::from_le_bytes([0, low, middle, high]) >> 8).into()));
             }
             Self::U24 => {
                 let [low, middle, high] = bytes.array()?;
-                ValueRef::Int(u32::from_le_bytes([low, middle, high, 0]).into())
+                row.push(ValueRef::Int(u32::from_le_bytes([low, middle, high, 0]).into()));
             }
-            Self::I32 => ValueRef::Int(i32::from_le_bytes(bytes.array()?).into()),
-            Self::U32 => ValueRef::Int(u32::from_le_bytes(bytes.array()?).into()),
-            Self::I64 => ValueRef::Int(i64::from_le_bytes(bytes.array()?)),
-            Self::U64 => ValueRef::unsigned(u64::from_le_bytes(bytes.array()?)),
-            Self::Float => ValueRef::Float(f32::from_le_bytes(bytes.array()?)),
-            Self::Double => ValueRef::Double(f64::from_le_bytes(bytes.array()?)),
-            Self::Bit(width) => ValueRef::unsigned(bytes.big((*width).into())?),
+            Self::I32 => row.push(ValueRef::Int(i32::from_le_bytes(bytes.array()?).into())),
+            Self::U32 => row.push(ValueRef::Int(u32::from_le_bytes(bytes.array()?).into())),
+            Self::I64 => row.push(ValueRef::Int(i64::from_le_bytes(bytes.array()?))),
+            Self::U64 => row.push(ValueRef::unsigned(u64::from_le_bytes(bytes.array()?))),
+            Self::Float => row.push(ValueRef::Float(f32::from_le_bytes(bytes.array()?))),
+            Self::Double => row.push(ValueRef::Double(f64::from_le_bytes(bytes.array()?))),
+            Self::Bit(width) => row.push(ValueRef::unsigned(bytes.big((*width).into())?)),
             Self::Year => match bytes.u8()? {
-                0 => ValueRef::Int(0),
-                since => ValueRef::Int(1900 + i64::from(since)),
+                0 => row.push(ValueRef::Int(0)),
+                since => row.push(ValueRef::Int(1900 + i64::from(since))),
             },
-            Self::Decimal(decimal) => return Ok(decimal.read(bytes)?.put(row)),
-            Self::Date => return Ok(temporal::date(bytes)?.put(row)),
-            Self::Time(digits) => return Ok(temporal::time(bytes, *digits)?.put(row)),
-            Self::Datetime(digits) => return Ok(temporal::datetime(bytes, *digits)?.put(row)),
-            Self::Timestamp(digits) => return Ok(temporal::timestamp(bytes, *digits)?.put(row)),
-            Self::OldTime => return Ok(temporal::old_time(bytes)?.put(row)),
-            Self::OldDatetime => return Ok(temporal::old_datetime(bytes)?.put(row)),
-            Self::OldTimestamp => return Ok(temporal::old_timestamp(bytes)?.put(row)),
-            Self::Text(prefix, charset) => return Ok(charset.put(prefixed(bytes, *prefix)?, row)),
+            Self::Decimal(decimal) => decimal.read(bytes)?.put(row),
+            Self::Date => temporal::date(bytes)?.put(row),
+            Self::Time(digits) => temporal::time(bytes, *digits)?.put(row),
+            Self::Datetime(digits) => temporal::datetime(bytes, *digits)?.put(row),
+            Self::Timestamp(digits) => temporal::timestamp(bytes, *digits)?.put(row),
+            Self::OldTime => temporal::old_time(bytes)?.put(row),
+            Self::OldDatetime => temporal::old_datetime(bytes)?.put(row),
+            Self::OldTimestamp => temporal::old_timestamp(bytes)?.put(row),
+            Self::Text(prefix, charset) => charset.put(prefixed(bytes, *prefix)?, row),
             Self::CompressedText(prefix, charset) => {
-                return Ok(charset.put(&decompress_column(prefixed(bytes, *prefix)?)?, row));
+                charset.put(&decompress_column(prefixed(bytes, *prefix)?)?, row);
             }
             Self::Binary(length) => {
                 let own = prefixed(bytes, if *length > 255 { 2 } else { 1 })?;
                 if own.len() > (*length).into() {
                     return Err(TOO_LONG);
                 }
-                return Ok(row.push_padded(own, (*length).into()));
+                row.push_padded(own, (*length).into());
             }
-            Self::Uuid => return Ok(uuid(padded(bytes)?).put(row)),
-            Self::Inet4 => return Ok(inet4(padded(bytes)?).put(row)),
-            Self::Inet6 => return Ok(inet6(padded(bytes)?).put(row)),
+            Self::Uuid => uuid(padded(bytes)?).put(row),
+            Self::Inet4 => inet4(padded(bytes)?).put(row),
+            Self::Inet6 => inet6(padded(bytes)?).put(row),
             Self::Enum(width, members) => match bytes.little((*width).into())? {
-                0 => ValueRef::Text(""),
+                0 => row.push(ValueRef::Text("")),
                 number => {
                     let member = usize::try_from(number - 1).ok().and_then(|at| members.get(at));
-                    member.ok_or(Malformed("it has a number that is no member's"))?.as_ref()
+                    row.push(member.ok_or(Malformed("it has a number that is no member's"))?.as_ref());
                 }
             },
-            Self::Set(width, members) => return members.put(bytes.little((*width).into())?, row),
-        };
-        row.push(value);
+            Self::Set(width, members) => members.put(bytes.little((*width).into())?, row)?,
+        }
         Ok(())
     }
 }
