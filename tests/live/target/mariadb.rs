@@ -313,14 +313,19 @@ async fn tables_that_cannot_be_kept_are_named_with_their_remedy() {
          CREATE TABLE child (id INT PRIMARY KEY, parent INT, CONSTRAINT c FOREIGN KEY (parent) REFERENCES fine (id) ON DELETE CASCADE);
          CREATE TABLE dated (id INT PRIMARY KEY) WITH SYSTEM VERSIONING; CREATE SEQUENCE numbers;
          CREATE TABLE prefixed (id INT PRIMARY KEY, name TEXT, UNIQUE KEY p (name(10))); CREATE VIEW seen AS SELECT * FROM fine;
-         CREATE TABLE excluded (id INT)",
+         CREATE TABLE excluded (id INT);
+         CREATE TABLE asked (id INT PRIMARY KEY); CREATE TABLE followed (id INT PRIMARY KEY);
+         CREATE TABLE apart (asked INT, followed INT, FOREIGN KEY (asked) REFERENCES asked (id),
+            FOREIGN KEY (followed) REFERENCES followed (id) ON DELETE SET NULL ON UPDATE CASCADE)",
     )
     .await;
     let pattern = |text| tandem::change::TablePattern::parse(text).unwrap();
-    let filter = TableFilter { include: vec![pattern("campus.*")], exclude: vec![pattern("campus.excluded")] };
+    let filter =
+        TableFilter { include: vec![pattern("campus.*")], exclude: vec![pattern("campus.excluded"), pattern("campus.apart")] };
     let faults = target.table_faults(&filter).await.unwrap();
     let found: Vec<(&str, &str)> = faults.iter().map(|fault| (&*fault.table.table, &*fault.reason)).collect();
     let expected = [
+        ("asked", "campus.apart, which is not captured, refers to it"),
         ("dated", "system-versioned"),
         ("flat", "engine is MyISAM"),
         ("keyless", "no primary key"),
