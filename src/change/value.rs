@@ -101,9 +101,3 @@ impl<'a> ValueRef<'a> {
         }
     }
 }
-
-impl<'a> From<&'a Value> for ValueRef<'a> {
-    fn from(value: &'a Value) -> Self {
-        value.as_ref()
-    }
-}
