@@ -52,7 +52,7 @@ soak: setup ## The big proof in full size: 100,000 rows, the tailer killed 200 t
 
 .PHONY: bench
 bench: setup ## Measure, print a table, write target/bench/summary.json
-	cargo bench --locked --bench two_nodes --bench capture --bench topic
+	cargo bench --locked --bench apply --bench capture --bench topic
 
 .PHONY: demo
 demo: setup ## Two laptops on two private databases, from seed to proof; KEEP=1 leaves them running, TOPIC=kafka uses a broker

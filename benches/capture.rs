@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use cost::{Cost, cpu};
+use cost::{Cost, cpu, peak_rss_mb};
 use harness::{PrivateServer, ServerOptions};
 use native::mariadb_binlog;
 use tandem::change::{Body, GtidPosition, Hlc, OriginId, Record, Seen, TableFilter, wire};
@@ -238,12 +238,4 @@ fn tail(server: &PrivateServer, history: &History) -> (f64, f64) {
     // It ends by itself when nobody reads it any more; but nothing more comes, so it would not notice.
     child.kill().and_then(|()| child.wait()).expect("a child of ours");
     (wall, peak)
-}
-
-/// Of a process, by its id or as `self`.
-fn peak_rss_mb(process: &str) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kb: f64 = peak.and_then(|peak| peak.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(f64::NAN);
-    kb / 1024.0
 }

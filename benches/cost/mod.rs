@@ -1,4 +1,4 @@
-//! What a run costs: seconds by the clock, and seconds of the processor.
+//! What a run costs: seconds by the clock, seconds of the processor, and memory.
 #![allow(dead_code)]
 
 use std::time::{Duration, Instant};
@@ -43,4 +43,21 @@ pub fn cpu_of(process: u32) -> f64 {
     let ticks: u64 = numbers.split(' ').skip(11).take(2).map(|number| number.parse::<u64>().expect("a number of ticks")).sum();
     // SAFETY: asks for a number, and changes nothing.
     ticks as f64 / unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64
+}
+
+/// The most memory that a process (by its id, or `self`) ever held, as the kernel counts it.
+pub fn peak_rss_mb(process: &str) -> f64 {
+    memory_mb(process, "VmHWM:")
+}
+
+/// What it holds now.
+pub fn rss_mb(process: &str) -> f64 {
+    memory_mb(process, "VmRSS:")
+}
+
+fn memory_mb(process: &str, field: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let kb: f64 = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(f64::NAN);
+    kb / 1024.0
 }

@@ -1,8 +1,11 @@
-//! What MariaDB's own programs need for the same.
+//! What MariaDB's own programs, and its own replication, need for the same.
+#![allow(dead_code)]
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
+
+use mysql_async::prelude::Queryable;
 
 use crate::cost::{Cost, cpu};
 use crate::harness::PrivateServer;
@@ -32,4 +35,40 @@ pub fn mariadb_binlog(server: &PrivateServer, file: &str, raw: bool) -> Cost {
         assert_eq!(copied, size(&server.data_dir().join(file)), "mariadb-binlog did not copy all");
     }
     cost
+}
+
+/// The end of a server's own history.
+pub async fn position(server: &PrivateServer) -> String {
+    server.first("SELECT @@gtid_binlog_pos").await.expect("a server has a position")
+}
+
+/// `replica` is to follow `primary` from a position on, with that many applying threads (0: with the one that reads).
+/// What it applies goes into no binlog, as its default is.
+pub async fn prepare(primary: &PrivateServer, replica: &PrivateServer, position: &str, threads: u32) {
+    let account = primary.admin_opts();
+    let mut conn = replica.conn().await;
+    let statements = [
+        "RESET SLAVE".to_owned(),
+        format!("SET GLOBAL gtid_slave_pos = '{position}'"),
+        format!("SET GLOBAL slave_parallel_threads = {threads}, GLOBAL slave_parallel_mode = 'optimistic'"),
+        format!(
+            "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {}, MASTER_USER = '{}', MASTER_PASSWORD = '{}', \
+             MASTER_USE_GTID = slave_pos",
+            primary.port(),
+            account.user().unwrap_or_default(),
+            account.pass().unwrap_or_default()
+        ),
+    ];
+    for statement in statements {
+        conn.query_drop(&statement).await.unwrap_or_else(|error| panic!("replication cannot be set up: {error}"));
+    }
+    conn.disconnect().await.expect("a session can be ended");
+}
+
+pub async fn start(replica: &PrivateServer) {
+    replica.query("START SLAVE").await;
+}
+
+pub async fn stop(replica: &PrivateServer) {
+    replica.query("STOP SLAVE").await;
 }
