@@ -29,7 +29,7 @@ impl TableRows {
         let sql = format!("SELECT CONCAT_WS(' ', {}) AS one_row FROM `{database}`.`{table}`", values.join(", "));
         let mut conn = server.conn().await;
         use mysql_async::prelude::Queryable;
-        conn.query_drop("SET time_zone = '+00:00', NAMES binary").await.expect("a session can be set");
+        conn.query_drop("SET time_zone = '+00:00', sql_mode = '', NAMES binary").await.expect("a session can be set");
         let rows: Vec<Vec<u8>> = conn.query(&sql).await.unwrap_or_else(|error| panic!("{error} in: {sql}"));
         conn.disconnect().await.expect("a session can be ended");
         let mut rows: Vec<String> = rows.into_iter().map(|row| String::from_utf8_lossy(&row).into_owned()).collect();
@@ -74,10 +74,13 @@ impl TableRows {
 
 fn exact(column: &str, kind: &str) -> String {
     match kind {
-        // A float's own display has six digits; as a double it shows all it has.
-        "float" => format!("`{column}` + 0e0"),
-        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "decimal" | "double" | "year" | "date" | "time"
-        | "datetime" | "timestamp" => format!("`{column}`"),
+        // A float's own display has six digits, and some columns' so many as they are declared with; as a double it shows all
+        // it has. A zero has no sign once it is stored.
+        "float" | "double" => format!("CAST(`{column}` AS DOUBLE)"),
+        // A value that was refused shows as the empty text, which may be a member too: only the number tells.
+        "enum" => format!("CONCAT(`{column}` + 0, ':', HEX(`{column}`))"),
+        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "decimal" | "year" | "date" | "time" | "datetime"
+        | "timestamp" => format!("`{column}`"),
         _ => format!("HEX(`{column}`)"),
     }
 }

@@ -31,4 +31,5 @@ mod target;
 mod topic_command;
 mod triggers;
 mod two_way;
+mod type_matrix;
 mod types;

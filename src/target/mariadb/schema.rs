@@ -38,6 +38,9 @@ pub(super) struct ColumnFacts {
     pub padded: bool,
     /// Set by the server to the time of an update that does not mention it.
     pub touched: bool,
+    /// ENUM without an empty member: an empty text in it is a value that a lax session was refused, and only a lax session
+    /// writes it.
+    pub without_blank: bool,
     /// Character set of which every byte is a character, or in which the server sends as it stores: read as one value.
     pub plain: bool,
 }
@@ -111,7 +114,7 @@ impl Schemas {
 async fn load(session: &mut Session, name: &TableName, references: &References) -> Result<Table, TargetError> {
     let task = "reading the columns of a table";
     let folded = session.server().folds_names;
-    let mut sql = b"SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_SET_NAME, COLLATION_NAME, EXTRA
+    let mut sql = b"SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_SET_NAME, COLLATION_NAME, EXTRA, COLUMN_TYPE
         FROM information_schema.COLUMNS WHERE "
         .to_vec();
     where_is(&mut sql, name, folded);
@@ -171,19 +174,38 @@ fn where_is(sql: &mut Vec<u8>, name: &TableName, folded: bool) {
 }
 
 fn column(row: Row) -> Option<(Column, ColumnFacts)> {
-    let (name, data_type, charset, collation, extra): (String, String, Option<String>, Option<String>, String) =
-        mysql_async::from_row_opt(row).ok()?;
+    type Sent = (String, String, Option<String>, Option<String>, String, String);
+    let (name, data_type, charset, collation, extra, column_type): Sent = mysql_async::from_row_opt(row).ok()?;
     let kind = kind(&data_type, charset.is_some());
     let extra = extra.to_lowercase();
     let plain = charset.as_deref().is_none_or(|charset| PLAIN.contains(&charset));
     let facts = ColumnFacts {
         padded: data_type.eq_ignore_ascii_case("binary"),
         touched: extra.contains("on update"),
+        without_blank: kind == ColumnKind::Enum && !has_blank_member(&column_type),
         charset,
         collation,
         plain,
     };
     Some((Column { name: name.into(), kind, generated: extra.contains("generated") }, facts))
+}
+
+/// Whether one of `enum('a','it''s','')` is the empty text. A quote in a member is written twice.
+fn has_blank_member(column_type: &str) -> bool {
+    let mut letters = column_type.chars().peekable();
+    while letters.any(|letter| letter == '\'') {
+        let mut blank = true;
+        while let Some(letter) = letters.next() {
+            if letter == '\'' && letters.next_if_eq(&'\'').is_none() {
+                break;
+            }
+            blank = false;
+        }
+        if blank {
+            return true;
+        }
+    }
+    false
 }
 
 /// Sent as stored and checked here (utf8), or every byte is a character (latin1).
@@ -211,6 +233,22 @@ fn kind(data_type: &str, is_text: bool) -> ColumnKind {
         | "geometrycollection" => ColumnKind::Geometry,
         _ if is_text => ColumnKind::Text,
         _ => ColumnKind::Binary,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_empty_member_is_told_from_quotes_in_members() {
+        let check = |column_type, expected| assert_eq!(super::has_blank_member(column_type), expected, "{column_type}");
+        check("enum('a','')", true);
+        check("enum('','a')", true);
+        check("enum('a','','b')", true);
+        check("enum('a','b''c')", false);
+        check("enum('''')", false);
+        check("enum('a'',''b')", false);
+        check("enum('a'''',','''')", false);
+        check("enum('(',')')", false);
     }
 }
 

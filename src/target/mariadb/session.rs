@@ -20,11 +20,13 @@ use crate::target::TargetError;
 const REQUIRED: &[&str] = &[
     "SET NAMES utf8mb4",
     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE",
-    "SET SESSION sql_mode='STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION',
-        time_zone='+00:00', autocommit=1, completion_type=0, foreign_key_checks=1, unique_checks=1, sql_safe_updates=0,
+    "SET SESSION time_zone='+00:00', autocommit=1, completion_type=0, foreign_key_checks=1, unique_checks=1, sql_safe_updates=0,
         sql_select_limit=DEFAULT, sql_auto_is_null=0, max_statement_time=0, in_predicate_conversion_threshold=0,
         character_set_results=NULL, lc_messages='en_US'",
 ];
+
+/// The sql_mode of our sessions, but for being strict: dates as they are, no number made up for a zero.
+pub(super) const MODE: &str = "ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION";
 
 /// Set in our sessions and in no other, so that a trigger can tell a change that arrives: what it would do for it was done
 /// where the change was made, and arrives too.
@@ -94,6 +96,8 @@ impl Session {
         for statement in REQUIRED {
             self.run(statement.as_bytes(), About::Task(task)).await?;
         }
+        let mode = format!("SET SESSION sql_mode='STRICT_ALL_TABLES,{MODE}'");
+        self.run(mode.as_bytes(), About::Task(task)).await?;
         // At least 1: with 0 even the shortest wait is a failure.
         let wait = options.lock_wait.as_secs().max(1);
         let waits = format!("SET SESSION innodb_lock_wait_timeout={wait}, lock_wait_timeout={wait}");

@@ -13,6 +13,7 @@ use super::canonical::other_key;
 use super::literal;
 use super::read::key_values;
 use super::schema::Table;
+use super::session::MODE;
 use crate::change::{Change, Checks, ColumnKind, Image, Op, RowKey, Shape, ValueRef};
 use crate::target::{TargetError, Write};
 
@@ -57,6 +58,8 @@ pub(super) struct Run<'w> {
     pub table: Arc<Table>,
     pub form: Form,
     pub checks: Checks,
+    /// A row has an enum's refused value, which a strict session would not write.
+    lax: bool,
     /// Place of the first among all writes.
     pub first: usize,
     mapping: Option<Arc<Mapping>>,
@@ -88,6 +91,7 @@ impl<'w> Run<'w> {
                     table,
                     form: Form::Delete,
                     checks,
+                    lax: false,
                     first,
                     mapping: None,
                     columns: Vec::new(),
@@ -105,7 +109,8 @@ impl<'w> Run<'w> {
                 let form = form(&table, change, &columns);
                 let weight = row.after.map_or(0, Image::weight);
                 let checks = Checks { unique_off: false, ..change.checks };
-                Ok(Self { table, form, checks, first, mapping: Some(mapping), columns, rows: vec![row], weight })
+                let lax = has_refused_value(&table, &row, &columns);
+                Ok(Self { table, form, checks, lax, first, mapping: Some(mapping), columns, rows: vec![row], weight })
             }
         }
     }
@@ -119,6 +124,7 @@ impl<'w> Run<'w> {
         let fits = Arc::ptr_eq(&self.table, &next.table)
             && self.form == next.form
             && self.checks == next.checks
+            && self.lax == next.lax
             && same_mapping
             && self.columns == next.columns
             && self.rows.len() + next.rows.len() <= ROWS_MAX
@@ -150,6 +156,7 @@ impl<'w> Run<'w> {
     /// Plain inserts of these rows.
     pub fn insert(&self, rows: impl IntoIterator<Item = usize>) -> Vec<u8> {
         let mut sql = Vec::with_capacity(64 + self.weight * 2);
+        self.mode(&mut sql);
         sql.extend_from_slice(b"INSERT INTO ");
         literal::table(&mut sql, &self.table.shape.table);
         sql.extend_from_slice(b" (");
@@ -204,6 +211,7 @@ impl<'w> Run<'w> {
                 sql.push(b';');
             }
             let after = self.after(at);
+            self.mode(&mut sql);
             sql.extend_from_slice(b"UPDATE ");
             literal::table(&mut sql, &self.table.shape.table);
             sql.extend_from_slice(b" SET ");
@@ -236,6 +244,16 @@ impl<'w> Run<'w> {
             }
         }
         sql
+    }
+
+    /// Only a lax statement writes an enum's refused value. Its other values were let in somewhere by a column of the same
+    /// type; where the column here is a narrower one, they are cut to it as that session would have.
+    fn mode(&self, sql: &mut Vec<u8>) {
+        if self.lax {
+            sql.extend_from_slice(b"SET STATEMENT sql_mode='");
+            sql.extend_from_slice(MODE.as_bytes());
+            sql.extend_from_slice(b"' FOR ");
+        }
     }
 
     /// Ordered and with a limit, because that keeps the server to a look-up of each key where it would read, and lock,
@@ -327,6 +345,14 @@ fn put<'w>(table: &Table, mapping: &Mapping, change: &'w Change) -> Result<(Vec<
     Ok((columns, Row { key, after: Some(after) }))
 }
 
+/// An empty text for an enum that has no such member is what a lax session leaves of a value that the column refuses.
+fn has_refused_value(table: &Table, row: &Row, columns: &[(usize, usize)]) -> bool {
+    let blank = |&(from, to): &(usize, usize)| {
+        table.columns[to].without_blank && row.after.and_then(|after| after.get(from)) == Some(ValueRef::Text(""))
+    };
+    columns.iter().any(blank)
+}
+
 fn form(table: &Table, change: &Change, columns: &[(usize, usize)]) -> Form {
     let inserted = matches!(change.op, Op::Insert | Op::Read);
     // An inserted row tells all that is not a default. Of any other, what it does not tell would be invented.
@@ -356,7 +382,18 @@ pub(super) fn keys_in<'k, K: AsRef<[ValueRef<'k>]>>(sql: &mut Vec<u8>, table: &T
     literal::list(sql, keys, |sql, key| {
         sql.extend_from_slice(open);
         literal::list(sql, columns.iter().zip(key.as_ref()), |sql, (&at, &value)| {
-            key_literal(sql, table.shape.columns[at].kind, value);
+            let column = table.shape.columns[at].kind;
+            match (table.columns[at].charset.as_deref(), value) {
+                // In a list of rows the server compares texts of two character sets by their bytes, and finds nothing.
+                (Some(charset), ValueRef::Text(_)) if columns.len() > 1 && charset != "utf8mb4" => {
+                    sql.extend_from_slice(b"CONVERT(");
+                    key_literal(sql, column, value);
+                    sql.extend_from_slice(b" USING ");
+                    sql.extend_from_slice(charset.as_bytes());
+                    sql.push(b')');
+                }
+                _ => key_literal(sql, column, value),
+            }
         });
         sql.extend_from_slice(close);
     });

@@ -87,3 +87,48 @@ fn neighbours_share_a_statement_where_nothing_differs() {
     assert!(String::from_utf8(run.statement()).unwrap().contains("VALUES (7,1),(8,2) ON"));
     assert!(Run::new(table, 2, &writes[2], Some(&run)).is_err(), "another key");
 }
+
+/// `campus.rooms`: a name in latin1 and a floor as the key, and an enum.
+fn rooms(without_blank: bool) -> (Arc<Table>, Arc<Shape>) {
+    let mut rooms = table("campus", "rooms", &["name", "floor", "state"]);
+    let mut shape = (*rooms.shape).clone();
+    shape.key = vec![0, 1];
+    shape.columns = [("name", ColumnKind::Text), ("floor", ColumnKind::Integer), ("state", ColumnKind::Enum)]
+        .map(|(name, kind)| Column { name: name.into(), kind, generated: false })
+        .into();
+    rooms.shape = Arc::new(shape);
+    rooms.columns[0].charset = Some("latin1".into());
+    rooms.columns[2].without_blank = without_blank;
+    let shape = rooms.shape.clone();
+    (Arc::new(rooms), shape)
+}
+
+fn room(shape: &Arc<Shape>, state: &str) -> Change {
+    let image = Image::of([Some(Value::text("caf\u{e9}")), Some(Value::Int(2)), Some(Value::text(state))]);
+    Change { shape: shape.clone(), op: Op::Insert, before: None, after: Some(image), checks: Checks::default() }
+}
+
+/// `(name, floor) IN (('é', 2))` with a name that is not in the session's character set finds nothing (MariaDB 10.11).
+#[test]
+fn texts_in_a_list_of_rows_are_in_the_character_set_of_their_column() {
+    let (rooms, shape) = rooms(true);
+    let delete = Write::Delete(room(&shape, "open").key().unwrap());
+    let sql = "DELETE FROM `campus`.`rooms` WHERE (`name`,`floor`) IN ((CONVERT('caf\u{e9}' USING latin1),2)) ORDER BY `name`,`floor` LIMIT 1";
+    check(rooms, &delete, Form::Delete, sql);
+}
+
+#[test]
+fn only_a_value_that_an_enum_refused_is_written_by_a_lax_statement() {
+    for (state, without_blank, lax) in [("", true, true), ("", false, false), ("open", true, false)] {
+        let (rooms, shape) = rooms(without_blank);
+        let write = Write::Put(room(&shape, state));
+        let run = Run::new(rooms.clone(), 0, &write, None).unwrap();
+        let sql = String::from_utf8(run.statement()).unwrap();
+        assert_eq!(sql.starts_with("SET STATEMENT sql_mode='ALLOW_INVALID_DATES"), lax, "{sql}");
+        assert!(!sql.contains("STRICT"), "{sql}");
+        let strict = Write::Put(room(&shape, "open"));
+        let joined = Run::new(rooms.clone(), 0, &strict, Some(&run)).unwrap();
+        let mut run = run;
+        assert_eq!(run.join(joined).is_some(), lax, "rows that a strict session takes stay in one");
+    }
+}
