@@ -12,6 +12,9 @@ use tandem::observe::{ConflictView, FailedView, Fate, KeptCount, Observer, SideV
 use tandem::runtime::{ManualClock, RoleState, RoleWatch, Shutdown, Stop};
 use tandem::serve::{Keeper, Web, WebOptions};
 
+#[path = "cli/init.rs"]
+mod init;
+
 const HASH_A: &str = "blake3:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const HASH_B: &str = "blake3:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
@@ -82,6 +85,7 @@ Keeps MariaDB databases of two or more sites the same, in both directions
 Usage: tandem <COMMAND>
 
 Commands:
+  init         Set up a node: its configuration, keys, and what its MariaDB needs
   run          Run this node: all its roles, or those named
   status       Show how the running node and its links are
   tail         Print the changes of a database as they are committed, without a topic

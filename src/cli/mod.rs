@@ -17,6 +17,7 @@ mod conflicts;
 mod doctor;
 mod failed;
 mod hub;
+mod init;
 mod node_api;
 mod output;
 mod run;
@@ -34,6 +35,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Init(init::InitArgs),
     Run(run::RunArgs),
     Status(status::StatusArgs),
     Tail(tail::TailArgs),
@@ -102,6 +104,7 @@ type Outcome = Result<ExitCode, Failure>;
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => block_on(run::run(args)),
+        Command::Init(args) => init::run(args),
         Command::Config(args) => config::run(args),
         Command::Completions(args) => completions::run(&args),
         Command::Status(args) => block_on(status::run(args)),

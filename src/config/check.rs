@@ -79,11 +79,11 @@ pub fn check(file: &Path, table: &Table, environment: Environment) -> Result<Con
 }
 
 /// Names stand in topics, URLs, folders and metrics, so they keep to what all of these take.
-fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     (1..=63).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
-const NAME_FIX: &str = "use 1 to 63 letters a-z, digits, - and _";
+pub const NAME_FIX: &str = "use 1 to 63 letters a-z, digits, - and _";
 
 fn cluster(top: &mut Section) -> Option<String> {
     let Some(spot) = top.text("cluster") else {

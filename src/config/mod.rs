@@ -19,6 +19,7 @@ use crate::topic::kafka::{self, KafkaOptions};
 mod address;
 mod broker;
 mod check;
+mod draft;
 mod fault;
 mod raw;
 mod secret;
@@ -27,6 +28,8 @@ mod show;
 
 pub use address::{DatabaseAddress, TopicUrl};
 pub use broker::{Broker, Sasl, Tls};
+pub use check::{NAME_FIX, is_name};
+pub use draft::{Draft, DraftHub, DraftNode};
 pub use fault::{ConfigFault, Faults, Place};
 pub use raw::Environment;
 pub use secrecy::{ExposeSecret, SecretString};

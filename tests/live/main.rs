@@ -19,6 +19,7 @@ mod foreign_keys;
 mod history;
 mod https;
 mod hub;
+mod init;
 mod kafka;
 mod large;
 mod lease;
