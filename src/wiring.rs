@@ -9,7 +9,7 @@ mod node;
 mod topics;
 
 pub use capture::{Authority, Capture, CaptureOptions, Captured, From};
-pub use doctor::examine;
+pub use doctor::{Facts, examine, facts};
 pub use hub::{hub_fingerprint, make_key, run_hub};
 pub use node::{Role, run_node};
 pub use topics::{TopicHeld, TopicView};

@@ -1,11 +1,14 @@
 //! `tandem doctor`: is everything set up as it must be?
 
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::runtime::{Finding, Level};
-use crate::wiring;
+use crate::runtime::{Finding, Level, Stop};
+use crate::wiring::{self, Facts};
 
 use super::{Common, MUST_MEND, Outcome, output};
 
@@ -20,13 +23,36 @@ pub struct DoctorArgs {
     /// Print JSON, for programs.
     #[arg(long)]
     json: bool,
+    /// Write what another node's doctor needs to compare its database with this one: settings and definitions of tables, no rows.
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Compare with what `doctor --save` wrote on another node. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    against: Vec<PathBuf>,
 }
+
+/// A line for each column of thousands of tables; what is larger is some other file.
+const FACTS_BYTES_MAX: u64 = 64 << 20;
 
 pub async fn run(args: DoctorArgs) -> Outcome {
     let config = args.common.load()?;
     let own = config.own_node(args.common.node.as_deref())?;
     let name = own.name().clone();
-    let found = wiring::examine(&config, own).await;
+    let others = args.against.iter().map(|file| read_facts(file)).collect::<Result<Vec<Facts>, Stop>>()?;
+    let mut found = wiring::examine(&config, &own).await;
+    if args.save.is_some() || !others.is_empty() {
+        let facts = wiring::facts(&config, &own).await?;
+        for other in others {
+            if other.node == facts.node {
+                let what = format!("the facts to compare with are of {name} itself");
+                return Err(Stop::halt(what, "use what `tandem doctor --save FILE` wrote on another node").into());
+            }
+            found.extend(facts.compare(&other));
+        }
+        if let Some(file) = &args.save {
+            save_facts(file, &facts)?;
+        }
+    }
     if args.json {
         output::json(&found)?;
     } else {
@@ -36,6 +62,26 @@ pub async fn run(args: DoctorArgs) -> Outcome {
     }
     let must = found.iter().any(|finding| finding.level == Level::Fail);
     Ok(if must { ExitCode::from(MUST_MEND) } else { ExitCode::SUCCESS })
+}
+
+fn save_facts(file: &Path, facts: &Facts) -> Result<(), Stop> {
+    let text = serde_json::to_string_pretty(facts);
+    let text = text.map_err(|error| Stop::halt(format!("cannot write JSON: {error}"), "report this"))?;
+    fs::write(file, text + "\n").map_err(|error| {
+        let what = format!("cannot write {}: {error}", file.display());
+        Stop::halt(what, "name a file that this user may write with --save")
+    })
+}
+
+fn read_facts(file: &Path) -> Result<Facts, Stop> {
+    let cannot = |why: String| {
+        let fix = "give what `tandem doctor --save FILE` wrote on another node, with the same version of tandem";
+        Stop::halt(format!("cannot compare with {}: {why}", file.display()), fix)
+    };
+    let mut text = String::new();
+    let read = fs::File::open(file).and_then(|opened| opened.take(FACTS_BYTES_MAX).read_to_string(&mut text));
+    read.map_err(|error| cannot(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| cannot(error.to_string()))
 }
 
 /// The finding, and below it what to do.

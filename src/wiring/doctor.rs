@@ -7,12 +7,13 @@ use super::topics::Topics;
 use crate::config::{Config, OwnNode};
 use crate::runtime::{Disposition, Fault, Finding, Stop};
 use crate::source::binlog::Expectations;
+pub use crate::target::mariadb::Facts;
 
 /// Every finding, good ones too, in the order of the data's way. What cannot be looked at is a finding itself.
-pub async fn examine(config: &Config, own: OwnNode) -> Vec<Finding> {
-    let mut found = database(config, &own).await;
-    found.push(topic(&own).await);
-    found.push(state(&own));
+pub async fn examine(config: &Config, own: &OwnNode) -> Vec<Finding> {
+    let mut found = database(config, own).await;
+    found.push(topic(own).await);
+    found.push(state(own));
     found
 }
 
@@ -46,7 +47,17 @@ async fn database(config: &Config, own: &OwnNode) -> Vec<Finding> {
         Ok(tables) => found.extend(tables),
         Err(error) => found.push(failed("DB-TABLE", error.into())),
     }
+    match target.advise(&config.tables).await {
+        Ok(advice) => found.extend(advice),
+        Err(error) => found.push(failed("DB-WRITE", error.into())),
+    }
     found
+}
+
+/// What another node's doctor needs to compare its database with this one.
+pub async fn facts(config: &Config, own: &OwnNode) -> Result<Facts, Stop> {
+    let target = Database::new(own, config.tables.clone()).look().await?;
+    Ok(target.facts(own.name().as_str(), &config.tables).await?)
 }
 
 async fn topic(own: &OwnNode) -> Finding {

@@ -29,6 +29,8 @@ struct Seen {
     variables: BTreeMap<String, String>,
     /// `binlog_do_db` and `binlog_ignore_db`; `None` where the account may not see them.
     filters: Option<(String, String)>,
+    /// The account as GRANT names it.
+    account: String,
     /// Global privileges of the account itself, roles left out.
     privileges: BTreeSet<String>,
     /// The server's clock less ours, in seconds.
@@ -57,12 +59,14 @@ pub async fn examine(conn: &mut Conn, place: &str, wanted: &Expectations) -> Res
         "CONCAT('''', SUBSTRING_INDEX(CURRENT_USER(), '@', 1), '''@''', SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')";
     let sql = format!("SELECT PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES WHERE GRANTEE = {account}");
     let privileges: Vec<String> = conn.query(sql).await.map_err(fault)?;
+    let name: Option<String> = conn.query_first(format!("SELECT {account}")).await.map_err(fault)?;
     let before = unix_seconds();
     let theirs: Option<f64> = conn.query_first("SELECT UNIX_TIMESTAMP(NOW(6)) + 0e0").await.map_err(fault)?;
     // The middle of the question is the best guess of when the server looked.
     let ours = (before + unix_seconds()) / 2.0;
     let clock_ahead = theirs.unwrap_or(ours) - ours;
-    let seen = Seen { variables, filters, privileges: privileges.into_iter().collect(), clock_ahead };
+    let account = name.unwrap_or_else(|| "the account".into());
+    let seen = Seen { variables, filters, account, privileges: privileges.into_iter().collect(), clock_ahead };
     Ok(judge(&seen, wanted))
 }
 
@@ -258,7 +262,7 @@ impl Seen {
             missing => Finding::fail(
                 "DB-GRANTS",
                 format!("the account lacks {}", missing.join(" and ")),
-                format!("as an administrator: GRANT {} ON *.* TO the account", missing.join(", ")),
+                format!("as an administrator: GRANT {} ON *.* TO {}", missing.join(", "), self.account),
             ),
         }]
     }
@@ -300,6 +304,7 @@ mod tests {
         Seen {
             variables: variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
             filters: Some(Default::default()),
+            account: "'tandem'@'127.0.0.1'".into(),
             privileges: ["REPLICATION SLAVE", "BINLOG MONITOR"].map(str::to_owned).into(),
             clock_ahead: 0.1,
         }

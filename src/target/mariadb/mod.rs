@@ -14,7 +14,9 @@ use secrecy::SecretString;
 use super::{ApplyTransaction, CanonicalKey, Target, TargetError};
 use crate::change::{Hlc, Mark, Offset, OriginId, RowKey, TableName};
 
+mod advice;
 mod canonical;
+mod facts;
 mod fault;
 mod kept;
 mod lease;
@@ -23,11 +25,13 @@ mod own_tables;
 mod preflight;
 mod read;
 mod references;
+mod rights;
 mod schema;
 mod session;
 mod statement;
 mod transaction;
 
+pub use facts::{Facts, TableFacts};
 pub use kept::{Kept, KeptConflict, KeptDeadLetter};
 pub use lease::{Asked, Lease};
 pub use preflight::TableFault;

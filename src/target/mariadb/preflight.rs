@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mysql_async::prelude::FromRow;
 
 use super::MariadbTarget;
+use super::rights::covers;
 use super::session::APPLYING;
 use crate::change::{TableFilter, TableName};
 use crate::runtime::Finding;
@@ -23,7 +24,7 @@ pub struct TableFault {
 
 const TASK: &str = "looking at the tables";
 /// Our account as the tables of privileges write it.
-const ACCOUNT: &str =
+pub(super) const ACCOUNT: &str =
     "CONCAT('''', SUBSTRING_INDEX(CURRENT_USER(), '@', 1), '''@''', SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')";
 /// Databases that are never captured.
 const OTHERS: &str = "('mysql', 'information_schema', 'performance_schema', 'sys', 'tandem')";
@@ -98,7 +99,7 @@ impl MariadbTarget {
         }
         let databases: BTreeSet<&str> = tables.keys().map(|table| &*table.database).collect();
         let seen = self.triggers_seen_in().await?;
-        for database in databases.into_iter().filter(|database| !seen.iter().any(|seen| seen == "*" || seen == database)) {
+        for database in databases.into_iter().filter(|database| !seen.iter().any(|seen| covers(seen, database))) {
             faults.insert(TableFault {
                 table: TableName::new(database, "*"),
                 reason: "the account may not see triggers, so a table with one would not be noticed".into(),
@@ -184,17 +185,17 @@ impl MariadbTarget {
         Ok(rows.into_iter().map(|(database, table, name)| (TableName::new(&database, &table), name)).collect())
     }
 
-    /// The server shows triggers only to those who may make them: here, or everywhere (`*`).
+    /// The server shows triggers only to those who may make them: patterns of databases where we may.
     async fn triggers_seen_in(&self) -> Result<Vec<String>, TargetError> {
         let sql = format!(
-            "SELECT '*' FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'TRIGGER' AND GRANTEE = {ACCOUNT}
-             UNION SELECT REPLACE(TABLE_SCHEMA, '\\\\', '') FROM information_schema.SCHEMA_PRIVILEGES
+            "SELECT '%' FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'TRIGGER' AND GRANTEE = {ACCOUNT}
+             UNION SELECT TABLE_SCHEMA FROM information_schema.SCHEMA_PRIVILEGES
              WHERE PRIVILEGE_TYPE = 'TRIGGER' AND GRANTEE = {ACCOUNT}"
         );
         Ok(self.typed::<(String,)>(&sql).await?.into_iter().map(|(database,)| database).collect())
     }
 
-    async fn typed<T: FromRow>(&self, sql: &str) -> Result<Vec<T>, TargetError> {
+    pub(super) async fn typed<T: FromRow>(&self, sql: &str) -> Result<Vec<T>, TargetError> {
         let (session, rows) = self.rows(sql.as_bytes(), TASK).await?;
         let typed: Result<Vec<T>, _> = rows.into_iter().map(mysql_async::from_row_opt).collect();
         let typed = typed.map_err(|_| session.not_understood(TASK));
