@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::group::Group;
 use super::index::Index;
 use super::local::{LocalFeed, News, local_writes};
@@ -25,6 +27,8 @@ pub struct Engine<'a> {
     pub observer: &'a Observer,
     pub index: &'a mut Index,
     pub stability: &'a mut Stability,
+    /// Told when the database is about to have work of its own for a while.
+    pub busy: &'a Notify,
 }
 
 impl Engine<'_> {
@@ -189,6 +193,7 @@ mod tests {
             observer: &Observer::default(),
             index: &mut Index::new(10, Box::new(NoOverflow)),
             stability: &mut Stability::new(cluster),
+            busy: &Notify::new(),
         };
         engine.absorb().await.expect_err("the database refused");
         engine.absorb().await.unwrap();

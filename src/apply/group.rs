@@ -62,6 +62,8 @@ pub struct Waiting {
     pub origin: OriginId,
     pub mark: Mark,
     records: VecDeque<(Offset, Record)>,
+    /// Changes among them, and bytes of all.
+    changes: u64,
     bytes: usize,
     /// Set when the oldest transaction is too large: what is read is then only searched for its end.
     large: Option<Large>,
@@ -76,7 +78,7 @@ impl Waiting {
             position: Default::default(),
             hlc: Hlc::default(),
         });
-        Self { node, origin, mark, records: VecDeque::new(), bytes: 0, large: None }
+        Self { node, origin, mark, records: VecDeque::new(), changes: 0, bytes: 0, large: None }
     }
 
     /// False where memory is full, or what is read next must wait for a large transaction.
@@ -93,6 +95,7 @@ impl Waiting {
             return;
         }
         self.bytes += batch.iter().map(|(_, record)| record.weight()).sum::<usize>();
+        self.changes += batch.iter().filter(|(_, record)| !record.is_heartbeat()).count() as u64;
         self.records.extend(batch);
         if self.bytes >= options.buffer_bytes
             && !self.records.iter().any(|(_, record)| record.last)
@@ -100,7 +103,7 @@ impl Waiting {
         {
             self.large = Some(Large::begin(*first, record));
             self.records.clear();
-            self.bytes = 0;
+            (self.changes, self.bytes) = (0, 0);
         }
     }
 
@@ -115,7 +118,7 @@ impl Waiting {
 
     /// Changes that wait in memory.
     pub fn len(&self) -> u64 {
-        self.records.iter().filter(|(_, record)| !record.is_heartbeat()).count() as u64
+        self.changes
     }
 
     /// The next records to apply: as many whole transactions as the limits allow, at least one. `Ok(None)` where no
@@ -173,6 +176,7 @@ impl Waiting {
             _ => {
                 debug_assert!(group_changes <= take);
                 self.bytes -= group_bytes;
+                self.changes -= group_changes as u64;
                 let taken: Vec<_> = self.records.drain(..take).collect();
                 Ok(Some(Next::Group(self.group(taken))))
             }

@@ -8,7 +8,9 @@
 //!   index, then the larger version wins ([`decide`]). So all nodes come to the same rows.
 //! - **Completeness**: every change taken is applied, lost to a newer one (counted), set aside as a dead letter, or
 //!   stops the applier.
-//! - **Memory**: reading stops while [`ApplyOptions::buffer_bytes`] per origin wait. A transaction that is larger than that is
+//! - **Ahead**: while the database writes one group of an origin, the next is taken and its rows are found out; it is decided
+//!   and written when the one before is durable.
+//! - **Memory**: reading stops while [`ApplyOptions::buffer_bytes`] per origin wait, beside one group that is ready. A transaction that is larger than that is
 //!   read again from its topic, part by part, when all of it is there; it is one commit all the same.
 
 mod decide;

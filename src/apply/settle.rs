@@ -125,6 +125,7 @@ impl Engine<'_> {
             return Ok(Attempt::Settle);
         }
         let writes: Vec<Write> = steps.iter().map(|step| step.write.clone()).collect();
+        self.busy.notify_one();
         match transaction.write(&writes).await {
             Ok(()) => {}
             Err(WriteError { error, .. }) if error.disposition() == Disposition::DeadLetter => return Ok(Attempt::Settle),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::change::{Cluster, NodeRank, Offset, Seen};
 
 /// For each node how far it has applied each origin, as told by its own records, and for ourselves as we know it.
+#[derive(Clone)]
 pub struct Stability {
     cluster: Cluster,
     /// Per node: the `seen` of the last record of it that we took.

@@ -52,9 +52,9 @@ impl Applier {
             let mut progress = false;
             for (at, reading) in fetches.iter_mut().enumerate() {
                 state.fill(at, reading, &self.options)?;
-                let was_large = state.waiting[at].is_large();
+                let large = state.ready[at].is_none() && state.waiting[at].is_large();
                 let applied = self.apply_next(&mut state, at, &shutdown).await?;
-                if applied && was_large {
+                if applied && large {
                     // What was read after the large transaction was let go.
                     state.waiting[at].forget_large();
                     *reading = fetch(&state.waiting[at]);
@@ -69,73 +69,111 @@ impl Applier {
                 biased;
                 () = shutdown.cancelled() => {}
                 () = arrived.notified() => {}
-                () = self.local.crowded() => self.engine(&mut state).absorb().await?,
+                () = self.local.crowded() => self.engine(&mut state.known, &Notify::new()).absorb().await?,
                 () = sleep(LOOK_AGAIN) => {}
             }
         }
         Ok(())
     }
 
-    fn engine<'a>(&'a self, state: &'a mut State) -> Engine<'a> {
+    fn engine<'a>(&'a self, known: &'a mut Known, busy: &'a Notify) -> Engine<'a> {
         Engine {
             options: &self.options,
             target: &*self.target,
             reader: &*self.reader,
             local: &self.local,
             observer: &self.observer,
-            index: &mut state.index,
-            stability: &mut state.stability,
+            index: &mut known.index,
+            stability: &mut known.stability,
+            busy,
         }
     }
 
     /// Applies what comes next of an origin; false where there is nothing that can be applied now.
     async fn apply_next(&self, state: &mut State, at: usize, shutdown: &Shutdown) -> Result<bool, ApplyError> {
-        let now = self.clock.now_micros();
-        let State { waiting, stability, .. } = state;
-        let next = match waiting[at].next(&self.options, stability, now) {
-            Ok(Some(next)) => next,
-            Ok(None) | Err(Hold::Cause) => return Ok(false),
-            Err(Hold::Clock { ahead_seconds }) => {
-                self.observer.clock_wrong(&waiting[at].origin, ahead_seconds);
-                return Ok(false);
-            }
+        let State { known, waiting, durable, ready } = state;
+        let waiting = &mut waiting[at];
+        let next = match ready[at].take() {
+            Some(ready) => ready?,
+            None => match self.take_next(waiting, &known.stability, true).await? {
+                Some(next) => next,
+                None => return Ok(false),
+            },
         };
-        let (mark, seen) = match next {
-            Next::Stream(stream) => {
-                if !self.commit(state, &Job::Stream(&stream), &stream.origin, shutdown).await? {
+        let (mark, seen) = match &next {
+            Ready::Stream(stream) => {
+                if !self.commit(known, &Notify::new(), &Job::Stream(stream), &stream.origin, shutdown).await? {
                     return Ok(false);
                 }
-                state.durable[at] = stream.mark.next;
-                (stream.mark, stream.seen)
+                durable[at] = stream.mark.next;
+                waiting.mark = stream.mark.clone();
+                (&stream.mark, &stream.seen)
             }
-            Next::Group(group) => {
-                self.observer.duplicates(&group.origin, group.duplicates);
-                let steps = steps(&group, &*self.target).await?;
-                if !group.records.is_empty() || group.mark.next.0 - state.durable[at].0 >= self.options.idle_checkpoint {
-                    if !self.commit(state, &Job::Group(&group, &steps), &group.origin, shutdown).await? {
+            Ready::Group(group, steps) => {
+                if !group.records.is_empty() || group.mark.next.0 - durable[at].0 >= self.options.idle_checkpoint {
+                    let (busy, stability) = (Notify::new(), known.stability.clone());
+                    let job = Job::Group(group, steps);
+                    let commit = async {
+                        let committed = self.commit(known, &busy, &job, &group.origin, shutdown).await;
+                        // What was taken below must not be dropped half-made: it is in the queue no longer.
+                        busy.notify_one();
+                        committed
+                    };
+                    let ahead = async {
+                        busy.notified().await;
+                        if waiting.is_large() { Ok(None) } else { self.take_next(waiting, &stability, false).await }
+                    };
+                    let (committed, next) = tokio::join!(commit, ahead);
+                    ready[at] = next.transpose();
+                    if !committed? {
                         return Ok(false);
                     }
-                    self.engine(state).remember(&group, &steps)?;
-                    state.durable[at] = group.mark.next;
+                    self.engine(known, &busy).remember(group, steps)?;
+                    assert!(durable[at] <= group.mark.next, "a checkpoint never moves back");
+                    durable[at] = group.mark.next;
                 }
-                (group.mark, group.seen)
+                (&group.mark, &group.seen)
             }
         };
-        let waiting = &mut state.waiting[at];
-        state.stability.tell(waiting.node, &seen);
-        state.stability.take(waiting.node, mark.next);
-        assert!(waiting.mark.next <= mark.next, "a checkpoint never moves back");
-        waiting.mark = mark;
+        known.stability.tell(waiting.node, seen);
+        known.stability.take(waiting.node, mark.next);
         for node in self.options.cluster.ranks() {
-            state.index.forget(node, state.stability.stable(node))?;
+            known.index.forget(node, known.stability.stable(node))?;
         }
         Ok(true)
+    }
+
+    /// Takes what comes next of an origin out of what waits, and finds out which rows it writes. `due` where it is its turn:
+    /// what holds it is told then, and not when the turn of the one before is still to end.
+    async fn take_next(&self, waiting: &mut Waiting, stability: &Stability, due: bool) -> Result<Option<Ready>, ApplyError> {
+        let next = match waiting.next(&self.options, stability, self.clock.now_micros()) {
+            Ok(Some(next)) => next,
+            Ok(None) | Err(Hold::Cause) => return Ok(None),
+            Err(Hold::Clock { ahead_seconds }) => {
+                if due {
+                    self.observer.clock_wrong(&waiting.origin, ahead_seconds);
+                }
+                return Ok(None);
+            }
+        };
+        Ok(Some(match next {
+            Next::Stream(stream) => Ready::Stream(stream),
+            Next::Group(group) => {
+                assert!(waiting.mark.next <= group.mark.next, "a checkpoint never moves back");
+                // From here on it is applied before anything else of its origin, or the run ends and all is read anew.
+                waiting.mark = group.mark.clone();
+                self.observer.duplicates(&group.origin, group.duplicates);
+                let steps = steps(&group, &*self.target).await?;
+                Ready::Group(group, steps)
+            }
+        }))
     }
 
     /// Tries until it is committed. False at shutdown.
     async fn commit(
         &self,
-        state: &mut State,
+        known: &mut Known,
+        busy: &Notify,
         job: &Job<'_>,
         origin: &OriginId,
         shutdown: &Shutdown,
@@ -144,7 +182,7 @@ impl Applier {
         let mut trouble = Trouble::default();
         let mut backoff = Backoff::seeded(Duration::from_millis(5), Duration::from_secs(1), job.mark().next.0);
         while !shutdown.is_cancelled() {
-            let mut engine = self.engine(state);
+            let mut engine = self.engine(known, busy);
             engine.absorb().await?;
             let attempt = match job {
                 Job::Stream(stream) => engine.stream(stream, &mut trouble).await,
@@ -184,12 +222,9 @@ impl Applier {
     async fn rebuild(&self) -> Result<State, ApplyError> {
         let cluster = &self.options.cluster;
         let mut marks = self.target.checkpoints().await?;
-        let mut state = State {
-            index: Index::new(self.options.index_rows, (self.overflow)()?),
-            stability: Stability::new(cluster.clone()),
-            waiting: Vec::new(),
-            durable: Vec::new(),
-        };
+        let index = Index::new(self.options.index_rows, (self.overflow)()?);
+        let mut known = Known { index, stability: Stability::new(cluster.clone()) };
+        let (mut waiting, mut durable) = (Vec::new(), Vec::new());
         let mut reaches = Vec::new();
         for node in cluster.ranks() {
             let origin = cluster.name(node);
@@ -211,24 +246,25 @@ impl Applier {
                         if mark.as_ref().is_some_and(|mark| mark.hlc != record.hlc) {
                             return Err(TopicError::Replaced { origin: origin.clone(), next: reach }.into());
                         }
-                        state.stability.tell(node, &record.seen);
+                        known.stability.tell(node, &record.seen);
                         self.observer.told(origin, &record.seen);
                     }
                 }
-                state.waiting.push(Waiting::new(node, origin.clone(), mark));
-                state.durable.push(reach);
+                waiting.push(Waiting::new(node, origin.clone(), mark));
+                durable.push(reach);
             }
-            state.stability.take(node, reach);
+            known.stability.take(node, reach);
             reaches.push((node, extent.first, reach));
         }
         for (node, first, reach) in reaches {
-            let from = state.stability.stable(node).max(first);
+            let from = known.stability.stable(node).max(first);
             if node == cluster.own_rank() {
                 self.observer.own_topic_read(from, []);
             }
-            self.engine(&mut state).note_range(node, from, reach).await?;
+            self.engine(&mut known, &Notify::new()).note_range(node, from, reach).await?;
         }
-        Ok(state)
+        let ready = waiting.iter().map(|_| None).collect();
+        Ok(State { known, waiting, durable, ready })
     }
 }
 
@@ -247,13 +283,26 @@ impl Job<'_> {
     }
 }
 
-struct State {
+/// What is known of the writes of all nodes.
+struct Known {
     index: Index,
     stability: Stability,
+}
+
+/// Taken from what waits, and ready to be applied.
+enum Ready {
+    Group(Group, Vec<Step>),
+    Stream(Stream),
+}
+
+struct State {
+    known: Known,
     /// Per other origin: what was read and not yet applied.
     waiting: Vec<Waiting>,
     /// Per other origin: the checkpoint in the database. Heartbeats move ahead of it.
     durable: Vec<Offset>,
+    /// Per other origin: what was made ready while the one before it was written.
+    ready: Vec<Option<Result<Ready, ApplyError>>>,
 }
 
 impl State {
@@ -269,9 +318,13 @@ impl State {
     }
 
     fn report(&self, observer: &Observer) {
-        observer.index_rows(self.index.len() as u64, self.index.spilled());
-        for waiting in &self.waiting {
-            observer.pending(&waiting.origin, waiting.len());
+        observer.index_rows(self.known.index.len() as u64, self.known.index.spilled());
+        for (waiting, ready) in self.waiting.iter().zip(&self.ready) {
+            let ready = match ready {
+                Some(Ok(Ready::Group(group, _))) => group.records.len() as u64,
+                _ => 0,
+            };
+            observer.pending(&waiting.origin, waiting.len() + ready);
         }
     }
 }

@@ -98,6 +98,11 @@ impl RowBuffer {
         Self { text: String::with_capacity(bytes), ..Self::default() }
     }
 
+    /// With room for so many values, and so many bytes of text.
+    pub fn with_room(values: usize, text_bytes: usize) -> Self {
+        Self { slots: Vec::with_capacity(values), ..Self::with_text(text_bytes) }
+    }
+
     /// The next value.
     #[inline]
     pub fn push(&mut self, value: ValueRef<'_>) {

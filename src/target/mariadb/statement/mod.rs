@@ -20,9 +20,9 @@ use crate::target::{TargetError, Write};
 #[cfg(test)]
 mod tests;
 
-/// Rows in one statement: more than a group of the applier has, as a rule. The locks of one statement are taken without
-/// a pause.
-const ROWS_MAX: usize = 1000;
+/// Rows in one statement. Few enough that a group has several: the next one's text is made while the server is at the
+/// first, and what the server spends on a statement by itself is little beside that many rows.
+const ROWS_MAX: usize = 250;
 /// Bytes of one statement, but for a single large row: it is held in memory here and by the server.
 const BYTES_MAX: usize = 1 << 20;
 
@@ -144,12 +144,13 @@ impl<'w> Run<'w> {
         (Arc::ptr_eq(&self.table, table) && (Arc::ptr_eq(&mapping.shape, shape) || alike())).then(|| mapping.clone())
     }
 
-    /// All rows in one statement; not for updates.
-    pub fn statement(&self) -> Vec<u8> {
+    /// All rows in one statement; `None` for updates, which are one a row.
+    pub fn statement(&self) -> Option<Vec<u8>> {
         match self.form {
-            Form::Upsert => self.upsert(),
-            Form::Insert | Form::Update { .. } => self.insert(0..self.rows.len()),
-            Form::Delete => self.delete(),
+            Form::Upsert => Some(self.upsert()),
+            Form::Insert => Some(self.insert(0..self.rows.len())),
+            Form::Delete => Some(self.delete()),
+            Form::Update { .. } => None,
         }
     }
 

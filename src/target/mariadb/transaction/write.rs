@@ -11,34 +11,36 @@ use crate::target::{TargetError, Write, WriteError};
 const PRIMARY: &str = "PRIMARY";
 
 impl MariadbTransaction {
+    /// The text of a statement is made while the server is at the one before it.
     pub(super) async fn write_all(&mut self, writes: &[Write]) -> Result<(), WriteError> {
-        let mut run: Option<Run<'_>> = None;
+        let (runs, unplanned) = self.plan_all(writes).await;
+        let mut text = runs.first().and_then(Run::statement);
+        for (number, run) in runs.iter().enumerate() {
+            let next = async { runs.get(number + 1).and_then(Run::statement) };
+            // In this order: what is to be sent is sent before the next is made.
+            let (executed, next) = futures_util::future::join(self.execute(run, text), next).await;
+            executed?;
+            text = next;
+        }
+        // What came before it has happened.
+        unplanned.map_or(Ok(()), Err)
+    }
+
+    /// Neighbours that share their statements; and the write that cannot be written, up to which they go.
+    async fn plan_all<'w>(&mut self, writes: &'w [Write]) -> (Vec<Run<'w>>, Option<WriteError>) {
+        let mut runs: Vec<Run<'w>> = Vec::new();
         for (number, write) in writes.iter().enumerate() {
-            let planned = match self.plan(number, write, run.as_ref()).await {
+            let planned = match self.plan(number, write, runs.last()).await {
                 Ok(planned) => planned,
-                Err(error) => {
-                    // What came before it is to happen.
-                    if let Some(run) = run.take() {
-                        self.execute(&run).await?;
-                    }
-                    return Err(WriteError { failed: Some(number), error });
-                }
+                Err(error) => return (runs, Some(WriteError { failed: Some(number), error })),
             };
-            run = match run.take() {
+            let apart = match runs.last_mut() {
+                Some(before) => before.join(planned),
                 None => Some(planned),
-                Some(mut before) => match before.join(planned) {
-                    None => Some(before),
-                    Some(planned) => {
-                        self.execute(&before).await?;
-                        Some(planned)
-                    }
-                },
             };
+            runs.extend(apart);
         }
-        match run {
-            Some(run) => self.execute(&run).await,
-            None => Ok(()),
-        }
+        (runs, None)
     }
 
     async fn plan<'w>(&mut self, number: usize, write: &'w Write, like: Option<&Run<'w>>) -> Result<Run<'w>, TargetError> {
@@ -61,8 +63,8 @@ impl MariadbTransaction {
         }
     }
 
-    async fn execute(&mut self, run: &Run<'_>) -> Result<(), WriteError> {
-        let outcome = self.execute_run(run).await;
+    async fn execute(&mut self, run: &Run<'_>, text: Option<Vec<u8>>) -> Result<(), WriteError> {
+        let outcome = self.execute_run(run, text).await;
         let failed =
             |error: &TargetError| (run.len() == 1 && error.disposition() == Disposition::DeadLetter).then_some(run.first);
         outcome.map_err(|error| {
@@ -73,7 +75,7 @@ impl MariadbTransaction {
         })
     }
 
-    async fn execute_run(&mut self, run: &Run<'_>) -> Result<(), TargetError> {
+    async fn execute_run(&mut self, run: &Run<'_>, text: Option<Vec<u8>>) -> Result<(), TargetError> {
         if run.checks.foreign_keys_off != self.foreign_keys_off {
             let sql: &[u8] = match run.checks.foreign_keys_off {
                 true => b"SET SESSION foreign_key_checks=0",
@@ -82,16 +84,17 @@ impl MariadbTransaction {
             self.session()?.run(sql, About::Task("switching foreign key checks")).await?;
             self.foreign_keys_off = run.checks.foreign_keys_off;
         }
+        let text = text.unwrap_or_default();
         match run.form {
-            Form::Upsert => match self.statement(run, run.statement()).await {
+            Form::Upsert => match self.statement(run, text).await {
                 // The guard of the upsert: the row that was in the way is not the row of this key.
                 Err(TargetError::Unwritable { table, .. }) if self.has_unique(&table).await? => {
                     Err(TargetError::UniqueTaken { table, index: "a new unique key".into() })
                 }
                 other => other,
             },
-            Form::Delete => self.statement(run, run.statement()).await,
-            Form::Insert => match self.statement(run, run.statement()).await {
+            Form::Delete => self.statement(run, text).await,
+            Form::Insert => match self.statement(run, text).await {
                 Err(TargetError::UniqueTaken { index, .. }) if index == PRIMARY => self.update(run, true).await,
                 other => other,
             },
