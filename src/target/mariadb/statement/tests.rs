@@ -123,7 +123,7 @@ fn only_a_value_that_an_enum_refused_is_written_by_a_lax_statement() {
         let (rooms, shape) = rooms(without_blank);
         let write = Write::Put(room(&shape, state));
         let run = Run::new(rooms.clone(), 0, &write, None).unwrap();
-        let sql = String::from_utf8(run.statement()).unwrap();
+        let sql = String::from_utf8(run.statement().unwrap()).unwrap();
         assert_eq!(sql.starts_with("SET STATEMENT sql_mode='ALLOW_INVALID_DATES"), lax, "{sql}");
         assert!(!sql.contains("STRICT"), "{sql}");
         let strict = Write::Put(room(&shape, "open"));
