@@ -51,7 +51,7 @@ async fn main() {
             let keys: Vec<_> = changed
                 .iter()
                 .filter_map(|write| match write {
-                    Write::Put(change) => change.key(),
+                    Write::Put(change) | Write::Whole(change) => change.key(),
                     Write::Delete(key) | Write::DeleteAlone(key) => Some(key.clone()),
                 })
                 .collect();

@@ -99,7 +99,7 @@ impl Engine<'_> {
 
     /// Notes what a group wrote. Even a change that was set aside is the newest write that the topics know.
     pub fn remember(&mut self, group: &Group, steps: &[Step]) -> Result<(), OverflowError> {
-        for step in steps {
+        for step in steps.iter().filter(|step| !step.is_keyless()) {
             self.note(&step.canonical, group.version(step.at), group.offset(step.at), step.deletes())?;
         }
         Ok(())

@@ -47,12 +47,13 @@ impl Engine<'_> {
     pub async fn stream(&mut self, stream: &Stream, trouble: &mut Trouble) -> Result<Attempt, ApplyError> {
         let mut transaction = self.target.begin(&stream.mark).await?;
         let attempt = self.stream_in(&mut *transaction, stream, trouble).await;
-        let attempt = end(transaction, attempt).await?;
-        if let Attempt::Committed(_) = attempt {
-            // Only now: an attempt that is rolled back must find what it met again.
-            self.note_range(stream.node, stream.first, stream.mark.next).await?;
-        }
-        Ok(attempt)
+        end(transaction, attempt).await
+    }
+
+    /// Notes what it wrote, once it is committed: an attempt that is rolled back must find what it met again. No part of the
+    /// attempt, for a failure here must not have it made once more.
+    pub async fn remember_stream(&mut self, stream: &Stream) -> Result<(), ApplyError> {
+        self.note_range(stream.node, stream.first, stream.mark.next).await
     }
 
     async fn stream_in(
@@ -104,7 +105,9 @@ impl Engine<'_> {
         work: &mut Work,
     ) -> Result<Settled, ApplyError> {
         let special = |step: &Step| {
-            trouble.failed(part.offset(step.at))
+            // Written twice, a row without a key would be there twice.
+            step.is_keyless()
+                || trouble.failed(part.offset(step.at))
                 || work.published.contains_key(&step.canonical)
                 || work.won.contains_key(&step.canonical)
         };

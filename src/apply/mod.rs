@@ -19,6 +19,7 @@ mod error;
 mod fetch;
 mod group;
 mod index;
+mod keyless;
 mod large;
 mod local;
 mod overflow;

@@ -363,6 +363,10 @@ impl Engine<'_> {
 /// to be asked: the row is new, or its origin had switched foreign keys off.
 pub fn asks<'g>(group: &'g Group, step: &Step) -> Option<Option<&'g Change>> {
     let change = group.change(step.at);
+    // Its foreign keys are left to the server.
+    if step.is_keyless() {
+        return None;
+    }
     // Of a change that moves its row the first step asks; a key that is only spelled in another way stays what it was.
     let asked = matches!(step.write, Write::Put(_)) && change.moved_from().is_some();
     if change.checks.foreign_keys_off || change.op == Op::Insert || asked {
@@ -429,6 +433,6 @@ pub fn alone(write: &Write) -> Write {
             let checks = Checks { foreign_keys_off: true, ..change.checks };
             Write::Put(Change { checks, ..change.clone() })
         }
-        Write::DeleteAlone(_) => write.clone(),
+        Write::DeleteAlone(_) | Write::Whole(_) => write.clone(),
     }
 }

@@ -19,7 +19,8 @@ pub struct Rows {
 impl Rows {
     pub async fn lock(transaction: &mut dyn ApplyTransaction, steps: &[Step]) -> Result<Self, TargetError> {
         // In the order of the canonical keys, so that two appliers or two attempts never wait for each other crosswise.
-        let distinct: BTreeMap<&CanonicalKey, &RowKey> = steps.iter().map(|step| (&step.canonical, &step.key)).collect();
+        let keyed = steps.iter().filter(|step| !step.is_keyless());
+        let distinct: BTreeMap<&CanonicalKey, &RowKey> = keyed.map(|step| (&step.canonical, &step.key)).collect();
         let keys: Vec<RowKey> = distinct.values().map(|key| (*key).clone()).collect();
         let images = match transaction.lock(&keys).await {
             Ok(images) => images,

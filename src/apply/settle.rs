@@ -97,7 +97,7 @@ impl Engine<'_> {
     }
 
     pub fn undisputed(&self, group: &Group, steps: &[Step]) -> Result<bool, OverflowError> {
-        for step in steps {
+        for step in steps.iter().filter(|step| !step.is_keyless()) {
             if self.verdict(group, step, self.index.get(&step.canonical)?.as_ref()) != (Verdict::Win { conflict: false }) {
                 return Ok(false);
             }
@@ -195,7 +195,7 @@ impl Engine<'_> {
             if let Some(becomes) = asks(group, step) {
                 self.lock_referring(transaction, &step.key, becomes, false, &mut rows).await?;
             }
-            if collides {
+            if collides && !step.is_keyless() {
                 self.lock_referring(transaction, &step.key, None, true, &mut rows).await?;
             }
         }
@@ -225,6 +225,9 @@ impl Engine<'_> {
                 work.dead_letters.push(dead_letter(group, step.at, attempts, reason));
             }
             return Ok(Fate::SetAside);
+        }
+        if step.is_keyless() {
+            return self.settle_keyless(transaction, group, step, work).await;
         }
         let version = group.version(step.at);
         let change = group.change(step.at);
@@ -344,7 +347,7 @@ pub fn image_of(step: &Step) -> Option<(RowKey, Image)> {
         Write::Put(change) => {
             change.after.clone().map(|image| (RowKey { shape: change.shape.clone(), ..step.key.clone() }, image))
         }
-        Write::Delete(_) | Write::DeleteAlone(_) => None,
+        Write::Delete(_) | Write::DeleteAlone(_) | Write::Whole(_) => None,
     }
 }
 
@@ -377,7 +380,7 @@ pub fn conflict_id(key: &CanonicalKey, one: Version, other: Version) -> String {
     format!("c-{:016x}", hasher.finish())
 }
 
-fn dead_letter(group: &Group, at: usize, attempts: u32, reason: &str) -> DeadLetter {
+pub fn dead_letter(group: &Group, at: usize, attempts: u32, reason: &str) -> DeadLetter {
     let (offset, record) = &group.records[at];
     DeadLetter {
         origin: group.origin.clone(),

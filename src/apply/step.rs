@@ -10,7 +10,9 @@ use crate::target::{CanonicalKey, Target, TargetError, Write};
 pub struct Step {
     /// The record in the group.
     pub at: usize,
+    /// Without values where the table has no key.
     pub key: RowKey,
+    /// Of a row without a key: of this one write, so that nothing is ever known of it.
     pub canonical: CanonicalKey,
     pub write: Write,
 }
@@ -19,6 +21,11 @@ impl Step {
     pub fn deletes(&self) -> bool {
         matches!(self.write, Write::Delete(_) | Write::DeleteAlone(_))
     }
+
+    /// A row without a key: nothing to lock it by, and no earlier write to decide against.
+    pub fn is_keyless(&self) -> bool {
+        matches!(self.write, Write::Whole(_))
+    }
 }
 
 /// The steps of a group, in the order in which its origin made them.
@@ -26,6 +33,11 @@ pub async fn steps(group: &Group, target: &dyn Target) -> Result<Vec<Step>, Appl
     let mut parts: Vec<(usize, RowKey, Write)> = Vec::with_capacity(group.records.len());
     for (at, (_, record)) in group.records.iter().enumerate() {
         let change = record.change().expect("a group's records hold changes");
+        if !change.shape.has_key() && matches!(change.op, Op::Insert | Op::Update | Op::Delete) {
+            let key = RowKey { shape: change.shape.clone(), values: Box::default() };
+            parts.push((at, key, Write::Whole(change.clone())));
+            continue;
+        }
         let no_key = || ApplyError::NoKey { origin: group.origin.clone(), table: change.table().clone() };
         let key = change.key().ok_or_else(no_key)?;
         match change.op {
@@ -44,10 +56,16 @@ pub async fn steps(group: &Group, target: &dyn Target) -> Result<Vec<Step>, Appl
             }
         }
     }
-    let keys: Vec<RowKey> = parts.iter().map(|(_, key, _)| key.clone()).collect();
-    let canonical = canonical(target, &keys).await?;
-    let mut steps: Vec<Step> =
-        parts.into_iter().zip(canonical).map(|((at, key, write), canonical)| Step { at, key, canonical, write }).collect();
+    let keys: Vec<RowKey> = parts.iter().filter(|(_, key, _)| key.shape.has_key()).map(|(_, key, _)| key.clone()).collect();
+    let mut canonical = canonical(target, &keys).await?.into_iter();
+    let step = |(at, key, write): (usize, RowKey, Write)| {
+        let canonical = match key.shape.has_key() {
+            true => canonical.next().expect("one key, one answer"),
+            false => CanonicalKey(format!("{} without a key, at {}", key.table(), group.offset(at)).into_bytes().into()),
+        };
+        Step { at, key, canonical, write }
+    };
+    let mut steps: Vec<Step> = parts.into_iter().map(step).collect();
     // A key that only changed its spelling ('a' to 'A') is the same row: to delete it first would lose what the change
     // does not tell.
     let stays = |pair: &[Step]| pair[0].at == pair[1].at && pair[0].canonical == pair[1].canonical;

@@ -105,6 +105,7 @@ impl Applier {
                 if !self.commit(known, &Notify::new(), &Job::Stream(stream), &stream.origin, shutdown).await? {
                     return Ok(false);
                 }
+                self.engine(known, &Notify::new()).remember_stream(stream).await?;
                 durable[at] = stream.mark.next;
                 waiting.mark = stream.mark.clone();
                 (&stream.mark, &stream.seen)

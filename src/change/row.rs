@@ -92,6 +92,11 @@ impl Shape {
         self.columns.iter().position(|column| &*column.name == name)
     }
 
+    /// False where nothing but the whole row tells it from others.
+    pub fn has_key(&self) -> bool {
+        !self.key.is_empty()
+    }
+
     pub fn key_names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.key.iter().map(|&at| &self.columns[usize::from(at)].name)
     }
@@ -165,6 +170,19 @@ impl Change {
         (before != after).then_some(before)
     }
 
+    /// True where the images that its op has tell every column that the server does not compute.
+    pub fn is_whole(&self) -> bool {
+        let told =
+            |image: &Image| self.shape.columns.iter().zip(image.values()).all(|(own, value)| own.generated || value.is_some());
+        let whole = |image: &Option<Image>| image.as_ref().is_some_and(told);
+        match self.op {
+            Op::Insert | Op::Read => whole(&self.after),
+            Op::Update => whole(&self.before) && whole(&self.after),
+            Op::Delete => whole(&self.before),
+            Op::Truncate => true,
+        }
+    }
+
     /// Bytes of both images in memory.
     pub fn weight(&self) -> usize {
         size_of::<Self>() + [&self.before, &self.after].into_iter().flatten().map(Image::weight).sum::<usize>()
@@ -174,5 +192,32 @@ impl Change {
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_whole_where_it_tells_all_that_the_server_does_not_compute() {
+        let column = |name: &str, generated| Column { name: name.into(), kind: ColumnKind::Unknown, generated };
+        let columns = vec![column("line", false), column("size", false), column("sum", true)];
+        let shape = Arc::new(Shape { table: TableName::new("campus", "log"), columns, key: Vec::new() });
+        let row = |size: Option<Value>| Some(Image::of([Some(Value::Null), size, None]));
+        let (whole, part) = (row(Some(Value::Null)), row(None));
+        let check = |op, before: &Option<Image>, after: &Option<Image>, expected| {
+            let (before, after) = (before.clone(), after.clone());
+            let change = Change { shape: shape.clone(), op, before, after, checks: Checks::default() };
+            assert_eq!(change.is_whole(), expected, "{change:?}");
+        };
+        check(Op::Insert, &None, &whole, true);
+        check(Op::Insert, &None, &part, false);
+        check(Op::Delete, &whole, &None, true);
+        check(Op::Delete, &part, &None, false);
+        check(Op::Update, &whole, &whole, true);
+        check(Op::Update, &part, &whole, false);
+        check(Op::Update, &whole, &part, false);
+        check(Op::Update, &None, &whole, false);
     }
 }

@@ -15,8 +15,10 @@ pub enum TailError {
     Mark { gtid: Gtid, source: MarkError },
     #[error("transaction {gtid} wrote tandem.applied after other rows, which no applier does")]
     MarkNotFirst { gtid: Gtid },
-    #[error("table {table} has no primary key, so its rows cannot be told apart on other nodes (transaction {gtid})")]
-    NoKey { table: TableName, gtid: Gtid },
+    #[error(
+        "table {table} has no primary key, and transaction {gtid} tells only a part of its row, which then cannot be found again"
+    )]
+    NotWhole { table: TableName, gtid: Gtid },
     #[error("{statement} of {object} in transaction {gtid} is not carried to the other nodes")]
     DangerousDdl { statement: &'static str, object: String, gtid: Gtid },
     #[error("transaction {gtid} comes after position {position} in the binlog, but its sequence number does not")]
@@ -37,7 +39,7 @@ impl Fault for TailError {
             Self::Topic(error) => error.disposition(),
             Self::Mark { .. }
             | Self::MarkNotFirst { .. }
-            | Self::NoKey { .. }
+            | Self::NotWhole { .. }
             | Self::DangerousDdl { .. }
             | Self::Backwards { .. }
             | Self::NotWhatWasPublished { .. }
@@ -51,7 +53,9 @@ impl Fault for TailError {
             Self::Topic(error) => error.hint(),
             Self::Mark { .. } => Some("leave the tables of the database `tandem` to tandem; restore their columns".into()),
             Self::MarkNotFirst { .. } => Some("do not write to tandem.applied by hand together with other tables".into()),
-            Self::NoKey { .. } => Some("add a primary key, or exclude the table under [tables]".into()),
+            Self::NotWhole { .. } => {
+                Some("set binlog_row_image=FULL, give the table a primary key, or exclude it under [tables]".into())
+            }
             Self::DangerousDdl { .. } => {
                 Some("run the same statement on the other nodes, then start once with [ddl] dangerous = \"ignore\"".into())
             }

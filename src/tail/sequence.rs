@@ -249,8 +249,8 @@ impl Sequencer {
             self.observer.filtered("table", 1);
             return Ok(());
         }
-        if change.shape.key.is_empty() {
-            return Err(TailError::NoKey { table: change.table().clone(), gtid });
+        if !change.shape.has_key() && !change.is_whole() {
+            return Err(TailError::NotWhole { table: change.table().clone(), gtid });
         }
         self.publish(header, change, now, out)
     }
@@ -365,3 +365,6 @@ impl Current {
         Self { gtid, kind: Kind::Undecided, hlc: None, row: 0, table_rows: BTreeMap::new(), held: None }
     }
 }
+
+#[cfg(test)]
+mod tests;

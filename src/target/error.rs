@@ -16,6 +16,11 @@ pub enum TargetError {
     /// The row refers to one that is not here. The applier may write it all the same, with foreign keys off.
     #[error("{table}: it refers to a row of another table that is not here{constraint}")]
     ParentMissing { table: TableName, constraint: String },
+    /// A table without a key has no row like the one that was updated or deleted.
+    #[error(
+        "{table}: no row here is equal to the row before the change, and without a primary key it cannot be found otherwise"
+    )]
+    RowMissing { table: TableName },
     /// This row cannot be written here: constraint, missing table or column, too long, out of range.
     #[error("{table}: {reason}")]
     Unwritable { table: TableName, reason: String },
@@ -27,7 +32,9 @@ impl Fault for TargetError {
     fn disposition(&self) -> Disposition {
         match self {
             Self::Unreachable { .. } | Self::Contended { .. } => Disposition::Retry,
-            Self::UniqueTaken { .. } | Self::ParentMissing { .. } | Self::Unwritable { .. } => Disposition::DeadLetter,
+            Self::UniqueTaken { .. } | Self::ParentMissing { .. } | Self::RowMissing { .. } | Self::Unwritable { .. } => {
+                Disposition::DeadLetter
+            }
             Self::Refused { .. } => Disposition::Halt,
         }
     }
@@ -36,7 +43,7 @@ impl Fault for TargetError {
         match self {
             Self::Unreachable { .. } => Some("nothing is lost; it goes on by itself when the database is back".into()),
             Self::Contended { .. } => None,
-            Self::UniqueTaken { .. } | Self::ParentMissing { .. } | Self::Unwritable { .. } => {
+            Self::UniqueTaken { .. } | Self::ParentMissing { .. } | Self::RowMissing { .. } | Self::Unwritable { .. } => {
                 Some("see `tandem failed list`".into())
             }
             Self::Refused { remedy, .. } => Some(remedy.clone()),

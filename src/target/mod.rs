@@ -10,7 +10,7 @@
 //! - **Errors**: after `Retry` (a lost connection, a deadlock, a lock time-out) the transaction is gone; the outcome of a
 //!   failed `commit` is unknown until the checkpoint is read again. After `DeadLetter` from `write` only the named write
 //!   did not happen, what was written before it stays, and the transaction goes on.
-//! - **Idempotence**: writing the same row twice equals once.
+//! - **Idempotence**: writing the same row twice equals once, but for [`Write::Whole`].
 
 use std::collections::BTreeMap;
 
@@ -68,6 +68,18 @@ pub enum Write {
     Delete(RowKey),
     /// The same, whatever refers to it: no foreign key is asked, and nothing follows.
     DeleteAlone(RowKey),
+    /// A change of a table without a key. What is inserted is one row more; an update or delete is of exactly one row that equals
+    /// the whole before image, not only as collations compare. [`TargetError::RowMissing`] where there is none.
+    Whole(Change),
+}
+
+impl Write {
+    pub fn table(&self) -> &TableName {
+        match self {
+            Self::Put(change) | Self::Whole(change) => change.table(),
+            Self::Delete(key) | Self::DeleteAlone(key) => key.table(),
+        }
+    }
 }
 
 /// A row as the target has it now, with the target's own shape.

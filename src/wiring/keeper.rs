@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde_json::{Map, Value as Json};
 
 use super::node::Database;
-use crate::change::{Image, RowKey, wire};
+use crate::change::{Change, Image, RowKey, wire};
 use crate::observe::{ConflictView, FailedView, SideView};
 use crate::runtime::Stop;
 use crate::serve::Keeper;
@@ -61,10 +61,20 @@ fn failed_view(kept: KeptDeadLetter) -> FailedView {
         origin: letter.origin.as_str().to_owned(),
         offset: letter.offset.0,
         table: letter.change.table().to_string(),
-        key: letter.change.key().map(|key| object(&wire::key_json(&key))).unwrap_or_default(),
+        key: row_of(&letter.change),
         op: letter.change.op.word().to_owned(),
         reason: letter.reason,
         attempts: letter.attempts,
+    }
+}
+
+/// What tells the row from others: its key, or all that it was (or is, if it is new) where the table has none.
+fn row_of(change: &Change) -> Map<String, Json> {
+    let image = change.before.as_ref().or(change.after.as_ref());
+    match (change.key(), image) {
+        (Some(key), _) => object(&wire::key_json(&key)),
+        (None, Some(image)) => object(&wire::image_json(&change.shape, image)),
+        (None, None) => Map::new(),
     }
 }
 

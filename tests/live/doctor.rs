@@ -24,14 +24,16 @@ async fn the_doctor_finds_what_must_be_mended_and_nothing_where_all_is_well() {
 
     let server = cluster.server(0);
     server.query("SET GLOBAL binlog_format=MIXED; SET GLOBAL auto_increment_increment=1").await;
-    server.query("CREATE TABLE campus.log (line TEXT)").await;
+    server.query("CREATE TABLE campus.log (line TEXT); CREATE TABLE campus.flat (id INT PRIMARY KEY) ENGINE=MyISAM").await;
     let expected = ["DB-FORMAT", "DB-AUTOINC", "DB-TABLE"].map(str::to_owned).to_vec();
     assert_eq!(must_mend(&node), (Some(3), expected));
     let said = node.run_once(&["doctor"]);
     let text = String::from_utf8(said.stdout).unwrap();
     assert!(text.contains("  FAIL  DB-FORMAT     binlog_format is MIXED, so many changes would not be seen\n"), "{text}");
     assert!(text.contains("set binlog_format=ROW, then restart the server"), "{text}");
-    assert!(text.contains("ALTER TABLE campus.log ADD PRIMARY KEY"), "{text}");
+    assert!(text.contains("ALTER TABLE campus.flat ENGINE=InnoDB"), "{text}");
+    assert!(text.contains("  WARN  DB-KEY        campus.log has no primary key"), "{text}");
+    assert!(text.contains("on every node: ALTER TABLE campus.log ADD PRIMARY KEY"), "{text}");
     assert!(text.trim_end().ends_with("must be mended"), "{text}");
 
     let stranger = node.env("NODE_PASSWORD", "no secret of this server");

@@ -21,6 +21,7 @@ mod https;
 mod hub;
 mod init;
 mod kafka;
+mod keyless;
 mod large;
 mod lease;
 mod quiet;

@@ -18,9 +18,10 @@ use crate::harness::{PrivateServer, ServerOptions};
 mod kept;
 mod mariadb;
 mod types;
+mod whole;
 
 /// A database with the table campus.riders (name, email, age): `name` is its key and compares without case, `email` is
-/// unique and may be NULL.
+/// unique and may be NULL; and the table campus.log (line, size) without a key.
 enum Site {
     Memory(MemoryTarget),
     Mariadb { server: PrivateServer, target: MariadbTarget },
@@ -42,7 +43,8 @@ impl Site {
     async fn memory() -> Self {
         let options = MemoryOptions { lock_wait: LOCK_WAIT, ..MemoryOptions::default() };
         let table = MemoryTable { shape: riders(), unique: Some(("email".into(), 1)), refers: None };
-        Self::Memory(MemoryTarget::new([table], options))
+        let log = MemoryTable { shape: whole::log(), unique: None, refers: None };
+        Self::Memory(MemoryTarget::new([table, log], options))
     }
 
     async fn mariadb() -> Self {
@@ -50,7 +52,8 @@ impl Site {
         server
             .query(
                 "CREATE DATABASE campus; CREATE TABLE campus.riders (name VARCHAR(50) PRIMARY KEY, email VARCHAR(100) NULL,
-                 age INT NULL, UNIQUE KEY email (email))",
+                 age INT NULL, UNIQUE KEY email (email));
+                 CREATE TABLE campus.log (line VARCHAR(50) NULL, size DOUBLE NULL, KEY by_line (line))",
             )
             .await;
         let target = target_of(&server).await;

@@ -97,7 +97,8 @@ impl<'a> History<'a> {
         let mut history = Self { rows: BTreeMap::new(), payloads: BTreeMap::new() };
         for (node, site) in sites.iter().enumerate() {
             for (offset, record) in site.topic.iter().enumerate() {
-                let Some(change) = record.change() else { continue };
+                // A row without a key has no newest write.
+                let Some(change) = record.change().filter(|change| change.shape.has_key()) else { continue };
                 let version = (record.hlc, node);
                 let name = |image: &Option<Image>| image.as_ref().map(|image| row_name(&change.shape, image));
                 let after = change.after.as_ref().map(|image| columns(&change.shape, image));

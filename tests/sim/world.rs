@@ -24,6 +24,7 @@ use tandem::topic::memory::{MemoryTopics, SeededWeather};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
+use crate::keyless::{self, OwnRows};
 use crate::oracle::{self, Site};
 use crate::reference::{Reference, check_with};
 use crate::trouble::Trouble;
@@ -64,6 +65,8 @@ pub struct Scenario {
     pub buffer_bytes: usize,
     /// A second table refers to the first, and its foreign key does this.
     pub refers: Option<OnDelete>,
+    /// A table without a key is written, too: see [`keyless`](crate::keyless).
+    pub keyless: bool,
 }
 
 impl Scenario {
@@ -90,6 +93,7 @@ impl Scenario {
             index_rows: [2, 1000][dice.usize(..2)],
             buffer_bytes: [1, 2000, 8 << 20][dice.usize(..3)],
             refers: None,
+            keyless: false,
         };
         // With the longest delays, reading record by record takes hours of virtual time and shows nothing more.
         let slow = scenario.delay > Duration::from_millis(20) && scenario.buffer_bytes == 1;
@@ -108,6 +112,9 @@ pub struct Met {
     pub restarts: usize,
     /// Transactions that no applier can keep in memory.
     pub large: usize,
+    /// Rows without a key: updates and deletes of them, and those in the end that equal another.
+    pub keyless_changed: usize,
+    pub keyless_equal: usize,
 }
 
 impl AddAssign for Met {
@@ -119,6 +126,8 @@ impl AddAssign for Met {
         self.crashes += other.crashes;
         self.restarts += other.restarts;
         self.large += other.large;
+        self.keyless_changed += other.keyless_changed;
+        self.keyless_equal += other.keyless_equal;
     }
 }
 
@@ -227,8 +236,11 @@ pub fn run(scenario: &Scenario) -> Result<Run, String> {
                 check_with(&sites, &reference)?;
             }
         }
+        let logs: Vec<_> = world.nodes.iter().map(|node| node.database.rows(&keyless::log().table)).collect();
+        let (changed, equal) = keyless::check(&sites, &logs)?;
         let topics: Vec<Vec<Record>> = world.nodes.iter().map(|node| world.topics.records(&node.origin)).collect();
         let mut met = *world.met.lock().unwrap();
+        (met.keyless_changed, met.keyless_equal) = (changed, equal);
         if scenario.buffer_bytes == 1 {
             met.large = topics.iter().flatten().filter(|record| record.last && record.row > 0).count();
         }
@@ -288,6 +300,7 @@ impl World {
                 unique: None,
                 refers: Some(MemoryReference { column: 2, to: table.clone(), on_delete }),
             }));
+            tables.extend(scenario.keyless.then(|| MemoryTable { shape: keyless::log(), unique: None, refers: None }));
             Node {
                 origin: cluster[number].clone(),
                 floor: Arc::default(),
@@ -399,6 +412,7 @@ impl World {
     async fn write(self: Arc<Self>, at: usize, until: Instant) {
         let mut dice = Rng::with_seed(self.scenario.seed ^ (at as u64 + 1) << 32);
         let mut number = 0;
+        let mut own = OwnRows::new(self.scenario.seed, at);
         // What is there before a node's topic begins is existing data, which a snapshot publishes.
         while self.topics.end(&self.nodes[at].origin) == Offset(0) {
             sleep(Duration::from_millis(100)).await;
@@ -429,8 +443,10 @@ impl World {
                     _ => LocalWrite::Put { table: table(), row },
                 });
             }
+            let now = own.next(self.scenario.keyless, &mut writes);
             // Refused for a taken value or for a lock: the application would tell its user.
             if let Ok(Some(_)) = self.nodes[at].database.local_write(&writes).await {
+                own.committed(now);
                 self.met.lock().unwrap().writes += 1;
             }
         }

@@ -161,6 +161,18 @@ fn a_changed_key_comes_back_with_both_places() {
 }
 
 #[test]
+fn a_row_without_a_key_comes_back_whole() {
+    let row = || image([Some(Value::text("a")), Some(Value::Null), Some(Value::Bytes([0].into()))]);
+    let original = change(shape(&["line", "size", "raw"], &[]), Op::Update, row(), row());
+    let record = record(Body::Change(original.clone()));
+    assert_eq!(encode(&record).key, br#"{"table":"campus.riders"}"#);
+    let back = there_and_back(&record);
+    let back = back.change().unwrap();
+    assert_same_change(&original, back);
+    assert!(!back.shape.has_key() && back.key().is_none() && back.is_whole());
+}
+
+#[test]
 fn a_truncate_and_a_heartbeat_have_no_images() {
     let truncate = change(shape(&[], &[]), Op::Truncate, None, None);
     for body in [Body::Change(truncate), Body::Heartbeat] {

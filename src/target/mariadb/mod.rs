@@ -1,7 +1,7 @@
 //! A node's MariaDB, through the client protocol.
 //!
 //! Needs of the account: SELECT, INSERT, UPDATE, DELETE on the synced tables, ALL on `tandem`, and TRIGGER to see
-//! triggers. Tables it can keep are InnoDB tables with a primary key; [`MariadbTarget::table_faults`] names the others.
+//! triggers. Tables it can keep are InnoDB tables with a primary key, or without any key; [`MariadbTarget::table_faults`] names the others.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -22,10 +22,22 @@ pub struct TableFault {
     pub remedy: String,
 }
 
+/// A unique key, as far as it matters here.
+struct UniqueKey {
+    name: String,
+    /// It counts only a part of a column.
+    prefix: bool,
+    /// It has a column that may be NULL, so any number of rows may be alike.
+    nullable: bool,
+}
+
 const TASK: &str = "looking at the tables";
 /// Our account as the tables of privileges write it.
 pub(super) const ACCOUNT: &str =
     "CONCAT('''', SUBSTRING_INDEX(CURRENT_USER(), '@', 1), '''@''', SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')";
+/// Every foreign key: its table, and the one that it refers to.
+const REFERENCES: &str = "SELECT TABLE_SCHEMA, TABLE_NAME, CONCAT(REFERENCED_TABLE_SCHEMA, '.', REFERENCED_TABLE_NAME)
+    FROM information_schema.KEY_COLUMN_USAGE WHERE REFERENCED_TABLE_NAME IS NOT NULL";
 /// Databases that are never captured.
 const OTHERS: &str = "('mysql', 'information_schema', 'performance_schema', 'sys', 'tandem')";
 
@@ -38,6 +50,7 @@ impl MariadbTarget {
     /// All faults of the captured tables, in the order of their names.
     pub async fn table_faults(&self, filter: &TableFilter) -> Result<Vec<TableFault>, TargetError> {
         let mut faults = BTreeSet::new();
+        let mut keyless: BTreeSet<&TableName> = BTreeSet::new();
         let tables = self.kinds(filter).await?;
         let keys = self.unique_keys().await?;
         for (table, (kind, engine)) in &tables {
@@ -57,14 +70,34 @@ impl MariadbTarget {
                 let reason = format!("its engine is {engine}, which has no transactions and row locks");
                 fault(reason, format!("ALTER TABLE {table} ENGINE=InnoDB, {exclude}"));
             }
-            let own = keys.get(table);
-            if own.is_none_or(|keys| !keys.iter().any(|(name, _)| name == "PRIMARY")) {
-                let remedy = format!("give it one: ALTER TABLE {table} ADD PRIMARY KEY (…), {exclude}");
-                fault("it has no primary key, so its rows cannot be told apart".into(), remedy);
+            let own = keys.get(table).map_or(&[][..], Vec::as_slice);
+            let usable = own.iter().find(|key| !key.prefix && !key.nullable);
+            if let Some(key) = usable.filter(|_| !own.iter().any(|key| key.name == "PRIMARY")) {
+                let reason = format!("its rows are told apart by the unique key `{}`, and not by a primary key", key.name);
+                let remedy = format!(
+                    "make it the primary key: ALTER TABLE {table} DROP KEY `{}`, ADD PRIMARY KEY (…), {exclude}",
+                    key.name
+                );
+                fault(reason, remedy);
             }
-            for (name, _) in own.into_iter().flatten().filter(|(_, prefix)| *prefix) {
-                let reason = format!("its unique key `{name}` counts only the first characters of a column");
+            for key in own.iter().filter(|key| key.prefix) {
+                let reason = format!("its unique key `{}` counts only the first characters of a column", key.name);
                 fault(reason, format!("make the key of whole columns, {exclude}"));
+            }
+            keyless.extend(usable.is_none().then_some(table));
+        }
+        for (table, parent) in self.named(REFERENCES).await? {
+            let parent_table = TableName::parse(&parent);
+            let remedy = |table| {
+                format!("ALTER TABLE {table} ADD PRIMARY KEY (…), or exclude it: exclude = [\"{table}\"] under [tables]")
+            };
+            if keyless.contains(&table) {
+                let reason = format!("it has no primary key, and a foreign key that refers to {parent}");
+                faults.insert(TableFault { remedy: remedy(&table), table: table.clone(), reason });
+            }
+            if let Some(parent) = parent_table.filter(|parent| keyless.contains(parent)) {
+                let reason = format!("it has no primary key, and {table} refers to it by a foreign key");
+                faults.insert(TableFault { remedy: remedy(&parent), table: parent, reason });
             }
         }
         let unguarded = format!(
@@ -122,9 +155,14 @@ impl MariadbTarget {
         } else if faults.is_empty() {
             found.push(Finding::good("DB-TABLE", format!("every captured table can be synced ({})", tables.len())));
         }
-        let references = "SELECT k.TABLE_SCHEMA, k.TABLE_NAME, CONCAT(k.REFERENCED_TABLE_SCHEMA, '.', k.REFERENCED_TABLE_NAME)
-            FROM information_schema.KEY_COLUMN_USAGE k WHERE k.REFERENCED_TABLE_NAME IS NOT NULL";
-        for (table, parent) in self.named(references).await? {
+        for (table, rows) in self.keyless(filter).await? {
+            let what = format!(
+                "{table} has no primary key: its rows are carried one at a time, each update or delete that arrives reads the \
+                 whole table (about {rows} rows now), and what two nodes do to one row at once is set aside, not settled"
+            );
+            found.push(Finding::warn("DB-KEY", what, format!("on every node: ALTER TABLE {table} ADD PRIMARY KEY (…)")));
+        }
+        for (table, parent) in self.named(REFERENCES).await? {
             let is_captured = TableName::parse(&parent).is_none_or(|parent| tables.contains(&parent));
             if tables.contains(&table) && !is_captured {
                 let what =
@@ -141,6 +179,19 @@ impl MariadbTarget {
             ),
         });
         Ok(found)
+    }
+
+    /// The captured tables in which nothing but the whole row tells one from others, and about how many rows each has.
+    pub async fn keyless(&self, filter: &TableFilter) -> Result<Vec<(TableName, u64)>, TargetError> {
+        let keys = self.unique_keys().await?;
+        let sql = format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, COALESCE(TABLE_ROWS, 0) FROM information_schema.TABLES
+             WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND TABLE_SCHEMA NOT IN {OTHERS} ORDER BY 1, 2"
+        );
+        let rows: Vec<(String, String, u64)> = self.typed(&sql).await?;
+        let tables = rows.into_iter().map(|(database, table, rows)| (TableName::new(&database, &table), rows));
+        let usable = |table: &TableName| keys.get(table).into_iter().flatten().any(|key| !key.prefix && !key.nullable);
+        Ok(tables.filter(|(table, _)| filter.captures(table) && !usable(table)).collect())
     }
 
     /// Whether the account may make tables of our own and write them.
@@ -166,15 +217,15 @@ impl MariadbTarget {
         Ok(tables.filter(|(table, _)| filter.captures(table)).collect())
     }
 
-    /// Per table: its unique keys, each with whether it counts only a part of a column.
-    async fn unique_keys(&self) -> Result<BTreeMap<TableName, Vec<(String, bool)>>, TargetError> {
+    /// Per table: its unique keys, the primary key among them.
+    async fn unique_keys(&self) -> Result<BTreeMap<TableName, Vec<UniqueKey>>, TargetError> {
         let sql = format!(
-            "SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, MAX(SUB_PART) IS NOT NULL FROM information_schema.STATISTICS
+            "SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, MAX(SUB_PART) IS NOT NULL, MAX(NULLABLE = 'YES') FROM information_schema.STATISTICS
              WHERE NON_UNIQUE = 0 AND TABLE_SCHEMA NOT IN {OTHERS} GROUP BY TABLE_SCHEMA, TABLE_NAME, INDEX_NAME"
         );
-        let mut keys: BTreeMap<TableName, Vec<(String, bool)>> = BTreeMap::new();
-        for (database, table, name, prefix) in self.typed::<(String, String, String, bool)>(&sql).await? {
-            keys.entry(TableName::new(&database, &table)).or_default().push((name, prefix));
+        let mut keys: BTreeMap<TableName, Vec<UniqueKey>> = BTreeMap::new();
+        for (database, table, name, prefix, nullable) in self.typed::<(String, String, String, bool, bool)>(&sql).await? {
+            keys.entry(TableName::new(&database, &table)).or_default().push(UniqueKey { name, prefix, nullable });
         }
         Ok(keys)
     }

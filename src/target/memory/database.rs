@@ -20,6 +20,8 @@ pub(super) enum Resource {
     /// A value of a table's unique column, whoever has it.
     Unique(CanonicalKey),
     Mark(OriginId),
+    /// All of a table without a key.
+    Table(TableName),
 }
 
 pub(super) struct Table {
@@ -44,6 +46,11 @@ impl Table {
 
     pub fn row(&self, key: &CanonicalKey) -> Option<&Row> {
         self.rows.get(key)
+    }
+
+    /// Where a row lies that equals this one.
+    pub fn equal(&self, row: &Row) -> Option<CanonicalKey> {
+        self.rows.iter().find(|(_, own)| *own == row).map(|(place, _)| place.clone())
     }
 
     pub fn holder(&self, unique: &CanonicalKey) -> Option<&CanonicalKey> {
@@ -93,6 +100,8 @@ pub(super) struct Database {
     locks: BTreeMap<Resource, u64>,
     active: BTreeMap<u64, Active>,
     last_id: u64,
+    /// Rows ever written to tables without a key: each lies under its number.
+    placed: u64,
     sequence: u64,
 }
 
@@ -111,6 +120,7 @@ impl Database {
             locks: BTreeMap::new(),
             active: BTreeMap::new(),
             last_id: 0,
+            placed: 0,
             sequence: 0,
         }
     }
@@ -130,6 +140,12 @@ impl Database {
                 true
             }
         }
+    }
+
+    /// A place for one row more in a table without a key.
+    pub fn new_place(&mut self, name: &TableName) -> CanonicalKey {
+        self.placed += 1;
+        CanonicalKey::new(name, [self.placed.to_be_bytes()])
     }
 
     pub fn table(&self, name: &TableName) -> Result<&Table, TargetError> {

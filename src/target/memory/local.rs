@@ -1,12 +1,13 @@
 //! The application that shares the database with us: its own transactions, which the tailer is to publish.
 
-use super::database::Resource;
+use super::database::{Resource, Row};
 use super::transaction::{put_row, unique_locks};
-use super::{MemoryTarget, Step, fold, refer};
+use super::{MemoryTarget, Step, fold, refer, whole};
 use crate::change::{Gtid, TableName, Value};
 use crate::target::TargetError;
 
-/// One statement of an application's transaction. Rows have a value for every column.
+/// One statement of an application's transaction. Rows have a value for every column; where the table has no key, the whole
+/// row stands for it, and an insert or a put is one row more.
 #[derive(Clone, PartialEq, Debug)]
 pub enum LocalWrite {
     /// Refused where the row exists.
@@ -27,6 +28,11 @@ impl MemoryTarget {
         for write in writes {
             let verdict = self.options.faults.before(Step::LocalRow).await;
             verdict.refused()?;
+            if let Some((table, before, after)) = self.keyless(write) {
+                whole::write_row(&session, table, before, after).await?;
+                verdict.failed()?;
+                continue;
+            }
             match write {
                 LocalWrite::Insert { table, row } => {
                     let key = key_of(self, table, row)?;
@@ -74,6 +80,20 @@ impl MemoryTarget {
         let gtid = session.commit();
         verdict.failed()?;
         Ok(gtid)
+    }
+}
+
+impl MemoryTarget {
+    /// What a write does to one row of a table without a key. `None` where it has one.
+    fn keyless<'w>(&self, write: &'w LocalWrite) -> Option<(&'w TableName, Option<Row>, Option<Row>)> {
+        let row = |values: &Vec<Value>| Some(Row::from(values.clone()));
+        let (table, before, after) = match write {
+            LocalWrite::Insert { table, row: after } | LocalWrite::Put { table, row: after } => (table, None, row(after)),
+            LocalWrite::Update { table, key, row: after } => (table, row(key), row(after)),
+            LocalWrite::Delete { table, key } => (table, row(key), None),
+        };
+        let keyless = self.lock_database().table(table).is_ok_and(|own| !own.shape.has_key());
+        keyless.then_some((table, before, after))
     }
 }
 

@@ -1,7 +1,8 @@
 //! A database in memory: the twin of [`mariadb`](super) for the simulation and for tests of the applier.
 //!
 //! It has what the protocol leans on and nothing else: tables with a primary key, at most one secondary unique
-//! column and one foreign key, whose cascades its history does not show, row locks that also cover rows which do not exist, transactions with rollback, a history of its own, and an
+//! column and one foreign key, whose cascades its history does not show, tables without any key (which one writer at a time
+//! holds as a whole), row locks that also cover rows which do not exist, transactions with rollback, a history of its own, and an
 //! application that writes too ([`MemoryTarget::local_write`]). Every commit is told to a hook with exactly the rows
 //! that a binlog would show. Deterministic under one thread and tokio's paused time.
 
@@ -22,6 +23,7 @@ mod fold;
 mod local;
 mod refer;
 mod transaction;
+mod whole;
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::database::{Resource, Row};
-use super::{Session, Step, Verdict, fold, refer};
+use super::{Session, Step, Verdict, fold, refer, whole};
 use crate::change::{Change, GtidPosition, Image, Op, Rewrite, RowKey, TableName, Value};
 use crate::runtime::{Disposition, Fault};
 use crate::target::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Held, Referrer, TargetError, Write, WriteError};
@@ -75,6 +75,7 @@ impl MemoryTransaction {
     async fn write_one(&self, write: &Write) -> Result<(), TargetError> {
         match write {
             Write::Put(change) => self.put(change).await,
+            Write::Whole(change) => whole::write(&self.session, change).await,
             Write::Delete(key) | Write::DeleteAlone(key) => {
                 let canonical = fold::key(key.table(), &key.values);
                 self.session.lock(Resource::Row(canonical.clone())).await?;
@@ -108,7 +109,12 @@ impl MemoryTransaction {
 }
 
 /// The row that comes of the known columns of an image on top of what is there.
-fn merge(shape: &crate::change::Shape, here: Option<&Row>, change: &Change, after: &Image) -> Result<Row, TargetError> {
+pub(super) fn merge(
+    shape: &crate::change::Shape,
+    here: Option<&Row>,
+    change: &Change,
+    after: &Image,
+) -> Result<Row, TargetError> {
     let unwritable = |reason: String| TargetError::Unwritable { table: shape.table.clone(), reason };
     let mut row: Vec<Option<Value>> = match here {
         Some(row) => row.iter().cloned().map(Some).collect(),

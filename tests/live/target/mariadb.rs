@@ -308,7 +308,7 @@ async fn what_an_administrator_must_mend_is_said_with_the_remedy() {
 async fn tables_that_cannot_be_kept_are_named_with_their_remedy() {
     let (_server, target) = campus(
         "CREATE TABLE fine (id INT PRIMARY KEY, email VARCHAR(50), UNIQUE (email));
-         CREATE TABLE keyless (id INT); CREATE TABLE flat (id INT PRIMARY KEY) ENGINE=MyISAM;
+         CREATE TABLE keyless (id INT, n INT, UNIQUE (n)); CREATE TABLE flat (id INT PRIMARY KEY) ENGINE=MyISAM;
          CREATE TABLE triggered (id INT PRIMARY KEY); CREATE TRIGGER t BEFORE INSERT ON triggered FOR EACH ROW SET NEW.id = NEW.id;
          CREATE TABLE child (id INT PRIMARY KEY, parent INT, CONSTRAINT c FOREIGN KEY (parent) REFERENCES fine (id) ON DELETE CASCADE);
          CREATE TABLE dated (id INT PRIMARY KEY) WITH SYSTEM VERSIONING; CREATE SEQUENCE numbers;
@@ -316,7 +316,10 @@ async fn tables_that_cannot_be_kept_are_named_with_their_remedy() {
          CREATE TABLE excluded (id INT);
          CREATE TABLE asked (id INT PRIMARY KEY); CREATE TABLE followed (id INT PRIMARY KEY);
          CREATE TABLE apart (asked INT, followed INT, FOREIGN KEY (asked) REFERENCES asked (id),
-            FOREIGN KEY (followed) REFERENCES followed (id) ON DELETE SET NULL ON UPDATE CASCADE)",
+            FOREIGN KEY (followed) REFERENCES followed (id) ON DELETE SET NULL ON UPDATE CASCADE);
+         CREATE TABLE loose (n INT, KEY (n)); CREATE TABLE held (id INT PRIMARY KEY, n INT, FOREIGN KEY (n) REFERENCES loose (n) ON DELETE CASCADE);
+         CREATE TABLE holds (id INT, FOREIGN KEY (id) REFERENCES fine (id) ON DELETE CASCADE);
+         CREATE TABLE otherwise (id INT NOT NULL, UNIQUE KEY number (id))",
     )
     .await;
     let pattern = |text| tandem::change::TablePattern::parse(text).unwrap();
@@ -328,8 +331,10 @@ async fn tables_that_cannot_be_kept_are_named_with_their_remedy() {
         ("asked", "campus.apart, which is not captured, refers to it"),
         ("dated", "system-versioned"),
         ("flat", "engine is MyISAM"),
-        ("keyless", "no primary key"),
+        ("holds", "no primary key, and a foreign key that refers to campus.fine"),
+        ("loose", "no primary key, and campus.held refers to it"),
         ("numbers", "a sequence"),
+        ("otherwise", "told apart by the unique key `number`, and not by a primary key"),
         ("prefixed", "unique key `p` counts only the first characters"),
         ("triggered", "trigger `t`"),
     ];
@@ -339,6 +344,8 @@ async fn tables_that_cannot_be_kept_are_named_with_their_remedy() {
         assert!(reason.contains(expected_reason), "{reason}");
     }
     assert!(faults.iter().all(|fault| !fault.remedy.is_empty()));
+    let keyless: Vec<String> = target.keyless(&filter).await.unwrap().into_iter().map(|(table, _)| table.to_string()).collect();
+    assert_eq!(keyless, ["campus.holds", "campus.keyless", "campus.loose"]);
 
     let mut options = ServerOptions::node(1);
     options.grants = vec!["SELECT, INSERT, UPDATE, DELETE ON *.*".into(), "ALL ON tandem.*".into()];

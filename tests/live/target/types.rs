@@ -3,9 +3,10 @@
 
 use super::*;
 use tandem::change::wire;
+use tandem::target::Held;
 
 /// A column type and values of it as SQL. NULL is tried for each.
-const TYPES: &[(&str, &[&str])] = &[
+pub(super) const TYPES: &[(&str, &[&str])] = &[
     ("TINYINT", &["-128", "127", "0"]),
     ("TINYINT UNSIGNED", &["255"]),
     ("SMALLINT", &["-32768", "32767"]),
@@ -62,8 +63,9 @@ const TYPES: &[(&str, &[&str])] = &[
     ("TEXT COMPRESSED", &["REPEAT('abc', 1000)"]),
 ];
 
-#[tokio::test]
-async fn every_type_goes_through_without_loss() {
+/// The tables `here` and `there` with a column of each type, and the rows of `here`: one value of each after the other, NULL
+/// where there are no more, and a last row of NULLs.
+pub(super) async fn a_column_of_each_type() -> (PrivateServer, MariadbTarget, Vec<Held>) {
     let server = server().await;
     let columns: Vec<String> = TYPES.iter().enumerate().map(|(at, (kind, _))| format!("c{at} {kind}")).collect();
     let columns = columns.join(", ");
@@ -85,9 +87,17 @@ async fn every_type_goes_through_without_loss() {
         (0..=most as i64).map(|id| RowKey { shape: key_shape.clone(), values: Box::new([Value::Int(id)]) }).collect();
     let mut transaction = target.begin(&mark(1)).await.unwrap();
     let held = transaction.lock(&keys).await.unwrap();
+    transaction.rollback().await;
+    (server, target, held.into_iter().map(|held| held.expect("the row is there")).collect())
+}
+
+#[tokio::test]
+async fn every_type_goes_through_without_loss() {
+    let (server, target, held) = a_column_of_each_type().await;
+    let most = held.len() - 1;
+    let mut transaction = target.begin(&mark(1)).await.unwrap();
     let mut writes = Vec::new();
     for held in held {
-        let held = held.expect("the row is there");
         let shape = Shape { table: TableName::parse("campus.there").unwrap(), ..(*held.key.shape).clone() };
         let change = change(&Arc::new(shape), Op::Insert, None, Some(held.image));
         let wired = wire::decode_change(wire::encode_change(&change).as_bytes()).unwrap();

@@ -14,11 +14,14 @@ use super::literal;
 use super::read::key_values;
 use super::schema::Table;
 use super::session::MODE;
-use crate::change::{Change, Checks, ColumnKind, Image, Op, RowKey, Shape, ValueRef};
+use crate::change::{Change, Checks, Column, ColumnKind, Image, Op, RowKey, Shape, ValueRef};
 use crate::target::{TargetError, Write};
 
 #[cfg(test)]
 mod tests;
+mod whole;
+
+pub(super) use whole::whole;
 
 /// Rows in one statement. Few enough that a group has several: the next one's text is made while the server is at the
 /// first, and what the server spends on a statement by itself is little beside that many rows.
@@ -109,9 +112,10 @@ impl<'w> Run<'w> {
                 let form = form(&table, change, &columns);
                 let weight = row.after.map_or(0, Image::weight);
                 let checks = Checks { unique_off: false, ..change.checks };
-                let lax = has_refused_value(&table, &row, &columns);
+                let lax = has_refused_value(&table, row.after, &columns);
                 Ok(Self { table, form, checks, lax, first, mapping: Some(mapping), columns, rows: vec![row], weight })
             }
+            Write::Whole(_) => unreachable!("rows without a key are written by themselves, in no run"),
         }
     }
 
@@ -157,7 +161,7 @@ impl<'w> Run<'w> {
     /// Plain inserts of these rows.
     pub fn insert(&self, rows: impl IntoIterator<Item = usize>) -> Vec<u8> {
         let mut sql = Vec::with_capacity(64 + self.weight * 2);
-        self.mode(&mut sql);
+        mode(&mut sql, self.lax);
         sql.extend_from_slice(b"INSERT INTO ");
         literal::table(&mut sql, &self.table.shape.table);
         sql.extend_from_slice(b" (");
@@ -212,7 +216,7 @@ impl<'w> Run<'w> {
                 sql.push(b';');
             }
             let after = self.after(at);
-            self.mode(&mut sql);
+            mode(&mut sql, self.lax);
             sql.extend_from_slice(b"UPDATE ");
             literal::table(&mut sql, &self.table.shape.table);
             sql.extend_from_slice(b" SET ");
@@ -245,16 +249,6 @@ impl<'w> Run<'w> {
             }
         }
         sql
-    }
-
-    /// Only a lax statement writes an enum's refused value. Its other values were let in somewhere by a column of the same
-    /// type; where the column here is a narrower one, they are cut to it as that session would have.
-    fn mode(&self, sql: &mut Vec<u8>) {
-        if self.lax {
-            sql.extend_from_slice(b"SET STATEMENT sql_mode='");
-            sql.extend_from_slice(MODE.as_bytes());
-            sql.extend_from_slice(b"' FOR ");
-        }
     }
 
     /// Ordered and with a limit, because that keeps the server to a look-up of each key where it would read, and lock,
@@ -303,13 +297,7 @@ impl<'w> Run<'w> {
 
 impl Mapping {
     fn new(table: &Table, shape: &Arc<Shape>) -> Result<Self, TargetError> {
-        let destination = |column: &crate::change::Column| match table.column(&column.name) {
-            Some(at) if table.shape.columns[at].generated => Destination::Computed,
-            Some(at) => Destination::Column(at),
-            None if column.generated => Destination::Computed,
-            None => Destination::Missing,
-        };
-        let to: Vec<Destination> = shape.columns.iter().map(destination).collect();
+        let to: Vec<Destination> = shape.columns.iter().map(|column| destination(table, column)).collect();
         // A key may hold a computed column: it is found by its name, not by where it is written.
         let key = table.key().map(|at| {
             let own = &table.shape.columns[at].name;
@@ -320,6 +308,15 @@ impl Mapping {
             Some(key) if !key.is_empty() && key.len() == shape.key.len() => Ok(Self { shape: shape.clone(), to, key }),
             _ => Err(other_key(table)),
         }
+    }
+}
+
+fn destination(table: &Table, column: &Column) -> Destination {
+    match table.column(&column.name) {
+        Some(at) if table.shape.columns[at].generated => Destination::Computed,
+        Some(at) => Destination::Column(at),
+        None if column.generated => Destination::Computed,
+        None => Destination::Missing,
     }
 }
 
@@ -346,10 +343,20 @@ fn put<'w>(table: &Table, mapping: &Mapping, change: &'w Change) -> Result<(Vec<
     Ok((columns, Row { key, after: Some(after) }))
 }
 
+/// Only a lax statement writes an enum's refused value. Its other values were let in somewhere by a column of the same
+/// type; where the column here is a narrower one, they are cut to it as that session would have.
+fn mode(sql: &mut Vec<u8>, lax: bool) {
+    if lax {
+        sql.extend_from_slice(b"SET STATEMENT sql_mode='");
+        sql.extend_from_slice(MODE.as_bytes());
+        sql.extend_from_slice(b"' FOR ");
+    }
+}
+
 /// An empty text for an enum that has no such member is what a lax session leaves of a value that the column refuses.
-fn has_refused_value(table: &Table, row: &Row, columns: &[(usize, usize)]) -> bool {
+fn has_refused_value(table: &Table, after: Option<&Image>, columns: &[(usize, usize)]) -> bool {
     let blank = |&(from, to): &(usize, usize)| {
-        table.columns[to].without_blank && row.after.and_then(|after| after.get(from)) == Some(ValueRef::Text(""))
+        table.columns[to].without_blank && after.and_then(|after| after.get(from)) == Some(ValueRef::Text(""))
     };
     columns.iter().any(blank)
 }

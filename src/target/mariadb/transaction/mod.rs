@@ -14,6 +14,7 @@ use crate::target::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Held, 
 
 mod look;
 mod referrers;
+mod whole;
 mod write;
 
 use referrers::concerned;

@@ -4,6 +4,7 @@ use super::MariadbTransaction;
 use crate::change::TableName;
 use crate::runtime::{Disposition, Fault};
 use crate::target::mariadb::fault::About;
+use crate::target::mariadb::schema::Table;
 use crate::target::mariadb::statement::{Form, Run};
 use crate::target::{TargetError, Write, WriteError};
 
@@ -11,9 +12,22 @@ use crate::target::{TargetError, Write, WriteError};
 const PRIMARY: &str = "PRIMARY";
 
 impl MariadbTransaction {
-    /// The text of a statement is made while the server is at the one before it.
     pub(super) async fn write_all(&mut self, writes: &[Write]) -> Result<(), WriteError> {
-        let (runs, unplanned) = self.plan_all(writes).await;
+        let mut first = 0;
+        let is_whole = |write: &Write| matches!(write, Write::Whole(_));
+        for some in writes.chunk_by(|one, other| is_whole(one) == is_whole(other)) {
+            match is_whole(&some[0]) {
+                true => self.write_whole(first, some).await?,
+                false => self.write_keyed(first, some).await?,
+            }
+            first += some.len();
+        }
+        Ok(())
+    }
+
+    /// The text of a statement is made while the server is at the one before it.
+    async fn write_keyed(&mut self, first: usize, writes: &[Write]) -> Result<(), WriteError> {
+        let (runs, unplanned) = self.plan_all(first, writes).await;
         let mut text = runs.first().and_then(Run::statement);
         for (number, run) in runs.iter().enumerate() {
             let next = async { runs.get(number + 1).and_then(Run::statement) };
@@ -27,9 +41,9 @@ impl MariadbTransaction {
     }
 
     /// Neighbours that share their statements; and the write that cannot be written, up to which they go.
-    async fn plan_all<'w>(&mut self, writes: &'w [Write]) -> (Vec<Run<'w>>, Option<WriteError>) {
+    async fn plan_all<'w>(&mut self, first: usize, writes: &'w [Write]) -> (Vec<Run<'w>>, Option<WriteError>) {
         let mut runs: Vec<Run<'w>> = Vec::new();
-        for (number, write) in writes.iter().enumerate() {
+        for (number, write) in (first..).zip(writes) {
             let planned = match self.plan(number, write, runs.last()).await {
                 Ok(planned) => planned,
                 Err(error) => return (runs, Some(WriteError { failed: Some(number), error })),
@@ -44,10 +58,7 @@ impl MariadbTransaction {
     }
 
     async fn plan<'w>(&mut self, number: usize, write: &'w Write, like: Option<&Run<'w>>) -> Result<Run<'w>, TargetError> {
-        let name = match write {
-            Write::Put(change) => change.table(),
-            Write::Delete(key) | Write::DeleteAlone(key) => key.table(),
-        };
+        let name = write.table();
         let table = match like {
             Some(run) if run.table.shape.table == *name => run.table.clone(),
             _ => self.table(name).await?,
@@ -76,14 +87,7 @@ impl MariadbTransaction {
     }
 
     async fn execute_run(&mut self, run: &Run<'_>, text: Option<Vec<u8>>) -> Result<(), TargetError> {
-        if run.checks.foreign_keys_off != self.foreign_keys_off {
-            let sql: &[u8] = match run.checks.foreign_keys_off {
-                true => b"SET SESSION foreign_key_checks=0",
-                false => b"SET SESSION foreign_key_checks=1",
-            };
-            self.session()?.run(sql, About::Task("switching foreign key checks")).await?;
-            self.foreign_keys_off = run.checks.foreign_keys_off;
-        }
+        self.foreign_keys(run.checks.foreign_keys_off).await?;
         let text = text.unwrap_or_default();
         match run.form {
             Form::Upsert => match self.statement(run, text).await {
@@ -100,6 +104,15 @@ impl MariadbTransaction {
             },
             Form::Update { or_insert } => self.update(run, or_insert).await,
         }
+    }
+
+    pub(super) async fn foreign_keys(&mut self, off: bool) -> Result<(), TargetError> {
+        if off != self.foreign_keys_off {
+            let sql: &[u8] = if off { b"SET SESSION foreign_key_checks=0" } else { b"SET SESSION foreign_key_checks=1" };
+            self.session()?.run(sql, About::Task("switching foreign key checks")).await?;
+            self.foreign_keys_off = off;
+        }
+        Ok(())
     }
 
     /// Updates by key, and inserts of the rows that were not there.
@@ -133,7 +146,7 @@ impl MariadbTransaction {
         rows: impl IntoIterator<Item = usize> + Clone,
     ) -> Result<Vec<usize>, TargetError> {
         let sql = run.updates(rows.clone());
-        self.fits(run, &sql)?;
+        self.fits(&run.table, &sql)?;
         let (found, outcome) = self.session()?.run_each(&sql, About::Table(&run.table)).await;
         outcome?;
         Ok(rows.into_iter().zip(found).filter(|(_, found)| *found == 0).map(|(row, _)| row).collect())
@@ -145,17 +158,17 @@ impl MariadbTransaction {
     }
 
     async fn statement(&mut self, run: &Run<'_>, sql: Vec<u8>) -> Result<(), TargetError> {
-        self.fits(run, &sql)?;
+        self.fits(&run.table, &sql)?;
         self.session()?.run(&sql, About::Table(&run.table)).await.map(drop)
     }
 
     /// A statement larger than the server takes would cost the connection.
-    fn fits(&mut self, run: &Run<'_>, sql: &[u8]) -> Result<(), TargetError> {
+    pub(super) fn fits(&mut self, table: &Table, sql: &[u8]) -> Result<(), TargetError> {
         let limit = self.session()?.server().packet_bytes;
         if sql.len() < limit {
             return Ok(());
         }
         let reason = format!("it is larger than the server's max_allowed_packet of {limit} bytes: raise it there");
-        Err(TargetError::Unwritable { table: run.table.shape.table.clone(), reason })
+        Err(TargetError::Unwritable { table: table.shape.table.clone(), reason })
     }
 }
