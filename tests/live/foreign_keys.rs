@@ -191,7 +191,7 @@ async fn write(server: &PrivateServer, dice: &mut Rng, transactions: usize, name
 }
 
 /// Rounds of an ordinary run, each with a seed of its own; `TANDEM_REFERENCE_SEEDS` says how many.
-const ROUNDS: u64 = 25;
+const ROUNDS: u64 = 15;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parents_and_children_written_at_random_on_both_sides_end_equal_and_whole() {

@@ -10,6 +10,7 @@ mod oracle;
 mod replay;
 
 mod backpressure;
+mod bank;
 mod capture;
 mod capture_errors;
 mod capture_memory;

@@ -35,7 +35,7 @@ fn seeds(ordinary: u64) -> std::ops::Range<u64> {
 const SEEDS: u64 = 500;
 
 /// The same, for each kind of foreign key.
-const REFERENCE_SEEDS: u64 = 120;
+const REFERENCE_SEEDS: u64 = 80;
 
 #[test]
 fn every_seed_converges_and_loses_nothing() {
@@ -58,7 +58,7 @@ fn every_seed_converges_where_a_foreign_key_sets_null() {
 }
 
 /// The same, for tables without a key.
-const KEYLESS_SEEDS: u64 = 60;
+const KEYLESS_SEEDS: u64 = 40;
 
 /// Each node changes the rows that it made itself, equal ones among them.
 #[test]
