@@ -386,6 +386,7 @@ impl Tailing {
             floor: Arc::new(MemoryFloor::default()),
             clock: Arc::new(SystemClock),
             observer: Observer::default(),
+            snapshots: None,
         };
         let shutdown = Shutdown::new();
         Self { passed, running: tokio::spawn(tailer.run(shutdown.clone())), shutdown }

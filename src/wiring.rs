@@ -6,6 +6,7 @@ mod hub;
 mod keeper;
 mod lease;
 mod node;
+mod snapshots;
 mod topics;
 
 pub use capture::{Authority, Capture, CaptureOptions, Captured, From};

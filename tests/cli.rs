@@ -2,15 +2,17 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use assert_cmd::Command;
 use async_trait::async_trait;
 use serde_json::json;
 use tandem::change::{Cluster, Op, OriginId, TableName};
-use tandem::observe::{ConflictView, FailedView, Fate, KeptCount, Observer, SideView, Status};
+use tandem::observe::{
+    ConflictView, FailedView, Fate, KeptCount, Observer, SideView, SnapshotTableView, SnapshotView, SnapshotWish, Status,
+};
 use tandem::runtime::{ManualClock, RoleState, RoleWatch, Shutdown, Stop};
-use tandem::serve::{Keeper, Web, WebOptions};
+use tandem::serve::{Keeper, Orders, Web, WebOptions};
 
 #[path = "cli/init.rs"]
 mod init;
@@ -88,6 +90,7 @@ Commands:
   init         Set up a node: its configuration, keys, and what its MariaDB needs
   run          Run this node: all its roles, or those named
   status       Show how the running node and its links are
+  snapshot     Publish rows that were there before, so that the other nodes get them
   tail         Print the changes of a database as they are committed, without a topic
   topic        See what the topics hold
   conflicts    See conflicts and both of their sides
@@ -262,6 +265,51 @@ impl Keeper for Kept {
     }
 }
 
+/// A node that deals with a snapshot while it is looked at: some rows more at each look.
+#[derive(Default)]
+struct Asked(Mutex<Vec<SnapshotView>>);
+
+#[async_trait]
+impl Orders for Asked {
+    async fn snapshot(&self, wish: SnapshotWish) -> Result<SnapshotView, Stop> {
+        let table = |name: &str, state: &str, reason: Option<&str>| SnapshotTableView {
+            name: name.into(),
+            state: state.into(),
+            rows: 0,
+            rows_expected: 1_000,
+            reason: reason.map(Into::into),
+        };
+        let mut tables = vec![table("campus.riders", "waiting", None)];
+        if wish.tables.is_empty() {
+            tables.push(table("campus.log", "failed", Some("it has no primary key")));
+        }
+        let (condition, asked_seconds) = (wish.condition, NOW);
+        let id = 3 + self.0.lock().unwrap().len() as u64;
+        let view = SnapshotView { id, condition, asked_seconds, ended_seconds: None, waits_for: None, tables };
+        if !wish.dry_run {
+            self.0.lock().unwrap().push(view.clone());
+        }
+        Ok(view)
+    }
+
+    async fn snapshots(&self) -> Result<Vec<SnapshotView>, Stop> {
+        let mut all = self.0.lock().unwrap();
+        for view in all.iter_mut().filter(|view| view.is_open()) {
+            view.tables[0].rows += 500;
+            view.tables[0].state = "running".into();
+            if view.tables[0].rows == 1_000 {
+                view.tables[0].state = "done".into();
+                view.ended_seconds = Some(NOW + 1);
+            }
+        }
+        Ok(all.clone())
+    }
+
+    async fn cancel_snapshot(&self, id: u64) -> Result<bool, Stop> {
+        Ok(id == 3)
+    }
+}
+
 /// The pages of a node without the node: what a command asks.
 struct Shown {
     observer: Observer,
@@ -277,7 +325,7 @@ impl Shown {
         let observer = Observer::new("campus", &cluster, &["tailer", "applier"], clock);
         let listen: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let options = WebOptions { listen, key: key.map(Into::into) };
-        let web = Web::bind(options, observer.clone(), Arc::new(Kept)).await.unwrap();
+        let web = Web::bind(options, observer.clone(), Arc::new(Kept), Arc::new(Asked::default())).await.unwrap();
         let mut text = config(&web.address().to_string());
         if key.is_some() {
             text += "key_env = \"WEB_KEY\"\n";
@@ -340,6 +388,37 @@ See the conflicts that wait for you:   tandem conflicts list
     let json = node.place.run(&["status", "--json"]);
     let status: Status = serde_json::from_str(&json.out).unwrap();
     assert_eq!((status.links[0].pending, json.code), (Some(412), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_asked_for_waited_for_listed_and_ended() {
+    let node = Shown::start(None).await;
+    let said = node.place.run(&["snapshot", "--dry-run"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert_eq!(
+        said.out,
+        "\
+TABLE          STATE    ROWS  ABOUT
+campus.riders  waiting     0  1 000
+campus.log     failed      0  1 000  it has no primary key
+
+laptop-a would publish about 2 000 rows.
+"
+    );
+    assert_eq!(node.place.run(&["snapshot", "--list"]).out, "No snapshot was asked for.\n");
+    let said = node.place.run(&["snapshot", "riders", "--where", "id > 3"]);
+    assert_eq!((said.code, said.err.as_str(), said.out.as_str()), (0, "", "laptop-a published 1 000 rows of 1 of 1 tables.\n"));
+    let said = node.place.run(&["snapshot"]);
+    assert_eq!((said.code, said.err.as_str()), (1, ""), "not all of what was asked for was done");
+    assert_eq!(said.out, "campus.log: it has no primary key\nlaptop-a published 1 000 rows of 1 of 2 tables.\n");
+    assert!(node.place.run(&["snapshot", "--list"]).out.starts_with("Snapshot 3, ended\nTABLE"));
+    let said = node.place.run(&["snapshot", "--cancel", "3"]);
+    assert_eq!((said.code, said.out.as_str()), (0, "Snapshot 3 of laptop-a is ended; what was published stays.\n"));
+    let said = node.place.run(&["snapshot", "--cancel", "4"]);
+    assert_eq!((said.code, said.err.as_str()), (2, "error: there is no such snapshot under way — see the list\n"));
+    let json = node.place.run(&["snapshot", "riders", "--json"]);
+    let view: SnapshotView = serde_json::from_str(&json.out).unwrap();
+    assert_eq!((view.rows(), json.code), ((1_000, 1_000), 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,7 +34,7 @@ pub const ROOMS: &[Room] = &[
     Room { name: "topic",   all: "change runtime observe", roots: "",             crates: "tokio fastrand reqwest rusqlite rdkafka itoa zstd crc32fast base64 blake3 subtle secrecy rustls sha2 serde_json" },
     Room { name: "apply",   all: "change runtime observe", roots: "topic target", crates: "tokio" },
     Room { name: "target",  all: "change runtime observe", roots: "",             crates: "tokio mysql_async serde_json itoa ryu secrecy" },
-    Room { name: "state",   all: "change runtime",         roots: "apply tail",        crates: "rusqlite" },
+    Room { name: "state",   all: "change runtime",         roots: "apply tail",        crates: "rusqlite serde_json tempfile" },
     Room { name: "serve",   all: "change runtime observe", roots: "topic topic::hub", crates: "tokio axum rustls tokio_rustls rcgen subtle secrecy serde_json base64" },
     Room { name: "config",  all: "change runtime",         roots: "source tail topic topic::hub topic::kafka apply target serve", crates: "toml secrecy" },
     Room { name: "wiring",  all: ANY,                      roots: "",             crates: "tokio secrecy mysql_async serde_json" },

@@ -70,16 +70,20 @@ impl Engine<'_> {
             };
             next = last.next();
             let mut keys: Vec<RowKey> = Vec::new();
-            let mut notes = Vec::new();
+            let (mut notes, mut changes) = (Vec::new(), Vec::new());
             for (offset, record) in batch.iter().take_while(|(offset, _)| *offset < to) {
                 let Some(change) = record.change() else { continue };
+                changes.push(*offset);
+                if record.is_existing_row() {
+                    continue;
+                }
                 for write in local_writes(change, record.hlc, *offset) {
                     notes.push((Version { hlc: write.hlc, node }, *offset, write.deleted));
                     keys.push(write.key);
                 }
             }
             if node == self.options.cluster.own_rank() {
-                self.observer.own_topic_read(from, notes.iter().map(|(_, offset, _)| *offset));
+                self.observer.own_topic_read(from, changes);
             }
             let canonical: Vec<CanonicalKey> = canonical(self.target, &keys).await?;
             for (key, (version, offset, deleted)) in canonical.iter().zip(notes) {
@@ -99,7 +103,7 @@ impl Engine<'_> {
 
     /// Notes what a group wrote. Even a change that was set aside is the newest write that the topics know.
     pub fn remember(&mut self, group: &Group, steps: &[Step]) -> Result<(), OverflowError> {
-        for step in steps.iter().filter(|step| !step.is_keyless()) {
+        for step in steps.iter().filter(|step| !step.is_keyless() && !step.is_existing_row()) {
             self.note(&step.canonical, group.version(step.at), group.offset(step.at), step.deletes())?;
         }
         Ok(())

@@ -23,7 +23,10 @@ pub struct Group {
 
 impl Group {
     pub fn version(&self, at: usize) -> Version {
-        Version { hlc: self.records[at].1.hlc, node: self.node }
+        let record = &self.records[at].1;
+        // A row that existed is older than every write.
+        let hlc = if record.is_existing_row() { Hlc::default() } else { record.hlc };
+        Version { hlc, node: self.node }
     }
 
     /// At least the version that our tailer gives to what this group's transaction asks it to publish.
@@ -203,7 +206,7 @@ impl Waiting {
         let mut duplicates = 0;
         let mut records = taken;
         records.retain(|(_, record)| {
-            let duplicate = !record.is_heartbeat() && self.mark.position.covers(record.gtid);
+            let duplicate = record.written().is_some() && self.mark.position.covers(record.gtid);
             duplicates += u64::from(duplicate);
             !record.is_heartbeat() && !duplicate
         });

@@ -73,7 +73,7 @@ impl LocalFeed {
             return;
         }
         for (number, record) in records.iter().enumerate() {
-            if let Some(change) = record.change() {
+            if let Some(change) = record.written() {
                 inner.writes.extend(local_writes(change, record.hlc, Offset(first.0 + number as u64)));
             }
         }

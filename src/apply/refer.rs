@@ -369,7 +369,7 @@ pub fn asks<'g>(group: &'g Group, step: &Step) -> Option<Option<&'g Change>> {
     }
     // Of a change that moves its row the first step asks; a key that is only spelled in another way stays what it was.
     let asked = matches!(step.write, Write::Put(_)) && change.moved_from().is_some();
-    if change.checks.foreign_keys_off || change.op == Op::Insert || asked {
+    if change.checks.foreign_keys_off || matches!(change.op, Op::Insert | Op::Read) || asked {
         return None;
     }
     Some((change.op != Op::Delete).then_some(change))

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use super::decide::{Entry, Verdict, decide};
 use super::engine::Engine;
+use super::existing::agree;
 use super::group::Group;
 use super::refer::{Cleared, alone, asks};
 use super::rows::{Rows, holders};
@@ -229,6 +230,9 @@ impl Engine<'_> {
         if step.is_keyless() {
             return self.settle_keyless(transaction, group, step, work).await;
         }
+        if step.is_existing_row() {
+            return self.settle_existing(transaction, group, step, trouble, rows, work).await;
+        }
         let version = group.version(step.at);
         let change = group.change(step.at);
         let policy = self.options.policy(change.table());
@@ -263,14 +267,17 @@ impl Engine<'_> {
             };
             let kept_here = verdict.wins() && self.keeps_its_own(policy, entry.version.node, group.node);
             let (winner, loser) = if verdict.wins() && !kept_here { (incoming, standing) } else { (standing, incoming) };
-            work.conflicts.push(Conflict {
-                id: conflict_id(&step.canonical, version, entry.version),
-                kind: kind(change.op, held.is_some()),
-                key: step.key.clone(),
-                winner,
-                loser,
-                open,
-            });
+            // Both may have written the same, and then nobody lost anything.
+            if !held.is_some_and(|held| agree(change, held)) {
+                work.conflicts.push(Conflict {
+                    id: conflict_id(&step.canonical, version, entry.version),
+                    kind: kind(change.op, held.is_some()),
+                    key: step.key.clone(),
+                    winner,
+                    loser,
+                    open,
+                });
+            }
             if kept_here {
                 work.publish(&step.canonical, held.map_or_else(|| delete_of(&step.key), put_of));
                 self.lost_referring(transaction, group, step, true, trouble, rows, work).await?;
@@ -352,7 +359,7 @@ pub fn image_of(step: &Step) -> Option<(RowKey, Image)> {
 }
 
 /// The row as it is held, as a change that publishes it anew.
-fn put_of(held: &Held) -> Change {
+pub fn put_of(held: &Held) -> Change {
     Change {
         shape: held.key.shape.clone(),
         op: Op::Update,

@@ -18,6 +18,11 @@ pub struct Step {
 }
 
 impl Step {
+    /// A row that existed at its origin: it fills what is missing, and is no write.
+    pub fn is_existing_row(&self) -> bool {
+        matches!(&self.write, Write::Put(change) if change.op == Op::Read)
+    }
+
     pub fn deletes(&self) -> bool {
         matches!(self.write, Write::Delete(_) | Write::DeleteAlone(_))
     }
@@ -50,7 +55,8 @@ pub async fn steps(group: &Group, target: &dyn Target) -> Result<Vec<Step>, Appl
             // Its origin had switched foreign keys off.
             Op::Delete if change.checks.foreign_keys_off => parts.push((at, key.clone(), Write::DeleteAlone(key))),
             Op::Delete => parts.push((at, key.clone(), Write::Delete(key))),
-            Op::Read | Op::Truncate => {
+            Op::Read => parts.push((at, key, Write::Put(change.clone()))),
+            Op::Truncate => {
                 let (origin, table) = (group.origin.clone(), change.table().clone());
                 return Err(ApplyError::NotApplied { origin, op: change.op.word(), table });
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Gtid, GtidPosition, Hlc, OriginId, TableName};
+use super::{Change, Gtid, GtidPosition, Hlc, Op, OriginId, TableName};
 
 /// Place of a record in its origin's topic, from 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
@@ -43,19 +43,29 @@ impl Seen {
     }
 }
 
-/// Binlog file and the byte where the event ends. Never says which of two is later; the same event is always at the same
-/// place of the same server.
+/// Binlog file and the byte where the event ends. The same event is always at the same place of the same server.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct BinlogCoordinates {
     pub file: Arc<str>,
     pub position: u64,
 }
 
+impl BinlogCoordinates {
+    /// True where it lies after the other in a binlog that was not reset in between: files are counted by their endings.
+    pub fn is_after(&self, other: &Self) -> bool {
+        (self.file_number(), self.position) > (other.file_number(), other.position)
+    }
+
+    fn file_number(&self) -> u64 {
+        self.file.rsplit('.').next().and_then(|number| number.parse().ok()).unwrap_or_default()
+    }
+}
+
 /// One record of an origin's topic.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Record {
     pub origin: OriginId,
-    /// The transaction the change belongs to. For a heartbeat, the last one passed.
+    /// The transaction the change belongs to. For a heartbeat and for a row that a snapshot found, the last one passed.
     pub gtid: Gtid,
     /// Place of the record in its transaction, from 0.
     pub row: u64,
@@ -111,12 +121,36 @@ impl Record {
         }
     }
 
+    /// The change, if it is of the transaction that the record names. A row that existed is of none.
+    pub fn written(&self) -> Option<&Change> {
+        self.change().filter(|change| change.op != Op::Read)
+    }
+
     pub fn is_heartbeat(&self) -> bool {
         matches!(self.body, Body::Heartbeat)
+    }
+
+    /// A row that a snapshot found.
+    pub fn is_existing_row(&self) -> bool {
+        self.change().is_some_and(|change| change.op == Op::Read)
     }
 
     /// Bytes in memory, near enough for limits.
     pub fn weight(&self) -> usize {
         size_of::<Self>() + self.change().map_or(0, Change::weight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coordinates_are_ordered_by_the_number_of_the_file_first() {
+        let at = |file: &str, position| BinlogCoordinates { file: file.into(), position };
+        assert!(at("log-bin.000010", 4).is_after(&at("log-bin.000009", 900)));
+        assert!(at("log-bin.999999", 4).is_after(&at("log-bin.000010", 4)));
+        assert!(at("log-bin.1000000", 4).is_after(&at("log-bin.999999", 4)));
+        assert!(at("log.1", 5).is_after(&at("log.1", 4)) && !at("log.1", 4).is_after(&at("log.1", 4)));
     }
 }

@@ -21,6 +21,7 @@ mod init;
 mod node_api;
 mod output;
 mod run;
+mod snapshot;
 mod status;
 mod tail;
 mod topic;
@@ -38,6 +39,7 @@ enum Command {
     Init(init::InitArgs),
     Run(run::RunArgs),
     Status(status::StatusArgs),
+    Snapshot(snapshot::SnapshotArgs),
     Tail(tail::TailArgs),
     Topic(topic::TopicArgs),
     Conflicts(conflicts::ConflictsArgs),
@@ -108,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Config(args) => config::run(args),
         Command::Completions(args) => completions::run(&args),
         Command::Status(args) => block_on(status::run(args)),
+        Command::Snapshot(args) => block_on(snapshot::run(args)),
         Command::Tail(args) => block_on(tail::run(args)),
         Command::Topic(args) => block_on(topic::run(args)),
         Command::Conflicts(args) => block_on(conflicts::run(args)),

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::observe::Status;
@@ -63,15 +63,24 @@ impl NodeApi {
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Stop> {
-        let body = self.get_bytes(path).await?;
-        serde_json::from_slice(&body).map_err(|error| {
+        let body = self.answer(self.client.get(format!("http://{}{path}", self.address))).await?;
+        self.read(&body)
+    }
+
+    fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Stop> {
+        serde_json::from_slice(body).map_err(|error| {
             let message = format!("what answers at http://{} is not this version of tandem: {error}", self.address);
             Stop::halt(message, "see that [web] listen names the running node's own address")
         })
     }
 
-    async fn get_bytes(&self, path: &str) -> Result<Vec<u8>, Stop> {
-        let mut request = self.client.get(format!("http://{}{path}", self.address));
+    /// Asks the node to do something.
+    pub async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, Stop> {
+        let answer = self.answer(self.client.post(format!("http://{}{path}", self.address)).json(body)).await?;
+        self.read(&answer)
+    }
+
+    async fn answer(&self, mut request: reqwest::RequestBuilder) -> Result<Vec<u8>, Stop> {
         if let Some(key) = &self.key {
             request = request.bearer_auth(key.expose_secret());
         }

@@ -323,14 +323,17 @@ fn conflicts(mut section: Section, nodes: &Nodes, complaints: &Complaints) -> Co
     let default = section.text("default");
     let default = policy(&section, "default", default, prefer, nodes).unwrap_or(Policy::NewestWins);
     let inner = section.section("tables");
-    let mut tables = Vec::new();
+    let (mut tables, mut clocks) = (Vec::new(), Vec::new());
     for (name, raw) in inner.entries() {
         let spot = Spot { value: name.to_owned(), place: raw.place.clone() };
         let pattern = pattern(&section, "tables", &spot);
         let mut entry = Section::of(inner.full(name), raw, complaints);
         let prefer = entry.texts("prefer");
         let word = entry.text("policy");
-        if word.is_none() && prefer.is_none() && matches!(raw.value, Value::Table(_)) && !entry.has("policy") {
+        let clock = entry.text("clock").map(|spot| spot.value);
+        clocks.extend(pattern.clone().zip(clock.clone()));
+        if clock.is_none() && word.is_none() && prefer.is_none() && matches!(raw.value, Value::Table(_)) && !entry.has("policy")
+        {
             entry.missing("policy", "policy = \"manual\"");
         }
         let policy = policy(&entry, "policy", word, prefer, nodes);
@@ -340,7 +343,8 @@ fn conflicts(mut section: Section, nodes: &Nodes, complaints: &Complaints) -> Co
     section.finish();
     // A full name says more than a pattern, wherever it stands; patterns decide in the order of the file.
     tables.sort_by_key(|(pattern, _)| pattern.to_string().contains('*'));
-    Conflicts { default, tables }
+    clocks.sort_by_key(|(pattern, _)| pattern.to_string().contains('*'));
+    Conflicts { default, tables, clocks }
 }
 
 fn policy(

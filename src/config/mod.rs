@@ -121,6 +121,8 @@ pub struct Conflicts {
     pub default: Policy,
     /// The first pattern that matches decides; full names come before patterns with `*`.
     pub tables: Vec<(TablePattern, Policy)>,
+    /// The column of date and time by which rows are told apart that existed on two nodes.
+    pub clocks: Vec<(TablePattern, String)>,
 }
 
 #[derive(Clone, Debug)]

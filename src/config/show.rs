@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 use crate::apply::Policy;
-
+use crate::change::TablePattern;
 use crate::tail::DdlPolicy;
 use crate::topic::hub::Trust;
 
 use super::section::{show_bytes, show_duration};
-use super::{Broker, Config, OriginId, SecretSource, TopicKeeper};
+use super::{Broker, Config, Conflicts, OriginId, SecretSource, TopicKeeper};
 
 pub fn show(config: &Config) -> String {
     let mut out = String::new();
@@ -66,11 +66,18 @@ pub fn show(config: &Config) -> String {
     line(format!("exclude = {}", list(config.tables.exclude.iter().map(ToString::to_string))));
     line("\n[conflicts]".into());
     line(policy("default", &config.conflicts.default).join("\n"));
-    if !config.conflicts.tables.is_empty() {
+    let Conflicts { tables, clocks, .. } = &config.conflicts;
+    if !tables.is_empty() || !clocks.is_empty() {
         line("[conflicts.tables]".into());
     }
-    for (pattern, table_policy) in &config.conflicts.tables {
-        line(format!("{} = {{ {} }}", quote(&pattern.to_string()), policy("policy", table_policy).join(", ")));
+    let named = |of: &TablePattern| clocks.iter().find(|(pattern, _)| pattern == of).map(|(_, column)| column);
+    for (pattern, table_policy) in tables {
+        let mut parts = policy("policy", table_policy);
+        parts.extend(named(pattern).map(|column| format!("clock = {}", quote(column))));
+        line(format!("{} = {{ {} }}", quote(&pattern.to_string()), parts.join(", ")));
+    }
+    for (pattern, column) in clocks.iter().filter(|(pattern, _)| !tables.iter().any(|(own, _)| own == pattern)) {
+        line(format!("{} = {{ clock = {} }}", quote(&pattern.to_string()), quote(column)));
     }
     line("\n[web]".into());
     line(format!("listen = {}", quote(&config.web.listen.to_string())));

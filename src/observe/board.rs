@@ -11,7 +11,7 @@ use crate::runtime::{RoleState, Stop};
 
 use super::outgoing::Outgoing;
 use super::status::{Level, LinkState, LinkStatus, RoleStatus, Status, TableStatus, TailerStatus};
-use super::{Fate, Identity, KeptCount};
+use super::{Fate, Identity, KeptCount, SnapshotView};
 
 /// A node that speaks at least every ten seconds (its heartbeats) and was not heard for this long is offline.
 const SILENT_SECONDS: u64 = 35;
@@ -32,6 +32,8 @@ pub struct Board {
     pub links: BTreeMap<OriginId, Link>,
     pub outgoing: Outgoing,
     pub tailer: TailerStatus,
+    /// The snapshot that is under way.
+    pub snapshot: Option<SnapshotView>,
     pub tables: BTreeMap<TableName, TableStatus>,
     pub other_tables: TableStatus,
     pub kept: Option<BTreeMap<OriginId, KeptCount>>,
@@ -172,6 +174,7 @@ impl Board {
             roles: roles.collect(),
             links,
             tailer: self.tailer.clone(),
+            snapshot: self.snapshot.clone(),
             tables: self
                 .tables
                 .values()

@@ -10,8 +10,8 @@ use crate::change::Op;
 
 use super::{FILTER_REASONS, Fate, LinkState};
 
-/// The operations that a binlog can bring.
-const OPS: [Op; 4] = [Op::Insert, Op::Update, Op::Delete, Op::Truncate];
+/// The operations that a binlog can bring, and the rows of snapshots.
+const OPS: [Op; 5] = [Op::Insert, Op::Update, Op::Delete, Op::Read, Op::Truncate];
 
 /// Commit there to commit here. The binlog has whole seconds, so nothing finer than one second is true.
 const DELAY_BUCKETS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0, 21_600.0, 86_400.0, 604_800.0];
@@ -46,6 +46,8 @@ pub struct Metrics {
     pub dead_letters: IntCounterVec,
     pub dead_letters_open: IntGauge,
     pub clock_skew_seconds: GaugeVec,
+    pub snapshot_rows: IntCounter,
+    pub snapshot_tables_open: IntGauge,
     pub resident_memory_bytes: Gauge,
 }
 
@@ -145,6 +147,12 @@ impl Metrics {
                 "tandem_clock_skew_seconds",
                 "How far the node's last held record was ahead of this machine's clock",
                 &["node"],
+            ),
+            snapshot_rows: counter(&registry, "tandem_snapshot_rows_total", "Existing rows read for snapshots and dealt with"),
+            snapshot_tables_open: gauge(
+                &registry,
+                "tandem_snapshot_tables_open",
+                "Tables that snapshots have yet to read to their end",
             ),
             resident_memory_bytes: float_gauge(&registry, "process_resident_memory_bytes", "Memory of this process"),
             registry,

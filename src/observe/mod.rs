@@ -11,6 +11,7 @@ use tracing::{debug, error, info, warn};
 use crate::change::{Cluster, Offset, Op, OriginId, Record, Seen, TableName};
 use crate::runtime::{Clock, RoleState, RoleWatch, Stop, SystemClock};
 
+mod asked;
 mod board;
 mod kept;
 mod log;
@@ -20,6 +21,7 @@ mod status;
 mod throttle;
 mod words;
 
+pub use asked::{SnapshotTableView, SnapshotView, SnapshotWish};
 pub use kept::{ConflictView, FailedView, SideView};
 pub use log::{LogFormat, start_log};
 pub use status::{Level, LinkState, LinkStatus, RoleStatus, Status, TableStatus, TailerStatus};
@@ -193,6 +195,25 @@ impl Observer {
                 self.0.metrics.tailer_reconnects.inc();
                 info!("tailer disconnected");
             }
+            _ => {}
+        }
+    }
+
+    /// Rows of a snapshot were dealt with.
+    pub fn snapshot_rows(&self, rows: u64) {
+        self.0.metrics.snapshot_rows.inc_by(rows);
+    }
+
+    /// All snapshots that are kept, the oldest first.
+    pub fn snapshots(&self, snapshots: Vec<SnapshotView>) {
+        let open = snapshots.into_iter().find(SnapshotView::is_open);
+        let left =
+            |view: &SnapshotView| view.tables.iter().filter(|table| matches!(&*table.state, "waiting" | "running")).count();
+        self.0.metrics.snapshot_tables_open.set(open.as_ref().map_or(0, |view| left(view) as i64));
+        let before = std::mem::replace(&mut self.board().snapshot, open.clone());
+        match (before, open) {
+            (None, Some(view)) => info!(snapshot = view.id, tables = view.tables.len(), "snapshot begins"),
+            (Some(view), None) => info!(snapshot = view.id, "snapshot ends"),
             _ => {}
         }
     }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::SnapshotView;
+
 /// A node as it is now.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Status {
@@ -18,6 +20,9 @@ pub struct Status {
     pub roles: Vec<RoleStatus>,
     pub links: Vec<LinkStatus>,
     pub tailer: TailerStatus,
+    /// The snapshot that is under way.
+    #[serde(default)]
+    pub snapshot: Option<SnapshotView>,
     pub tables: Vec<TableStatus>,
     /// Conflicts that wait for a person, and changes set aside; `None` until the database was asked.
     pub conflicts_open: Option<u64>,
@@ -211,6 +216,7 @@ mod tests {
             roles: vec![role],
             links: vec![link],
             tailer: TailerStatus::default(),
+            snapshot: None,
             tables: Vec::new(),
             conflicts_open: Some(0),
             failed_open: None,

@@ -1,12 +1,12 @@
 //! SHOWS and takes orders over HTTP.
 //!
 //! Contract: nothing here decides or waits on the pipeline; it shows what `observe` knows and asks the node through
-//! [`Keeper`]. Without a key only loopback is served, and only under a loopback name; with one, every request but the health
+//! [`Keeper`] and [`Orders`]. Without a key only loopback is served, and only under a loopback name; with one, every request but the health
 //! checks must bring it. Connections and answers have limits. All values are escaped.
 
 use async_trait::async_trait;
 
-use crate::observe::{ConflictView, FailedView};
+use crate::observe::{ConflictView, FailedView, SnapshotView, SnapshotWish};
 use crate::runtime::Stop;
 
 mod access;
@@ -34,4 +34,17 @@ pub trait Keeper: Send + Sync {
 
     /// The newest changes set aside first, at most so many.
     async fn failed(&self, at_most: usize) -> Result<Vec<FailedView>, Stop>;
+}
+
+/// What people may ask the node to do.
+#[async_trait]
+pub trait Orders: Send + Sync {
+    /// Publish existing rows; or, where only that is wished, say which that would be.
+    async fn snapshot(&self, wish: SnapshotWish) -> Result<SnapshotView, Stop>;
+
+    /// The snapshots that are under way and the last that ended, the oldest first.
+    async fn snapshots(&self) -> Result<Vec<SnapshotView>, Stop>;
+
+    /// Ends a snapshot; false where none of this number is under way. What is published stays.
+    async fn cancel_snapshot(&self, id: u64) -> Result<bool, Stop>;
 }

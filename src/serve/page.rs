@@ -24,6 +24,7 @@ const VALUE_LETTERS_MAX: usize = 200;
 pub fn overview(status: &Status) -> String {
     let mut body = String::new();
     verdict(&mut body, status);
+    snapshot(&mut body, status);
     counts(&mut body, status);
     links(&mut body, &status.links);
     roles(&mut body, status);
@@ -100,6 +101,24 @@ fn frame(status: &Status, title: &str, refresh_seconds: u32, body: &str) -> Stri
 
 fn verdict(out: &mut String, status: &Status) {
     put(out, format_args!("<p class=\"verdict {}\">{}</p>", level_class(status.level), escape(&status.verdict)));
+}
+
+fn snapshot(out: &mut String, status: &Status) {
+    let Some(view) = &status.snapshot else { return };
+    let (done, expected) = view.rows();
+    let table = view.tables.iter().find(|table| table.state == "running").map(|table| format!(", now {}", table.name));
+    put(
+        out,
+        format_args!(
+            "<p>Publishing existing rows{}: {} of about {}. <progress max={} value={}></progress> {}</p>",
+            escape(&table.unwrap_or_default()),
+            spoken_count(done),
+            spoken_count(expected),
+            expected.max(1),
+            done,
+            escape(view.waits_for.as_deref().unwrap_or_default()),
+        ),
+    );
 }
 
 fn counts(out: &mut String, status: &Status) {

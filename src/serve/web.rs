@@ -5,21 +5,22 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use crate::observe::{Observer, Status};
+use crate::observe::{Observer, SnapshotView, SnapshotWish, Status};
 use crate::runtime::{Shutdown, Stop};
 
 use super::access::{Access, Refusal};
 use super::listener::LimitedListener;
-use super::{Keeper, LIST_MAX, ServeError, page};
+use super::{Keeper, LIST_MAX, Orders, ServeError, page};
 
 /// Browsers open about six each, a scraper one: enough for a room full of people.
 const CONNECTIONS_MAX: usize = 128;
@@ -42,10 +43,16 @@ pub struct Web {
 struct Shown {
     observer: Observer,
     keeper: Arc<dyn Keeper>,
+    orders: Arc<dyn Orders>,
 }
 
 impl Web {
-    pub async fn bind(options: WebOptions, observer: Observer, keeper: Arc<dyn Keeper>) -> Result<Self, ServeError> {
+    pub async fn bind(
+        options: WebOptions,
+        observer: Observer,
+        keeper: Arc<dyn Keeper>,
+        orders: Arc<dyn Orders>,
+    ) -> Result<Self, ServeError> {
         let listen = options.listen;
         let access = match options.key {
             Some(key) => Access::Key(key),
@@ -55,7 +62,7 @@ impl Web {
         let listen_error = |source| ServeError::Listen { listen, source };
         let listener = TcpListener::bind(listen).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
-        Ok(Self { listener, address, router: router(Shown { observer, keeper }, access) })
+        Ok(Self { listener, address, router: router(Shown { observer, keeper, orders }, access) })
     }
 
     /// Where it listens: the port is the system's choice where 0 was asked for.
@@ -81,6 +88,8 @@ fn router(shown: Shown, access: Access) -> Router {
         .route("/api/conflicts", get(conflicts))
         .route("/api/conflicts/{id}", get(conflict))
         .route("/api/failed", get(failed))
+        .route("/api/snapshots", get(snapshots).post(snapshot))
+        .route("/api/snapshots/{id}/cancel", post(cancel_snapshot))
         .layer(middleware::from_fn_with_state(access, guard));
     // Whoever watches over the process need not know the key, and learns nothing from these.
     let open = Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready));
@@ -134,6 +143,35 @@ async fn failed(State(shown): State<Shown>, Query(asked): Query<Asked>) -> Resul
     Ok(Json(shown.keeper.failed(asked.limit()).await?).into_response())
 }
 
+async fn snapshots(State(shown): State<Shown>) -> Result<Response, Trouble> {
+    Ok(Json(shown.orders.snapshots().await?).into_response())
+}
+
+/// Only JSON is taken, which no page of another site can send from somebody's browser without asking us first.
+async fn snapshot(
+    State(shown): State<Shown>,
+    wish: Result<Json<SnapshotWish>, JsonRejection>,
+) -> Result<Json<SnapshotView>, Trouble> {
+    let Json(wish) = wish.map_err(|rejection| Trouble::NotUnderstood(rejection.body_text()))?;
+    Ok(Json(shown.orders.snapshot(wish).await?))
+}
+
+async fn cancel_snapshot(
+    State(shown): State<Shown>,
+    Path(id): Path<u64>,
+    body: Result<Json<Nothing>, JsonRejection>,
+) -> Result<Json<Nothing>, Trouble> {
+    let Json(Nothing {}) = body.map_err(|rejection| Trouble::NotUnderstood(rejection.body_text()))?;
+    match shown.orders.cancel_snapshot(id).await? {
+        true => Ok(Json(Nothing {})),
+        false => Err(Trouble::NoSuch("snapshot under way")),
+    }
+}
+
+/// `{}`: a body that only shows that it is JSON.
+#[derive(Deserialize, Serialize)]
+struct Nothing {}
+
 /// Ready once every role has started and none has stopped. Offline is ready: that is what this program is for.
 async fn ready(State(shown): State<Shown>) -> Response {
     let unready = |state: &str| matches!(state, "waiting" | "stopped");
@@ -160,6 +198,7 @@ async fn guard(State(access): State<Access>, request: Request, next: Next) -> Re
 enum Trouble {
     NoSuch(&'static str),
     Refused(Refusal),
+    NotUnderstood(String),
     Stop(Stop),
 }
 
@@ -185,6 +224,9 @@ impl IntoResponse for Trouble {
             }
             Self::Refused(Refusal::NoKey) => (StatusCode::UNAUTHORIZED, "a key is needed".into(), None),
             Self::Refused(Refusal::WrongKey) => (StatusCode::UNAUTHORIZED, "this is not the key".into(), None),
+            Self::NotUnderstood(what) => {
+                (StatusCode::BAD_REQUEST, what, Some("send JSON, as content type application/json".into()))
+            }
             Self::Stop(stop) => (StatusCode::SERVICE_UNAVAILABLE, stop.message, stop.hint),
         };
         let mut response = (status, Json(TroubleBody { error, hint })).into_response();

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::change::{BinlogCoordinates, Change, Gtid, GtidPosition};
+use crate::change::{BinlogCoordinates, Change, Gtid, GtidPosition, Image, RowKey, Shape, TableName};
 
 pub mod binlog;
 mod error;
@@ -41,6 +41,37 @@ pub trait Source: Send + Sync {
 pub trait TransactionStream: Send {
     /// The next event; waits for it. Cancel-safe: a call that was dropped has taken nothing.
     async fn next(&mut self) -> Result<SourceEvent, SourceError>;
+}
+
+/// A database whose existing rows can be read, some at a time, without keeping anybody from writing.
+#[async_trait]
+pub trait RowReader: Send + Sync {
+    /// The next rows of a table in the order of its primary key, all as they were at one moment of the history.
+    async fn chunk(&self, wanted: &ChunkRequest) -> Result<Chunk, SourceError>;
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct ChunkRequest {
+    pub table: TableName,
+    /// Rows after this key; from the first where there is none.
+    pub after: Option<RowKey>,
+    /// At most so many, and about so many bytes of them (but at least one row).
+    pub rows_max: usize,
+    pub bytes_max: usize,
+    /// An SQL condition on the table's columns that the rows meet.
+    pub condition: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Chunk {
+    pub shape: Arc<Shape>,
+    pub rows: Vec<Image>,
+    /// Where the history was at that moment: nothing that is after it is in the rows, and all before it is.
+    pub moment: BinlogCoordinates,
+    /// Where the history was when the rows had been read: at that moment or after it.
+    pub until: GtidPosition,
+    /// The table has no rows after these.
+    pub ends: bool,
 }
 
 #[derive(Clone, PartialEq, Debug)]

@@ -1,5 +1,5 @@
-//! KEEPS, on a node's own disk, what outgrows memory and can be rebuilt (a scratch file, empty at every start), and how far
-//! the own topic was.
+//! KEEPS, on a node's own disk, what outgrows memory and can be rebuilt (a scratch file, empty at every start), how far
+//! the own topic was, and what snapshots it was asked for.
 
 use std::fs;
 use std::path::Path;
@@ -10,8 +10,10 @@ use crate::apply::{Entry, Fingerprint, Overflow, OverflowError};
 use crate::change::{Hlc, NodeRank, Offset, Version};
 
 mod published;
+mod snapshots;
 
 pub use published::{PUBLISHED_FILE, PublishedFile};
+pub use snapshots::SnapshotFile;
 
 /// The causal index's overflow in a SQLite file without any durability: a crash loses nothing that the topics do not hold.
 pub struct IndexFile(Connection);

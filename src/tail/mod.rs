@@ -10,19 +10,25 @@
 //! - **Versions** are a pure function of the binlog and the last published record ([`Sequencer`]).
 //! - **History**: that the binlog is still the one that was read, and the topic still holds what was published, is checked
 //!   at every start; if not, the run ends in a halt that says which and why.
-//! - **Memory**: at most [`TailOptions::buffer_bytes`] of records wait; then the binlog is not read further.
+//! - **Existing rows** ([`Snapshots`]) are published between transactions, each as it is at that place of the history.
+//! - **Memory**: at most [`TailOptions::buffer_bytes`] of records wait, and two chunks of existing rows; then the binlog is not
+//!   read further.
 
 mod ddl;
+mod desk;
 mod error;
 mod floor;
 mod sequence;
+mod snapshot;
 mod witness;
 mod worker;
 
 pub use ddl::DdlPolicy;
+pub use desk::{NoBook, SnapshotBook, SnapshotDesk, SnapshotOrder, TableOrder, TableState};
 pub use error::TailError;
 pub use floor::{Floor, MemoryFloor};
 pub use sequence::Sequencer;
+pub use snapshot::Snapshots;
 pub use worker::Tailer;
 
 use std::time::Duration;
@@ -76,6 +82,8 @@ pub struct TailAblation {
     pub no_history_check: bool,
     /// Publish echoes.
     pub no_echo_filter: bool,
+    /// Publish the rows of a snapshot whatever changed while they were read.
+    pub no_snapshot_window: bool,
 }
 
 /// Learns what the tailer made durable. The applier of the same node follows it: it must know every local write before

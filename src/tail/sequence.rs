@@ -7,7 +7,8 @@ use super::ddl::{self, DdlPolicy};
 use super::witness::Witness;
 use super::{TailError, TailOptions};
 use crate::change::{
-    BinlogCoordinates, Body, Change, ChangePrint, Gtid, GtidPosition, Hlc, Mark, Record, Rewrite, Seen, TableName, Trace, wire,
+    BinlogCoordinates, Body, Change, ChangePrint, Gtid, GtidPosition, Hlc, Image, Mark, Op, Record, Rewrite, Seen, Shape,
+    TableName, Trace, wire,
 };
 use crate::observe::Observer;
 use crate::source::{TransactionHeader, TransactionPart};
@@ -91,7 +92,7 @@ impl Sequencer {
                 commit_second: last.commit_second,
                 server_id: last.server_id,
                 coordinates: last.coordinates.clone(),
-                trace: last.trace.as_deref().map(|trace| with_change(trace, last.change())),
+                trace: last.trace.as_deref().map(|trace| with_change(trace, last.written())),
             },
             witness: Witness::of(last, &options.filter).filter(|_| !options.ablation.no_history_check),
             partial,
@@ -148,9 +149,29 @@ impl Sequencer {
         &self.seen
     }
 
+    /// True where all that was read is decided: between two transactions of the history that is known to be the right one.
+    pub fn is_between(&self) -> bool {
+        self.current.is_none() && self.partial.is_none() && !self.is_doubtful()
+    }
+
+    /// Where the last transaction that is decided lies in the binlog; the default before there was one.
+    pub fn coordinates(&self) -> &BinlogCoordinates {
+        &self.passed.coordinates
+    }
+
     /// A record that only tells `seen` and the position. `None` inside a transaction.
     pub fn heartbeat(&self) -> Option<Record> {
-        if self.current.is_some() || self.partial.is_some() || self.is_doubtful() {
+        self.between(Body::Heartbeat)
+    }
+
+    /// A record of a row as it is at this place of the history, from a snapshot. `None` inside a transaction.
+    pub fn existing_row(&self, shape: &Arc<Shape>, row: Image) -> Option<Record> {
+        let (shape, after) = (shape.clone(), Some(row));
+        self.between(Body::Change(Change { shape, op: Op::Read, before: None, after, checks: Default::default() }))
+    }
+
+    fn between(&self, body: Body) -> Option<Record> {
+        if !self.is_between() {
             return None;
         }
         Some(Record {
@@ -167,7 +188,7 @@ impl Sequencer {
             server_id: self.passed.server_id,
             coordinates: self.passed.coordinates.clone(),
             trace: self.passed.trace.clone(),
-            body: Body::Heartbeat,
+            body,
         })
     }
 

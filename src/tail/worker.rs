@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Floor, Follower, Sequencer, TailError, TailOptions};
+use super::snapshot::Snapshotting;
+use super::{Floor, Follower, Sequencer, Snapshots, TailError, TailOptions};
 use crate::change::{GtidPosition, Offset, Record, Seen};
 use crate::observe::Observer;
 use crate::runtime::{Clock, Disposition, Fault, Shutdown};
@@ -22,6 +23,8 @@ pub struct Tailer {
     pub floor: Arc<dyn Floor>,
     pub clock: Arc<dyn Clock>,
     pub observer: Observer,
+    /// Existing rows to publish; `None` where nobody can ask for them.
+    pub snapshots: Option<Snapshots>,
 }
 
 /// An append that is under way: it owns the writer and the records until it is done.
@@ -37,7 +40,8 @@ struct Appended {
 impl Tailer {
     /// Runs until shutdown (`Ok`) or a fault. After a fault with disposition `Retry`, run again.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), TailError> {
-        let Self { options, source, mut writer, follower, floor, clock, observer } = self;
+        let Self { options, source, mut writer, follower, floor, clock, observer, snapshots } = self;
+        let mut snapshot = Snapshotting::new(snapshots, observer.clone(), options.ablation.no_snapshot_window);
         let extent = writer.resume().await?;
         if extent.end < floor.end() {
             return Err(TopicError::PastEnd { origin: options.origin, wanted: floor.end(), end: extent.end }.into());
@@ -60,6 +64,8 @@ impl Tailer {
             writer: Some(writer),
             buffer: Vec::new(),
             buffered_bytes: 0,
+            in_flight: 0,
+            durable: 0,
             options,
             observer: observer.clone(),
             follower,
@@ -75,6 +81,9 @@ impl Tailer {
             if append.is_none() {
                 append = state.start_append();
             }
+            if state.buffered_bytes < state.options.buffer_bytes / 2 {
+                snapshot.open(&state.sequencer);
+            }
             let may_read = state.buffered_bytes < state.options.buffer_bytes;
             tokio::select! {
                 biased;
@@ -85,6 +94,8 @@ impl Tailer {
                         break Err(error.into());
                     }
                 }
+                // Seldom ready, and would starve behind a busy history.
+                () = snapshot.advance() => {}
                 event = stream.next(), if may_read => match event {
                     // Only what is read to compare it, and need not be read to go on.
                     Err(error) if state.sequencer.is_doubtful() && !is_about_history(&error) => {
@@ -99,6 +110,7 @@ impl Tailer {
                     Ok(SourceEvent::Idle) => {}
                     Ok(SourceEvent::Part(part)) => {
                         let from = state.buffer.len();
+                        snapshot.see(&part);
                         if let Err(error) = state.sequencer.take(part, clock.now_seconds(), &mut state.buffer) {
                             break Err(error);
                         }
@@ -110,12 +122,17 @@ impl Tailer {
                     state.push_heartbeat();
                 }
             }
+            for record in snapshot.take(&state.sequencer, state.decided()) {
+                state.push(record);
+            }
+            snapshot.keep(state.durable);
         };
         // What was decided before the end is worth publishing: the next run has less to read again. An append under
         // way is finished, so that its outcome is known.
         if let Some(under_way) = append.take() {
             let done = under_way.await;
             let finished = state.finish_append(done);
+            snapshot.keep(state.durable);
             return outcome.and(finished.map_err(TailError::from));
         }
         outcome
@@ -176,6 +193,9 @@ struct State {
     /// Records decided and not yet handed to the topic, oldest first.
     buffer: Vec<Record>,
     buffered_bytes: usize,
+    /// Records of the append that is under way, and those of this run that are durable.
+    in_flight: usize,
+    durable: u64,
     /// The offset that the next append must get.
     end: Offset,
     /// The `seen` that the topic tells, and when it was told something last.
@@ -202,6 +222,7 @@ impl State {
         let count = self.buffer.iter().take_while(fits).count().max(1);
         let rest = self.buffer.split_off(count);
         let records = std::mem::replace(&mut self.buffer, rest);
+        self.in_flight = records.len();
         let mut writer = self.writer.take().expect("no append is under way");
         let first = self.end;
         Some(Box::pin(async move {
@@ -213,7 +234,9 @@ impl State {
     fn finish_append(&mut self, done: Appended) -> Result<(), TopicError> {
         let Appended { writer, records, first, outcome } = done;
         self.writer = Some(writer);
+        self.in_flight = 0;
         let end = outcome?;
+        self.durable += records.len() as u64;
         assert_eq!(end.0, first.0 + records.len() as u64, "an append is kept whole, in order, at the offset it named");
         self.end = end;
         self.floor.raise(end);
@@ -254,12 +277,19 @@ impl State {
         self.told_at + if moved { self.options.heartbeat_seen } else { self.options.heartbeat_idle }
     }
 
+    fn push(&mut self, record: Record) {
+        self.buffered_bytes += record.weight();
+        self.buffer.push(record);
+    }
+
+    /// Records of this run so far, durable or on their way.
+    fn decided(&self) -> u64 {
+        self.durable + (self.in_flight + self.buffer.len()) as u64
+    }
+
     fn push_heartbeat(&mut self) {
         match self.sequencer.heartbeat() {
-            Some(record) => {
-                self.buffered_bytes += record.weight();
-                self.buffer.push(record);
-            }
+            Some(record) => self.push(record),
             // Inside a transaction: its records tell the same soon.
             None => self.told_at = Instant::now(),
         }

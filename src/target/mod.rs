@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
+#[cfg(doc)]
+use crate::change::Op;
 use crate::change::{Change, GtidPosition, Image, Mark, OriginId, Rewrite, RowKey, TableName};
 
 mod error;
@@ -62,7 +64,8 @@ impl CanonicalKey {
 /// One row to be written.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Write {
-    /// The row becomes the change's after image (its known columns), whether it exists or not.
+    /// The row becomes the change's after image (its known columns), whether it exists or not. Of [`Op::Read`] it must not
+    /// exist: [`TargetError::UniqueTaken`] where it does.
     Put(Change),
     /// The row is gone afterwards, whether it existed or not. Refused where rows of another table refer to it.
     Delete(RowKey),

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use super::hub::hub_options;
 use super::keeper::DatabaseKeeper;
 use super::lease::Seat;
+use super::snapshots::{Book, DatabaseRows, Desk};
 use super::topics::Topics;
 use crate::apply::{Applier, ApplyOptions, LocalFeed, Policy};
 use crate::change::{GtidPosition, Offset, Record, TableFilter};
@@ -21,8 +22,8 @@ use crate::serve::hub::HubServer;
 use crate::serve::{Web, WebOptions};
 use crate::source::Source;
 use crate::source::binlog::{BinlogOptions, BinlogSource};
-use crate::state::{IndexFile, PublishedFile};
-use crate::tail::{DdlPolicy, Follower, TailOptions, Tailer};
+use crate::state::{IndexFile, PublishedFile, SnapshotFile};
+use crate::tail::{DdlPolicy, Follower, SnapshotDesk, Snapshots, TailOptions, Tailer};
 use crate::target::mariadb::{Kept, MariadbOptions, MariadbTarget, TableFault};
 use crate::target::{ConflictKind, TargetError};
 use crate::topic::hub::HubStore;
@@ -80,6 +81,10 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
         database: Arc::new(Database::new(&own, config.tables.clone())),
         apply: apply_options(config, &own),
         dangerous_ddl: config.dangerous_ddl,
+        desk: Arc::new(SnapshotDesk::open(
+            Box::new(Book { file: SnapshotFile::open(&own.state_folder)?, observer: observer.clone() }),
+            clock.clone(),
+        )?),
         own,
         topics,
         local: Arc::default(),
@@ -131,6 +136,7 @@ struct Node {
     database: Arc<Database>,
     apply: ApplyOptions,
     dangerous_ddl: DdlPolicy,
+    desk: Arc<SnapshotDesk>,
     topics: Topics,
     local: Arc<LocalFeed>,
     clock: Arc<dyn Clock>,
@@ -169,6 +175,7 @@ impl Node {
             floor: Arc::new(PublishedFile::open(&self.own.state_folder)?),
             clock: self.clock.clone(),
             observer: self.observer.clone(),
+            snapshots: Some(Snapshots { reader: Arc::new(DatabaseRows(self.database.clone())), desk: self.desk.clone() }),
         };
         Ok(tailer.run(shutdown.clone()).await?)
     }
@@ -199,7 +206,8 @@ impl Node {
     /// Serves the pages and the API, and counts what waits for people.
     async fn show(self: Arc<Self>, options: WebOptions, shutdown: Shutdown) -> Result<(), Stop> {
         let keeper = Arc::new(DatabaseKeeper(self.database.clone()));
-        let web = Web::bind(options, self.observer.clone(), keeper).await?;
+        let orders = Arc::new(Desk { desk: self.desk.clone(), database: self.database.clone(), tables: self.tables.clone() });
+        let web = Web::bind(options, self.observer.clone(), keeper, orders).await?;
         let counting = async {
             loop {
                 // An unreachable database is shown by the roles that need it; the last counts stay meanwhile.
@@ -248,6 +256,7 @@ impl Node {
 /// The node's own database, reached when it is needed first.
 pub struct Database {
     url: String,
+    place: String,
     own: OwnNode,
     tables: TableFilter,
     target: OnceCell<MariadbTarget>,
@@ -255,7 +264,8 @@ pub struct Database {
 
 impl Database {
     pub fn new(own: &OwnNode, tables: TableFilter) -> Self {
-        Self { url: own.database.to_string(), own: own.clone(), tables, target: OnceCell::new() }
+        let place = format!("{}:{}", own.database.host, own.database.port);
+        Self { url: own.database.to_string(), place, own: own.clone(), tables, target: OnceCell::new() }
     }
 
     fn options(&self) -> MariadbOptions {
@@ -265,6 +275,11 @@ impl Database {
     /// The database, looked at without making anything there.
     pub async fn look(&self) -> Result<MariadbTarget, TargetError> {
         MariadbTarget::look(self.options()).await
+    }
+
+    /// Where it is, without credentials.
+    pub fn place(&self) -> &str {
+        &self.place
     }
 
     pub async fn target(&self) -> Result<&MariadbTarget, TargetError> {
@@ -309,6 +324,7 @@ fn apply_options(config: &Config, own: &OwnNode) -> ApplyOptions {
     let mut options = ApplyOptions::new(own.cluster.clone());
     options.default_policy = policy(&config.conflicts.default);
     options.policies = config.conflicts.tables.iter().map(|(tables, own)| (tables.clone(), policy(own))).collect();
+    options.clocks = config.conflicts.clocks.clone();
     options.group_changes = config.limits.group_rows;
     options.group_bytes = config.limits.group_bytes;
     options.index_rows = config.limits.index_rows;

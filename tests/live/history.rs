@@ -101,6 +101,7 @@ impl Round {
             floor: Arc::new(floor),
             clock: Arc::new(SystemClock),
             observer: Observer::default(),
+            snapshots: None,
         };
         let shutdown = Shutdown::new();
         let running = tokio::spawn(tailer.run(shutdown.clone()));

@@ -28,6 +28,7 @@ mod lease;
 mod quiet;
 mod rig;
 mod servers;
+mod snapshot;
 mod soak;
 mod tail_command;
 mod target;

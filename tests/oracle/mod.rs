@@ -22,6 +22,8 @@ pub struct Site {
     pub rows: BTreeMap<String, Columns>,
     /// The losers of the conflicts that it keeps.
     pub losers: BTreeSet<(OriginId, Hlc)>,
+    /// Payloads of the rows that were there before its topic began.
+    pub existed: BTreeSet<String>,
 }
 
 /// All that a site committed and published, a line each: for people who look for the cause of a fault.
@@ -90,16 +92,19 @@ pub struct History<'a> {
     pub rows: BTreeMap<String, Vec<RowWrite<'a>>>,
     /// Payload to the version that wrote it first.
     payloads: BTreeMap<String, Version>,
+    existed: BTreeSet<&'a String>,
 }
 
 impl<'a> History<'a> {
     pub fn of(sites: &'a [Site]) -> Self {
-        let mut history = Self { rows: BTreeMap::new(), payloads: BTreeMap::new() };
+        let existed = sites.iter().flat_map(|site| &site.existed).collect();
+        let mut history = Self { rows: BTreeMap::new(), payloads: BTreeMap::new(), existed };
         for (node, site) in sites.iter().enumerate() {
             for (offset, record) in site.topic.iter().enumerate() {
                 // A row without a key has no newest write.
                 let Some(change) = record.change().filter(|change| change.shape.has_key()) else { continue };
-                let version = (record.hlc, node);
+                // A row that existed is older than every write.
+                let version = if record.is_existing_row() { (Hlc(0), node) } else { (record.hlc, node) };
                 let name = |image: &Option<Image>| image.as_ref().map(|image| row_name(&change.shape, image));
                 let after = change.after.as_ref().map(|image| columns(&change.shape, image));
                 let (was, is) = (name(&change.before), name(&change.after));
@@ -165,7 +170,7 @@ fn every_write_is_published_once(site: &Site) -> Outcome {
         .collect();
     let applies: BTreeSet<Gtid> = site.binlog.iter().filter(|(_, changes)| is_apply(changes)).map(|(gtid, _)| *gtid).collect();
     let records = site.topic.iter().filter(|record| !applies.contains(&record.gtid));
-    let published: Vec<(Gtid, &Change)> = records.filter_map(|record| Some((record.gtid, record.change()?))).collect();
+    let published: Vec<(Gtid, &Change)> = records.filter_map(|record| Some((record.gtid, record.written()?))).collect();
     let same = |one: &(Gtid, &Change), other: &(Gtid, &Change)| one.0 == other.0 && told(one.1) == told(other.1);
     if written.len() == published.len() && written.iter().zip(&published).all(|(one, other)| same(one, other)) {
         return Ok(());
@@ -183,7 +188,7 @@ fn every_write_is_published_once(site: &Site) -> Outcome {
 /// No echo: of an apply transaction only what it asked for is published.
 fn nothing_else_is_published(site: &Site) -> Outcome {
     let mut published: BTreeMap<Gtid, usize> = BTreeMap::new();
-    for record in site.topic.iter().filter(|record| !record.is_heartbeat()) {
+    for record in site.topic.iter().filter(|record| record.written().is_some()) {
         *published.entry(record.gtid).or_default() += 1;
     }
     for (gtid, changes) in site.binlog.iter().filter(|(_, changes)| is_apply(changes)) {
@@ -200,7 +205,7 @@ fn nothing_else_is_published(site: &Site) -> Outcome {
 fn order_and_clock(site: &Site) -> Outcome {
     for pair in site.topic.windows(2) {
         let [one, next] = pair else { continue };
-        let both_data = !one.is_heartbeat() && !next.is_heartbeat();
+        let both_data = one.written().is_some() && next.written().is_some();
         let place = format!("{} at {}", site.origin, next.gtid);
         if both_data && one.last && next.hlc <= one.hlc || next.hlc < one.hlc {
             return Err(format!("{place}: the clock did not grow: {} after {}", next.hlc, one.hlc));
@@ -235,13 +240,17 @@ fn converged(sites: &[Site], history: &History) -> Outcome {
 /// A write made on top of another has the larger version, whatever the clocks say.
 fn later_writes_have_larger_versions(sites: &[Site], history: &History) -> Outcome {
     for (node, site) in sites.iter().enumerate() {
-        let records = site.topic.iter().filter(|record| !record.is_heartbeat());
+        let records = site.topic.iter().filter(|record| record.written().is_some());
         let versions: BTreeMap<Gtid, Version> = records.map(|record| (record.gtid, (record.hlc, node))).collect();
         for (gtid, changes) in site.binlog.iter().filter(|(_, changes)| !is_apply(changes)) {
             for change in changes.iter().filter(|change| !change.table().is_own()) {
                 let Some(below) = change.before.as_ref().and_then(|image| payload(&columns(&change.shape, image))) else {
                     continue;
                 };
+                // Nobody recorded who wrote what was there before.
+                if history.existed.contains(&below) {
+                    continue;
+                }
                 let (mine, below) = (versions[gtid], history.payloads[&below]);
                 // A transaction may write a row twice: both have its version.
                 if below > mine {
@@ -257,8 +266,10 @@ fn later_writes_have_larger_versions(sites: &[Site], history: &History) -> Outco
 pub fn losers_are_kept(sites: &[Site], history: &History) -> Outcome {
     let kept: BTreeSet<&(OriginId, Hlc)> = sites.iter().flat_map(|site| &site.losers).collect();
     for (row, writes) in &history.rows {
-        let best = newest(writes).version;
-        for write in writes.iter().filter(|write| write.version != best) {
+        let best = newest(writes);
+        // What equals the newest is not lost, and a row that existed is no write.
+        let others = writes.iter().filter(|write| write.version != best.version && !write.record.is_existing_row());
+        for write in others.filter(|write| write.after != best.after) {
             let origin = &write.record.origin;
             let replaced = writes.iter().any(|later| {
                 let seen = later.record.origin == *origin || later.record.seen.has(origin, write.offset);

@@ -5,7 +5,9 @@
 //! `make sim` runs many seeds, `make sim SEED=n` one. The checkers are in `tests/oracle`; that they can fail is shown by taking
 //! one rule of the protocol away (`ablations`).
 
+mod existing;
 mod keyless;
+mod met;
 #[path = "../oracle/mod.rs"]
 mod oracle;
 mod reference;
@@ -68,13 +70,22 @@ fn every_seed_carries_the_rows_of_a_table_without_a_key() {
 
 #[test]
 fn the_seeds_meet_rows_without_a_key_that_are_equal_changed_and_deleted() {
-    let mut sum = world::Met::default();
+    let mut sum = met::Met::default();
     for seed in 3..12 {
         sum += run(&Scenario { keyless: true, ..Scenario::of(seed, Without::default()) }).unwrap().met;
     }
     assert!(sum.keyless_changed > 50, "{sum:?}");
     assert!(sum.keyless_equal > 20, "{sum:?}");
     assert!(sum.crashes > 5, "{sum:?}");
+}
+
+/// The same, for rows that are there before the topics begin.
+const SNAPSHOT_SEEDS: u64 = 150;
+
+/// Rows that differ on two nodes come to be one, and no row of a snapshot beats a write.
+#[test]
+fn every_seed_converges_with_existing_rows_and_snapshots_amid_writes() {
+    every_seed_of(seeds(SNAPSHOT_SEEDS), |scenario| scenario.snapshots = true);
 }
 
 fn every_seed(seeds: std::ops::Range<u64>, refers: Option<OnDelete>) {
@@ -108,9 +119,10 @@ fn fault(seed: u64, change: impl Fn(&mut Scenario)) -> Option<(u64, String)> {
         }
     };
     // At once, because a run over many seeds may be ended before its end.
-    let Scenario { refers, keyless, .. } = scenario;
+    let Scenario { refers, keyless, snapshots, .. } = scenario;
     eprintln!(
-        "seed {seed}: {fault}\n  repeat it with: make sim SEED={seed} (foreign key: {refers:?}, a table without a key: {keyless})"
+        "seed {seed}: {fault}\n  repeat it with: make sim SEED={seed} (foreign key: {refers:?}, a table without a key: {keyless}, \
+         snapshots: {snapshots})"
     );
     Some((seed, fault))
 }
@@ -149,7 +161,7 @@ fn seed_227_a_row_that_is_published_anew_is_newer_than_the_group_that_met_it() {
 /// The simulation is only worth something if it meets what it is there for.
 #[test]
 fn the_seeds_meet_conflicts_collisions_crashes_and_lost_answers() {
-    let mut sum = world::Met::default();
+    let mut sum = met::Met::default();
     for seed in 0..40 {
         sum += run(&Scenario::of(seed, Without::default())).unwrap().met;
     }
@@ -170,8 +182,14 @@ fn noticed(without: Without) -> bool {
 }
 
 fn noticed_with(without: Without, refers: Option<OnDelete>) -> bool {
+    noticed_of(without, |scenario| scenario.refers = refers)
+}
+
+fn noticed_of(without: Without, change: impl Fn(&mut Scenario)) -> bool {
     let found = (0..PATIENCE).find_map(|seed| {
-        let outcome = std::panic::catch_unwind(|| run(&Scenario { refers, ..Scenario::of(seed, without) }));
+        let mut scenario = Scenario::of(seed, without);
+        change(&mut scenario);
+        let outcome = std::panic::catch_unwind(|| run(&scenario));
         let fault = outcome.map_or(Some("an assertion of the program failed".to_owned()), |run| run.err())?;
         Some((seed, fault))
     });
@@ -189,6 +207,25 @@ fn without_the_wait_for_the_tailer_the_checkers_notice() {
 #[test]
 fn without_the_clock_merge_the_checkers_notice() {
     assert!(noticed(Without { clock_merge: true, ..Without::default() }));
+}
+
+/// Rows of a snapshot are published although they changed while they were read.
+#[test]
+fn without_the_snapshot_s_window_the_checkers_notice() {
+    assert!(noticed_of(Without { snapshot_window: true, ..Without::default() }, |scenario| scenario.snapshots = true));
+}
+
+/// The snapshots are only worth something if they meet rows that differ, and rows that want one unique value.
+#[test]
+fn the_seeds_meet_existing_rows_that_differ() {
+    let (mut differ, mut unique, mut filled) = (0, 0, 0);
+    for seed in 0..12 {
+        let met = run(&Scenario { snapshots: true, ..Scenario::of(seed, Without::default()) }).unwrap().met;
+        differ += met.existing_conflicts;
+        unique += met.existing_unique_conflicts;
+        filled += met.existing_rows;
+    }
+    assert!(differ > 3 && unique > 3 && filled > 30, "{differ} differed, {unique} wanted one value, {filled} were published");
 }
 
 #[test]

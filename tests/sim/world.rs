@@ -1,21 +1,19 @@
 //! One run: nodes that write, are cut off, crash, and must come to the same rows in the end.
 
-use std::collections::BTreeMap;
-use std::ops::AddAssign;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fastrand::Rng;
 use tandem::apply::{Applier, ApplyOptions, Entry, Fingerprint, LocalFeed, Overflow, OverflowError, Policy};
 use tandem::change::{
-    BinlogCoordinates, Cluster, Column, ColumnKind, GtidPosition, NodeRank, Offset, OriginId, Record, Shape, TableFilter,
-    TableName, Value,
+    Cluster, Column, ColumnKind, GtidPosition, Hlc, NodeRank, Offset, OriginId, Record, Shape, TableFilter, TableName, Value,
 };
 use tandem::observe::Observer;
 use tandem::runtime::{Clock, Disposition, Fault, Shutdown};
 use tandem::source::TransactionHeader;
 use tandem::source::memory::{MemoryBinlog, MemorySource, MemoryTransaction};
-use tandem::tail::{Follower, MemoryFloor, TailOptions, Tailer};
+use tandem::tail::{Follower, MemoryFloor, NoBook, SnapshotDesk, SnapshotOrder, Snapshots, TailOptions, Tailer};
 use tandem::target::ConflictKind;
 use tandem::target::memory::{
     CommittedTransaction, LocalWrite, MemoryOptions, MemoryReference, MemoryTable, MemoryTarget, OnDelete,
@@ -24,7 +22,9 @@ use tandem::topic::memory::{MemoryTopics, SeededWeather};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
+use crate::existing::{self, MemoryRows};
 use crate::keyless::{self, OwnRows};
+use crate::met::Met;
 use crate::oracle::{self, Site};
 use crate::reference::{Reference, check_with};
 use crate::trouble::Trouble;
@@ -38,6 +38,7 @@ pub struct Without {
     pub resolution: bool,
     pub echo_filter: bool,
     pub author: bool,
+    pub snapshot_window: bool,
 }
 
 /// What a seed decides before anything runs.
@@ -67,6 +68,8 @@ pub struct Scenario {
     pub refers: Option<OnDelete>,
     /// A table without a key is written, too: see [`keyless`](crate::keyless).
     pub keyless: bool,
+    /// Nodes have rows before their topics begin, and publish what they have now and then: see [`existing`](crate::existing).
+    pub snapshots: bool,
 }
 
 impl Scenario {
@@ -94,40 +97,11 @@ impl Scenario {
             buffer_bytes: [1, 2000, 8 << 20][dice.usize(..3)],
             refers: None,
             keyless: false,
+            snapshots: false,
         };
         // With the longest delays, reading record by record takes hours of virtual time and shows nothing more.
         let slow = scenario.delay > Duration::from_millis(20) && scenario.buffer_bytes == 1;
         if slow { Self { buffer_bytes: 2000, ..scenario } } else { scenario }
-    }
-}
-
-/// What a run met: that it did is checked, too.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Met {
-    pub writes: usize,
-    pub conflicts: usize,
-    pub unique_conflicts: usize,
-    pub reference_conflicts: usize,
-    pub crashes: usize,
-    pub restarts: usize,
-    /// Transactions that no applier can keep in memory.
-    pub large: usize,
-    /// Rows without a key: updates and deletes of them, and those in the end that equal another.
-    pub keyless_changed: usize,
-    pub keyless_equal: usize,
-}
-
-impl AddAssign for Met {
-    fn add_assign(&mut self, other: Self) {
-        self.writes += other.writes;
-        self.conflicts += other.conflicts;
-        self.unique_conflicts += other.unique_conflicts;
-        self.reference_conflicts += other.reference_conflicts;
-        self.crashes += other.crashes;
-        self.restarts += other.restarts;
-        self.large += other.large;
-        self.keyless_changed += other.keyless_changed;
-        self.keyless_equal += other.keyless_equal;
     }
 }
 
@@ -147,6 +121,9 @@ pub struct Node {
     floor: Arc<MemoryFloor>,
     weather: Arc<SeededWeather>,
     clock: Arc<OffsetClock>,
+    pub desk: Arc<SnapshotDesk>,
+    /// Payloads of the rows that were there before its topic began.
+    pub existed: Mutex<BTreeSet<String>>,
 }
 
 pub struct World {
@@ -241,6 +218,7 @@ pub fn run(scenario: &Scenario) -> Result<Run, String> {
         let topics: Vec<Vec<Record>> = world.nodes.iter().map(|node| world.topics.records(&node.origin)).collect();
         let mut met = *world.met.lock().unwrap();
         (met.keyless_changed, met.keyless_equal) = (changed, equal);
+        met.existing_rows = topics.iter().flatten().filter(|record| record.is_existing_row()).count();
         if scenario.buffer_bytes == 1 {
             met.large = topics.iter().flatten().filter(|record| record.last && record.row > 0).count();
         }
@@ -279,7 +257,7 @@ impl World {
                         gtid: commit.gtid,
                         commit_second: commit.commit_second,
                         server_id: commit.gtid.server,
-                        coordinates: BinlogCoordinates::default(),
+                        coordinates: existing::coordinates(commit.gtid.sequence),
                         read_from: None,
                     };
                     binlog.append(MemoryTransaction { header, changes: commit.changes.clone(), ddl: None });
@@ -308,6 +286,8 @@ impl World {
                 commits,
                 binlog,
                 weather: Arc::new(SeededWeather::new(seed ^ 0x77, scenario.delay, scenario.loss)),
+                existed: Mutex::default(),
+                desk: Arc::new(SnapshotDesk::open(Box::new(NoBook), clock.clone()).unwrap()),
                 clock,
             }
         };
@@ -331,6 +311,7 @@ impl World {
             topic: self.topics.records(&node.origin),
             rows,
             losers: conflicts.into_iter().map(|conflict| (conflict.loser.origin, conflict.loser.hlc)).collect(),
+            existed: node.existed.lock().unwrap().clone(),
         }
     }
 
@@ -340,15 +321,26 @@ impl World {
             met.conflicts += 1;
             met.reference_conflicts += usize::from(REFERENCE.contains(&conflict.kind));
             met.unique_conflicts += usize::from(conflict.kind == ConflictKind::UniqueTaken);
+            if [&conflict.winner, &conflict.loser].iter().all(|side| side.hlc == Hlc::default()) {
+                let unique = conflict.kind == ConflictKind::UniqueTaken;
+                met.existing_conflicts += usize::from(!unique);
+                met.existing_unique_conflicts += usize::from(unique);
+            }
         }
     }
 
     async fn live(self: &Arc<Self>) -> Result<(), String> {
+        if self.scenario.snapshots {
+            self.exist().await?;
+        }
         let stop_writing = Instant::now() + self.scenario.writing;
         let writers: Vec<_> = (0..self.nodes.len()).map(|at| tokio::spawn(self.clone().write(at, stop_writing))).collect();
         let keepers: Vec<_> = (0..self.nodes.len()).map(|at| tokio::spawn(self.clone().keep(at, stop_writing))).collect();
         for writer in writers {
             writer.await.map_err(|error| error.to_string())?;
+        }
+        if self.scenario.snapshots {
+            self.nodes.iter().for_each(|node| self.ask(node));
         }
         let give_up = Instant::now() + Duration::from_secs(1200);
         loop {
@@ -385,7 +377,8 @@ impl World {
             let others = self.cluster.iter().filter(|origin| **origin != node.origin);
             others.into_iter().all(|origin| last_data(origin) <= marks.get(origin).and_then(|mark| mark.data))
         };
-        self.nodes.iter().all(|node| published(node) && applied(node))
+        let found = |node: &Node| !node.desk.orders().iter().any(SnapshotOrder::is_open);
+        self.nodes.iter().all(|node| published(node) && applied(node) && found(node))
     }
 
     /// When all is done nothing more is published but a heartbeat now and then: nobody answers an answer.
@@ -419,6 +412,9 @@ impl World {
         }
         while Instant::now() < until {
             sleep(Duration::from_millis(dice.u64(..900))).await;
+            if self.scenario.snapshots && dice.u64(..12) == 0 {
+                self.ask(&self.nodes[at]);
+            }
             let mut row = |dice: &mut Rng| {
                 number += 1;
                 // One row may be spelled in several ways: rule 14.
@@ -529,6 +525,7 @@ async fn tail(world: Arc<World>, at: usize, local: Arc<LocalFeed>, seed: u64) {
         options.ablation.no_clock_merge = scenario.without.clock_merge;
         options.ablation.no_resolution = scenario.without.resolution;
         options.ablation.no_echo_filter = scenario.without.echo_filter;
+        options.ablation.no_snapshot_window = scenario.without.snapshot_window;
         let source =
             MemorySource::new(node.binlog.clone()).with_pause(trouble.clone()).with_part_changes_max(scenario.part_changes);
         let tailer = Tailer {
@@ -539,6 +536,10 @@ async fn tail(world: Arc<World>, at: usize, local: Arc<LocalFeed>, seed: u64) {
             floor: node.floor.clone(),
             clock: node.clock.clone(),
             observer: Observer::default(),
+            snapshots: scenario.snapshots.then(|| Snapshots {
+                reader: Arc::new(MemoryRows::new(node.database.clone(), trouble.clone())),
+                desk: node.desk.clone(),
+            }),
         };
         match tailer.run(Shutdown::new()).await {
             Err(error) if error.disposition() == Disposition::Retry => again(&world).await,

@@ -16,7 +16,7 @@ mod tests;
 
 pub use decode::{Decoder, WireError, decode, decode_change};
 pub use encode::{Encoded, Encoder, change_json, encode, encode_change, image_json, key_json};
-pub use print::print;
+pub use print::{print, same_value};
 
 /// A record as bytes, in the terms of Kafka: key, value, headers.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -19,6 +19,15 @@ impl Fnv {
     }
 }
 
+/// Whether two values are the same, of which one or both came back from a topic.
+pub fn same_value(one: ValueRef, other: ValueRef) -> bool {
+    let (mut text, mut other_text) = (Vec::new(), Vec::new());
+    put_value(&mut text, one);
+    put_value(&mut other_text, other);
+    // Bytes travel as base64, and are not the text that looks so.
+    text == other_text && matches!(one, ValueRef::Bytes(_)) == matches!(other, ValueRef::Bytes(_))
+}
+
 pub fn print(change: &Change) -> u64 {
     let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
     hash.put(change.table().database.as_bytes());
@@ -40,14 +49,18 @@ fn put_image(hash: &mut Fnv, shape: &Shape, image: Option<&Image>) {
     for (name, value) in known {
         hash.put(name.as_bytes());
         text.clear();
-        match value {
-            // It comes back as a double of the same digits, of which large and small ones are written in another form.
-            ValueRef::Float(number) => match ryu::Buffer::new().format(number).parse() {
-                Ok(number) => write_value(&mut text, ValueRef::Double(number)),
-                Err(_) => write_value(&mut text, value),
-            },
-            value => write_value(&mut text, value),
-        }
+        put_value(&mut text, value);
         hash.put(&text);
+    }
+}
+
+fn put_value(text: &mut Vec<u8>, value: ValueRef) {
+    match value {
+        // It comes back as a double of the same digits, of which large and small ones are written in another form.
+        ValueRef::Float(number) => match ryu::Buffer::new().format(number).parse() {
+            Ok(number) => write_value(text, ValueRef::Double(number)),
+            Err(_) => write_value(text, value),
+        },
+        value => write_value(text, value),
     }
 }

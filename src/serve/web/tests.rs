@@ -65,6 +65,35 @@ impl Keeper for Kept {
     }
 }
 
+/// A node that is asked for snapshots of the tables that it has, of which there is one.
+#[derive(Default)]
+struct Asked(std::sync::Mutex<Vec<SnapshotView>>);
+
+#[async_trait]
+impl Orders for Asked {
+    async fn snapshot(&self, wish: SnapshotWish) -> Result<SnapshotView, Stop> {
+        if wish.tables != ["campus.riders"] {
+            return Err(Stop::halt("no such table", "see the list"));
+        }
+        let mut all = self.0.lock().unwrap();
+        let id = all.len() as u64 + 1;
+        let (asked_seconds, tables) = (1_800_000_000, Vec::new());
+        let view = SnapshotView { id, condition: wish.condition, asked_seconds, ended_seconds: None, waits_for: None, tables };
+        all.push(view.clone());
+        Ok(view)
+    }
+
+    async fn snapshots(&self) -> Result<Vec<SnapshotView>, Stop> {
+        Ok(self.0.lock().unwrap().clone())
+    }
+
+    async fn cancel_snapshot(&self, id: u64) -> Result<bool, Stop> {
+        let mut all = self.0.lock().unwrap();
+        let open = all.iter_mut().find(|view| view.id == id && view.is_open());
+        Ok(open.map(|view| view.ended_seconds = Some(1_800_000_001)).is_some())
+    }
+}
+
 struct Page {
     address: SocketAddr,
     observer: Observer,
@@ -82,19 +111,29 @@ impl Page {
     async fn start(key: Option<&str>, reachable: bool) -> Self {
         let observer = Observer::default();
         let options = WebOptions { listen: "127.0.0.1:0".parse().unwrap(), key: key.map(SecretString::from) };
-        let web = Web::bind(options, observer.clone(), Arc::new(Kept { reachable })).await.unwrap();
+        let web = Web::bind(options, observer.clone(), Arc::new(Kept { reachable }), Arc::new(Asked::default())).await.unwrap();
         let (address, shutdown) = (web.address(), Shutdown::new());
         Self { address, observer, running: tokio::spawn(web.run(shutdown.clone())), shutdown }
     }
 
     async fn ask(&self, path: &str, headers: &str) -> Answer {
+        self.send("GET", path, &format!("{headers}\r\n")).await
+    }
+
+    async fn send(&self, method: &str, path: &str, rest: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
+        let request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n{rest}");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut text = String::new();
         tokio::time::timeout(Duration::from_secs(10), stream.read_to_string(&mut text)).await.unwrap().unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         Answer { status: head[9..12].parse().unwrap(), head: head.to_ascii_lowercase(), body: body.into() }
+    }
+
+    async fn post(&self, path: &str, kind: &str, body: &str) -> Answer {
+        let length = body.len();
+        let headers = format!("Host: 127.0.0.1\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}");
+        self.send("POST", path, &headers).await
     }
 
     async fn get(&self, path: &str) -> Answer {
@@ -131,6 +170,32 @@ async fn every_page_answers_and_escapes_what_it_shows() {
     assert!(overview.contains("&lt;no&gt; &quot;route&quot;") && overview.contains("campus.&lt;i&gt;"), "{overview}");
     let conflicts = page.get("/conflicts").await.body;
     assert!(conflicts.contains("c-7f3a") && conflicts.contains("&lt;script&gt;alert(1)"), "{conflicts}");
+    page.end().await;
+}
+
+#[tokio::test]
+async fn orders_are_taken_as_json_and_in_no_form_that_a_strange_page_could_send() {
+    let page = Page::start(None, true).await;
+    let json = "application/json";
+    let asked = page.post("/api/snapshots", json, r#"{"tables": ["campus.riders"], "condition": "id > 3"}"#).await;
+    let view: SnapshotView = serde_json::from_str(&asked.body).unwrap();
+    assert_eq!((asked.status, view.id, view.condition.as_deref()), (200, 1, Some("id > 3")));
+    for (kind, body) in [
+        ("text/plain", r#"{"tables": ["campus.riders"]}"#),
+        ("application/x-www-form-urlencoded", "tables=campus.riders"),
+        (json, r#"{"tables": ["campus.riders"], "wher": "id > 3"}"#),
+        (json, "{"),
+    ] {
+        let refused = page.post("/api/snapshots", kind, body).await;
+        assert_eq!(refused.status, 400, "{kind}: {body}: {}", refused.body);
+    }
+    let unknown = page.post("/api/snapshots", json, r#"{"tables": ["campus.drivers"]}"#).await;
+    assert_eq!(unknown.status, 503);
+    assert!(unknown.body.contains("no such table"), "{}", unknown.body);
+    assert_eq!(serde_json::from_str::<Vec<SnapshotView>>(&page.get("/api/snapshots").await.body).unwrap().len(), 1);
+    assert_eq!(page.post("/api/snapshots/1/cancel", "text/plain", "{}").await.status, 400);
+    assert_eq!(page.post("/api/snapshots/1/cancel", json, "{}").await.status, 200);
+    assert_eq!(page.post("/api/snapshots/1/cancel", json, "{}").await.status, 404);
     page.end().await;
 }
 
@@ -203,10 +268,16 @@ async fn without_a_key_a_foreign_name_is_refused_and_an_open_address_never_bound
     let page = Page::start(None, true).await;
     assert_eq!(page.ask("/api/status", "Host: evil.example\r\n").await.status, 403);
     let options = WebOptions { listen: "0.0.0.0:0".parse().unwrap(), key: None };
-    let refused = Web::bind(options, Observer::default(), Arc::new(Kept { reachable: true })).await.err().unwrap();
+    let refused = Web::bind(options, Observer::default(), Arc::new(Kept { reachable: true }), Arc::new(Asked::default()))
+        .await
+        .err()
+        .unwrap();
     assert!(matches!(refused, ServeError::Open { .. }), "{refused}");
     let taken = WebOptions { listen: page.address, key: None };
-    let taken = Web::bind(taken, Observer::default(), Arc::new(Kept { reachable: true })).await.err().unwrap();
+    let taken = Web::bind(taken, Observer::default(), Arc::new(Kept { reachable: true }), Arc::new(Asked::default()))
+        .await
+        .err()
+        .unwrap();
     assert!(Stop::from(taken).to_string().contains("cannot listen on 127.0.0.1"));
     page.end().await;
 }

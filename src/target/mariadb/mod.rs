@@ -16,6 +16,7 @@ use crate::change::{Hlc, Mark, Offset, OriginId, RowKey, TableName};
 
 mod advice;
 mod canonical;
+mod chunk;
 mod facts;
 mod fault;
 mod kept;
@@ -31,6 +32,7 @@ mod session;
 mod statement;
 mod transaction;
 
+pub use chunk::{Rows, TableSize, Wanted};
 pub use facts::{Facts, TableFacts};
 pub use kept::{Kept, KeptConflict, KeptDeadLetter};
 pub use lease::{Asked, Lease};

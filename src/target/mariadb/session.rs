@@ -175,6 +175,51 @@ impl Session {
         outcome
     }
 
+    /// The first rows of one query, until they hold about so many bytes. False where there are more: then the rest of the answer
+    /// is still under way, and the session is of no more use.
+    pub async fn rows_until(
+        &mut self,
+        sql: &[u8],
+        bytes_max: usize,
+        about: About<'_>,
+    ) -> Result<(Vec<Row>, bool), TargetError> {
+        let read = async {
+            let mut result = self.conn.query_iter(sql).await?;
+            let (mut rows, mut bytes) = (Vec::new(), 0);
+            while let Some(row) = result.next().await? {
+                bytes += (0..row.len()).map(|at| weight(&row, at)).sum::<usize>();
+                rows.push(row);
+                if bytes >= bytes_max {
+                    return Ok((rows, false));
+                }
+            }
+            Ok((rows, true))
+        };
+        let outcome = match tokio::time::timeout(self.limit, read).await {
+            Ok(outcome) => outcome.map_err(|error| from_driver(&error, &self.place, about)),
+            Err(_) => Err(self.late()),
+        };
+        self.used = true;
+        outcome
+    }
+
+    /// An error where this is not one statement, and one that the server understands. Does nothing.
+    pub async fn check_statement(&mut self, sql: &[u8], about: About<'_>) -> Result<(), TargetError> {
+        let checked = async {
+            let statement = self.conn.prep(String::from_utf8_lossy(sql).into_owned()).await?;
+            self.conn.close(statement).await
+        };
+        match tokio::time::timeout(self.limit, checked).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Error::Server(error))) => Err(TargetError::Refused {
+                what: format!("the server does not understand the condition (error {})", error.code),
+                remedy: "write it as after WHERE, with the table's own columns, for example \"id > 1000\"".into(),
+            }),
+            Ok(Err(error)) => Err(from_driver(&error, &self.place, about)),
+            Err(_) => Err(self.late()),
+        }
+    }
+
     /// The answer has not the form that we asked for.
     pub fn not_understood(&self, task: &str) -> TargetError {
         TargetError::Refused {
@@ -186,5 +231,13 @@ impl Session {
     fn late(&self) -> TargetError {
         let reason = format!("no answer within {} s", self.limit.as_secs());
         TargetError::Unreachable { place: self.place.to_string(), reason }
+    }
+}
+
+/// Bytes of one value of an answer.
+fn weight(row: &Row, at: usize) -> usize {
+    match row.as_ref(at) {
+        Some(mysql_async::Value::Bytes(bytes)) => bytes.len() + 16,
+        _ => 16,
     }
 }

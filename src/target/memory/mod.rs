@@ -111,6 +111,18 @@ impl MemoryTarget {
         rows.into_iter().map(|row| Image::of(row.iter().cloned().map(Some))).collect()
     }
 
+    /// Of these rows of a table those after a key, in the order of [`rows`](Self::rows).
+    pub fn after(&self, table: &TableName, rows: Vec<Image>, key: Option<&RowKey>) -> Vec<Image> {
+        let Some(shape) = self.shape(table) else { return Vec::new() };
+        let after = key.map(|key| fold::key(table, &key.values));
+        let place = |row: &Image| RowKey::of(&shape, row).map(|key| fold::key(table, &key.values));
+        rows.into_iter().filter(|row| place(row) > after).collect()
+    }
+
+    pub fn shape(&self, table: &TableName) -> Option<Arc<Shape>> {
+        self.lock_database().table(table).ok().map(|table| table.shape.clone())
+    }
+
     /// The committed row of this key.
     pub fn row(&self, table: &TableName, key: &[Value]) -> Option<Image> {
         let database = self.lock_database();

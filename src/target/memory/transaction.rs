@@ -99,6 +99,9 @@ impl MemoryTransaction {
         let row = {
             let database = self.session.database();
             let table = database.table(table)?;
+            if change.op == Op::Read && table.row(&key).is_some() {
+                return Err(TargetError::UniqueTaken { table: table.shape.table.clone(), index: "PRIMARY".into() });
+            }
             merge(&table.shape, table.row(&key), change, after)?
         };
         if !change.checks.foreign_keys_off {
@@ -119,7 +122,7 @@ pub(super) fn merge(
     let mut row: Vec<Option<Value>> = match here {
         Some(row) => row.iter().cloned().map(Some).collect(),
         // An inserted row tells all that is not a default; of any other we would invent what it does not tell.
-        None if change.op == Op::Insert && after.is_full() => vec![Some(Value::Null); shape.columns.len()],
+        None if matches!(change.op, Op::Insert | Op::Read) && after.is_full() => vec![Some(Value::Null); shape.columns.len()],
         None => vec![None; shape.columns.len()],
     };
     for (column, value) in change.shape.columns.iter().zip(after.values()) {

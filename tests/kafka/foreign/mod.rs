@@ -96,6 +96,7 @@ async fn tailed(server: &PrivateServer, broker: &PrivateBroker, origin: &OriginI
         floor: Arc::new(MemoryFloor::default()),
         clock: Arc::new(SystemClock),
         observer: Observer::default(),
+        snapshots: None,
     };
     let shutdown = Shutdown::new();
     let publishing = async {

@@ -5,6 +5,7 @@
 //!   the statement fail where the row that was found is not the row of this key.
 //! - Where there is a second unique key, new rows are plain inserts, which fail on any collision; the others are
 //!   updates by primary key, and inserts where there was nothing to update. Never REPLACE.
+//! - A row that existed at its origin is a plain insert, which fails where there is one already.
 //! - An image that does not hold the whole row is an update by primary key, and nothing else.
 
 use std::sync::Arc;
@@ -371,7 +372,7 @@ fn form(table: &Table, change: &Change, columns: &[(usize, usize)]) -> Form {
             table.shape.columns.iter().enumerate().all(|(at, column)| column.generated || told(at))
         }
     };
-    match (whole, table.unique.is_empty(), inserted) {
+    match (whole, table.unique.is_empty() && change.op != Op::Read, inserted) {
         (false, ..) => Form::Update { or_insert: false },
         (true, true, _) => Form::Upsert,
         (true, false, true) => Form::Insert,

@@ -1,0 +1,318 @@
+//! What snapshots are asked for, and how far each is.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use crate::change::{Change, Checks, Image, Op, RowKey, TableName, wire};
+use crate::runtime::{Clock, Stop};
+
+/// Keeps the orders while no process runs.
+pub trait SnapshotBook: Send + Sync {
+    fn load(&self) -> Result<Vec<SnapshotOrder>, Stop>;
+
+    /// Replaces what was kept before. May fail in silence: then rows are published again that were already.
+    fn save(&self, orders: &[SnapshotOrder]);
+}
+
+/// Keeps nothing.
+pub struct NoBook;
+
+impl SnapshotBook for NoBook {
+    fn load(&self) -> Result<Vec<SnapshotOrder>, Stop> {
+        Ok(Vec::new())
+    }
+
+    fn save(&self, _: &[SnapshotOrder]) {}
+}
+
+/// Tables whose existing rows somebody wants published, in the order in which they go.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SnapshotOrder {
+    pub id: u64,
+    /// SQL; all rows where there is none.
+    pub condition: Option<String>,
+    /// Seconds of the Unix epoch, as all times here.
+    pub asked_seconds: u64,
+    pub ended_seconds: Option<u64>,
+    pub tables: Vec<TableOrder>,
+    /// Why it does not go on now.
+    pub waits_for: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TableOrder {
+    pub database: String,
+    pub table: String,
+    pub state: TableState,
+    /// Rows that were read and dealt with.
+    pub rows: u64,
+    /// What the server thinks the table has.
+    pub rows_expected: u64,
+    pub reason: Option<String>,
+    /// The key of the last of them, in the form of a change.
+    after: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TableState {
+    Waiting,
+    Running,
+    Done,
+    /// The rows cannot be read; the other tables go on.
+    Failed,
+    Cancelled,
+}
+
+impl TableState {
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Waiting | Self::Running)
+    }
+}
+
+impl SnapshotOrder {
+    pub fn is_open(&self) -> bool {
+        self.tables.iter().any(|table| table.state.is_open())
+    }
+}
+
+/// The rows to be read next.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Task {
+    pub order: u64,
+    pub table: TableName,
+    pub after: Option<RowKey>,
+    pub condition: Option<String>,
+}
+
+/// Orders that are kept after their end, for people.
+const ENDED_KEPT: usize = 20;
+
+/// One per node: whoever asks and the tailer meet here.
+pub struct SnapshotDesk {
+    orders: Mutex<Vec<SnapshotOrder>>,
+    wanted: Notify,
+    book: Box<dyn SnapshotBook>,
+    clock: Arc<dyn Clock>,
+}
+
+impl SnapshotDesk {
+    pub fn open(book: Box<dyn SnapshotBook>, clock: Arc<dyn Clock>) -> Result<Self, Stop> {
+        Ok(Self { orders: Mutex::new(book.load()?), wanted: Notify::new(), book, clock })
+    }
+
+    /// What would be done if this were asked for: the rows of these tables, each with the rows that it is thought to have, and
+    /// others that are refused with a reason.
+    pub fn plan(tables: &[(TableName, u64)], refused: &[(TableName, String)], condition: Option<String>) -> SnapshotOrder {
+        let table = |name: &TableName, rows_expected: u64, refused: Option<&String>| TableOrder {
+            database: name.database.to_string(),
+            table: name.table.to_string(),
+            state: refused.map_or(TableState::Waiting, |_| TableState::Failed),
+            rows: 0,
+            rows_expected,
+            reason: refused.cloned(),
+            after: None,
+        };
+        let tables = tables.iter().map(|(name, rows)| table(name, *rows, None));
+        let tables = tables.chain(refused.iter().map(|(name, reason)| table(name, 0, Some(reason)))).collect();
+        SnapshotOrder { id: 0, condition, asked_seconds: 0, ended_seconds: None, tables, waits_for: None }
+    }
+
+    /// Asks for it. Returns the number of the order.
+    pub fn ask(&self, tables: &[(TableName, u64)], refused: &[(TableName, String)], condition: Option<String>) -> u64 {
+        let plan = Self::plan(tables, refused, condition);
+        let id = self.change(|orders, now| {
+            let id = orders.iter().map(|order| order.id).max().unwrap_or_default() + 1;
+            orders.push(SnapshotOrder { id, asked_seconds: now, ..plan });
+            id
+        });
+        self.wanted.notify_one();
+        id
+    }
+
+    /// Ends what is open. False where there is no such open order.
+    pub fn cancel(&self, id: u64) -> bool {
+        self.change(|orders, _| {
+            let Some(order) = orders.iter_mut().find(|order| order.id == id && order.is_open()) else { return false };
+            order.tables.iter_mut().filter(|table| table.state.is_open()).for_each(|table| table.state = TableState::Cancelled);
+            true
+        })
+    }
+
+    /// All that is kept, the oldest first.
+    pub fn orders(&self) -> Vec<SnapshotOrder> {
+        self.held().clone()
+    }
+
+    /// What comes next.
+    pub(super) fn next(&self) -> Option<Task> {
+        let orders = self.held();
+        let order = orders.iter().find(|order| order.is_open())?;
+        let table = order.tables.iter().find(|table| table.state.is_open())?;
+        let after = table.after.as_ref().and_then(|text| key_of(text));
+        Some(Task { order: order.id, table: table.name(), after, condition: order.condition.clone() })
+    }
+
+    /// The task, if it is still wanted.
+    pub(super) fn goes_on(&self, task: Task) -> Option<Task> {
+        let orders = self.held();
+        let table = orders.iter().find(|order| order.id == task.order)?.tables.iter().find(|table| table.name() == task.table);
+        table.is_some_and(|table| table.state.is_open()).then_some(task)
+    }
+
+    /// Waits until something may be wanted.
+    pub(super) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    pub(super) fn published(&self, task: &Task, last: Option<RowKey>, rows: u64, ends: bool) {
+        self.change_table(task, |order, at| {
+            order.waits_for = None;
+            let table = &mut order.tables[at];
+            table.rows += rows;
+            table.after = last.map(|key| key_text(&key)).or(table.after.take());
+            if table.state.is_open() {
+                table.state = if ends { TableState::Done } else { TableState::Running };
+            }
+        });
+        self.wanted.notify_one();
+    }
+
+    pub(super) fn failed(&self, task: &Task, stop: &Stop) {
+        self.change_table(task, |order, at| {
+            (order.tables[at].state, order.tables[at].reason) = (TableState::Failed, Some(stop.to_string()));
+        });
+        self.wanted.notify_one();
+    }
+
+    pub(super) fn waits(&self, task: &Task, stop: &Stop) {
+        self.change_table(task, |order, _| order.waits_for = Some(stop.message.clone()));
+    }
+
+    fn change_table(&self, task: &Task, change: impl FnOnce(&mut SnapshotOrder, usize)) {
+        self.change(|orders, _| {
+            let order = orders.iter_mut().find(|order| order.id == task.order);
+            let at = order.as_ref().and_then(|order| order.tables.iter().position(|table| table.name() == task.table));
+            if let (Some(order), Some(at)) = (order, at) {
+                change(order, at);
+            }
+        });
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Vec<SnapshotOrder>, u64) -> T) -> T {
+        let now = self.clock.now_seconds();
+        let mut orders = self.held();
+        let answer = change(&mut orders, now);
+        orders.iter_mut().filter(|order| !order.is_open()).for_each(|order| {
+            order.ended_seconds.get_or_insert(now);
+            order.waits_for = None;
+        });
+        let mut too_many = orders.iter().filter(|order| !order.is_open()).count().saturating_sub(ENDED_KEPT);
+        orders.retain(|order| {
+            let forgotten = !order.is_open() && too_many > 0;
+            too_many -= usize::from(forgotten);
+            !forgotten
+        });
+        self.book.save(&orders);
+        answer
+    }
+
+    fn held(&self) -> MutexGuard<'_, Vec<SnapshotOrder>> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TableOrder {
+    pub fn name(&self) -> TableName {
+        TableName::new(&self.database, &self.table)
+    }
+}
+
+/// A key as text that this program reads back: a change that tells nothing else.
+fn key_text(key: &RowKey) -> String {
+    let mut before = vec![None; key.shape.columns.len()];
+    for (&at, value) in key.shape.key.iter().zip(&key.values) {
+        before[usize::from(at)] = Some(value.clone());
+    }
+    let before = Some(Image::of(before));
+    wire::encode_change(&Change { shape: key.shape.clone(), op: Op::Delete, before, after: None, checks: Checks::default() })
+}
+
+fn key_of(text: &str) -> Option<RowKey> {
+    wire::decode_change(text.as_bytes()).ok()?.key()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::{Column, ColumnKind, Shape, Value};
+    use crate::runtime::SystemClock;
+
+    fn key(id: i64) -> RowKey {
+        let column = Column { name: "id".into(), kind: ColumnKind::Integer, generated: false };
+        let shape = Shape { table: TableName::new("campus", "riders"), columns: vec![column], key: vec![0] };
+        RowKey { shape: Arc::new(shape), values: Box::new([Value::Int(id)]) }
+    }
+
+    #[derive(Default)]
+    struct Memory(Arc<Mutex<Vec<SnapshotOrder>>>);
+
+    impl SnapshotBook for Memory {
+        fn load(&self) -> Result<Vec<SnapshotOrder>, Stop> {
+            // Through its outside form, as a file would.
+            Ok(serde_json::from_str(&serde_json::to_string(&*self.0.lock().unwrap()).unwrap()).unwrap())
+        }
+
+        fn save(&self, orders: &[SnapshotOrder]) {
+            *self.0.lock().unwrap() = orders.to_vec();
+        }
+    }
+
+    fn open(kept: &Arc<Mutex<Vec<SnapshotOrder>>>) -> SnapshotDesk {
+        SnapshotDesk::open(Box::new(Memory(kept.clone())), Arc::new(SystemClock)).unwrap()
+    }
+
+    #[test]
+    fn a_desk_that_is_opened_again_goes_on_after_the_last_durable_row() {
+        let kept = Arc::default();
+        let desk = open(&kept);
+        let tables = ["riders", "bikes"].map(|table| (TableName::new("campus", table), 10));
+        desk.ask(&tables, &[], Some("id > 3".into()));
+        let first = desk.next().unwrap();
+        assert_eq!((first.table.to_string().as_str(), first.after.is_none()), ("campus.riders", true));
+        desk.published(&first, Some(key(7)), 4, false);
+        drop(desk);
+        let desk = open(&kept);
+        let next = desk.next().unwrap();
+        assert_eq!((next.after.as_ref(), next.condition.as_deref()), (Some(&key(7)), Some("id > 3")));
+        desk.published(&next, None, 0, true);
+        let last = desk.next().unwrap();
+        assert_eq!(last.table.to_string(), "campus.bikes");
+        desk.failed(&last, &Stop::halt("the table does not exist", "make it"));
+        assert_eq!(desk.next(), None);
+        let order = desk.orders().remove(0);
+        assert_eq!((order.tables[0].rows, order.tables[0].state), (4, TableState::Done));
+        assert_eq!(order.tables[1].reason.as_deref(), Some("the table does not exist — make it"));
+        assert!(order.ended_seconds.is_some());
+    }
+
+    #[test]
+    fn what_is_cancelled_is_not_gone_on_with_and_old_orders_are_forgotten() {
+        let desk = open(&Arc::default());
+        let tables = [(TableName::new("campus", "riders"), 10)];
+        let id = desk.ask(&tables, &[], None);
+        let task = desk.next().unwrap();
+        assert!(desk.goes_on(task.clone()).is_some());
+        assert!(desk.cancel(id) && !desk.cancel(id));
+        assert_eq!((desk.next(), desk.goes_on(task.clone())), (None, None));
+        desk.published(&task, Some(key(9)), 2, false);
+        assert_eq!(desk.orders()[0].tables[0].state, TableState::Cancelled, "what was under way does not revive it");
+        for _ in 0..2 * ENDED_KEPT {
+            let id = desk.ask(&tables, &[], None);
+            desk.cancel(id);
+        }
+        assert_eq!(desk.orders().len(), ENDED_KEPT);
+    }
+}

@@ -1,0 +1,253 @@
+//! Existing rows, some at a time, each time as of one moment of the server's history.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use mysql_async::Row;
+
+use super::MariadbTarget;
+use super::fault::About;
+use super::literal;
+use super::read::{held, key_values};
+use super::schema::Table;
+use super::session::Session;
+use super::statement::key_literal;
+use crate::change::{BinlogCoordinates, GtidPosition, Image, RowKey, Shape, TableFilter, TableName, ValueRef};
+use crate::target::TargetError;
+
+/// Which rows are wanted next.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    pub table: &'a TableName,
+    /// Rows after this key, in the order of the primary key.
+    pub after: Option<&'a RowKey>,
+    /// At most so many, and about so many bytes, but at least one.
+    pub rows_max: usize,
+    pub bytes_max: usize,
+    /// An SQL condition of somebody who may read the table anyhow.
+    pub condition: Option<&'a str>,
+}
+
+/// Rows of one table, whole, in the order of its primary key.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    pub shape: Arc<Shape>,
+    pub rows: Vec<Image>,
+    /// The server's binlog at the moment of which the rows are.
+    pub moment: BinlogCoordinates,
+    /// The server's history when the rows had been read.
+    pub until: GtidPosition,
+    /// There are no rows after these.
+    pub ends: bool,
+}
+
+/// What a table is thought to hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TableSize {
+    pub table: TableName,
+    pub rows: u64,
+    /// False where its rows can only be told apart by all they hold.
+    pub has_key: bool,
+}
+
+const TASK: &str = "reading existing rows";
+
+impl MariadbTarget {
+    /// Reads the next rows. No lock is taken, and nobody waits.
+    pub async fn existing_rows(&self, wanted: Wanted<'_>) -> Result<Rows, TargetError> {
+        let session = self.0.session().await?;
+        let was_idle = session.used;
+        match self.rows_in(session, wanted).await {
+            // The server closes connections that were idle for long.
+            Err(TargetError::Unreachable { .. }) if was_idle => self.rows_in(self.0.fresh().await?, wanted).await,
+            other => other,
+        }
+    }
+
+    async fn rows_in(&self, mut session: Session, wanted: Wanted<'_>) -> Result<Rows, TargetError> {
+        let table = self.0.schemas.table(&mut session, wanted.table).await?;
+        if !table.shape.has_key() {
+            let reason = "it has no primary key, so its rows cannot be read some at a time".into();
+            return Err(TargetError::Unwritable { table: wanted.table.clone(), reason });
+        }
+        let sql = select(&table, wanted)?;
+        if wanted.condition.is_some() {
+            session.check_statement(&sql, About::Task("checking the condition")).await?;
+        }
+        session.run(b"START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY", About::Task(TASK)).await?;
+        let moment = moment(&mut session).await?;
+        let (sent, all) = session.rows_until(&sql, wanted.bytes_max, About::Table(&table)).await?;
+        let count = sent.len();
+        let rows: Option<Vec<Image>> = sent.into_iter().map(|row| held(&table, row).map(|held| held.image)).collect();
+        let rows = rows.ok_or_else(|| session.not_understood(TASK))?;
+        let until = if all {
+            session.run(b"COMMIT", About::Task(TASK)).await?;
+            let until = position(&mut session).await?;
+            self.give_back(session);
+            until
+        } else {
+            // The rest of the answer is still under way on that connection, which is closed with it.
+            drop(session);
+            let mut session = self.0.session().await?;
+            let until = position(&mut session).await?;
+            self.give_back(session);
+            until
+        };
+        Ok(Rows { shape: table.shape.clone(), rows, moment, until, ends: all && count < wanted.rows_max })
+    }
+
+    /// The captured tables, those before others that refer to them, each with the rows that the server thinks it has.
+    pub async fn sizes(&self, filter: &TableFilter) -> Result<Vec<TableSize>, TargetError> {
+        let captured: BTreeSet<TableName> = self.captured(filter).await?.into_iter().collect();
+        let sql = "SELECT TABLE_SCHEMA, TABLE_NAME, COALESCE(TABLE_ROWS, 0) FROM information_schema.TABLES
+            WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')";
+        let rows: BTreeMap<TableName, u64> = self
+            .typed(sql)
+            .await?
+            .into_iter()
+            .map(|(db, table, rows): (String, String, u64)| (TableName::new(&db, &table), rows))
+            .collect();
+        let keyed: BTreeSet<TableName> = self
+            .typed("SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.STATISTICS WHERE INDEX_NAME = 'PRIMARY'")
+            .await?
+            .into_iter()
+            .map(|(db, table): (String, String)| TableName::new(&db, &table))
+            .collect();
+        let refers = "SELECT TABLE_SCHEMA, TABLE_NAME, REFERENCED_TABLE_SCHEMA, REFERENCED_TABLE_NAME
+            FROM information_schema.KEY_COLUMN_USAGE WHERE REFERENCED_TABLE_NAME IS NOT NULL";
+        let mut parents: BTreeMap<TableName, BTreeSet<TableName>> = BTreeMap::new();
+        for (db, table, to_db, to) in self.typed::<(String, String, String, String)>(refers).await? {
+            parents.entry(TableName::new(&db, &table)).or_default().insert(TableName::new(&to_db, &to));
+        }
+        let size = |table: TableName| TableSize {
+            rows: rows.get(&table).copied().unwrap_or_default(),
+            has_key: keyed.contains(&table),
+            table,
+        };
+        Ok(parents_first(&captured, &parents).into_iter().map(size).collect())
+    }
+}
+
+/// By names, but each after those that it refers to; where they refer to each other in a circle, one of them begins.
+fn parents_first(tables: &BTreeSet<TableName>, parents: &BTreeMap<TableName, BTreeSet<TableName>>) -> Vec<TableName> {
+    let mut left: Vec<&TableName> = tables.iter().collect();
+    let mut order: Vec<TableName> = Vec::with_capacity(left.len());
+    while !left.is_empty() {
+        let waits = |table: &TableName| {
+            let of = parents.get(table).into_iter().flatten();
+            of.into_iter().any(|parent| parent != table && tables.contains(parent) && !order.contains(parent))
+        };
+        let at = left.iter().position(|table| !waits(table)).unwrap_or(0);
+        order.push(left.remove(at).clone());
+    }
+    order
+}
+
+/// `SELECT … WHERE key > after AND (condition) ORDER BY key LIMIT n`.
+fn select(table: &Table, wanted: Wanted<'_>) -> Result<Vec<u8>, TargetError> {
+    let mut sql = b"SELECT ".to_vec();
+    sql.extend_from_slice(&table.select);
+    sql.extend_from_slice(b" FROM ");
+    literal::table(&mut sql, &table.shape.table);
+    sql.extend_from_slice(b" FORCE INDEX (PRIMARY) WHERE ");
+    match wanted.after {
+        None => sql.push(b'1'),
+        Some(key) => {
+            let values = key_values(table, key).ok_or_else(|| super::canonical::other_key(table))?;
+            after(&mut sql, table, &values);
+        }
+    }
+    if let Some(condition) = wanted.condition {
+        // On a line of its own, so that a comment at its end ends there.
+        sql.extend_from_slice(b" AND (");
+        sql.extend_from_slice(condition.as_bytes());
+        sql.extend_from_slice(b"\n)");
+    }
+    sql.extend_from_slice(b" ORDER BY ");
+    let key: Vec<usize> = table.key().collect();
+    literal::list(&mut sql, key, |sql, at| literal::identifier(sql, &table.shape.columns[at].name));
+    sql.extend_from_slice(format!(" LIMIT {}", wanted.rows_max).as_bytes());
+    Ok(sql)
+}
+
+/// `(a > 1 OR a = 1 AND (b > 2))`: of this form the server makes a range of the index, of `(a, b) > (1, 2)` it does not.
+fn after(sql: &mut Vec<u8>, table: &Table, values: &[ValueRef]) {
+    let key: Vec<usize> = table.key().collect();
+    let compare = |sql: &mut Vec<u8>, number: usize, operator: &[u8]| {
+        let column = &table.shape.columns[key[number]];
+        literal::identifier(sql, &column.name);
+        sql.extend_from_slice(operator);
+        key_literal(sql, column.kind, values[number]);
+    };
+    for number in 0..values.len() {
+        sql.push(b'(');
+        compare(sql, number, b">");
+        if number + 1 < values.len() {
+            sql.extend_from_slice(b" OR ");
+            compare(sql, number, b"=");
+            sql.extend_from_slice(b" AND ");
+        }
+    }
+    sql.extend(std::iter::repeat_n(b')', values.len()));
+}
+
+/// Where the binlog was at the moment that the transaction sees.
+async fn moment(session: &mut Session) -> Result<BinlogCoordinates, TargetError> {
+    let rows = session.rows(b"SHOW STATUS LIKE 'Binlog\\_snapshot\\_%'", TASK).await?;
+    let told: Result<BTreeMap<String, String>, _> = rows
+        .into_iter()
+        .map(|row: Row| mysql_async::from_row_opt(row).map(|(name, value): (String, String)| (name.to_lowercase(), value)))
+        .collect();
+    let told = told.map_err(|_| session.not_understood(TASK))?;
+    let position = told.get("binlog_snapshot_position").and_then(|position| position.parse().ok());
+    match (told.get("binlog_snapshot_file"), position) {
+        (Some(file), Some(position)) if !file.is_empty() => Ok(BinlogCoordinates { file: file.as_str().into(), position }),
+        _ => Err(TargetError::Refused {
+            what: "the server does not tell where its binlog is, so existing rows cannot be put in their place".into(),
+            remedy: "switch the binlog on (log_bin), and restart the server".into(),
+        }),
+    }
+}
+
+async fn position(session: &mut Session) -> Result<GtidPosition, TargetError> {
+    let row = session.rows(b"SELECT @@GLOBAL.gtid_binlog_pos", TASK).await?.into_iter().next();
+    let text: Option<String> = row.and_then(|row| mysql_async::from_row_opt::<(String,)>(row).ok()).map(|(text,)| text);
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| session.not_understood(TASK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema::testing::table;
+    use super::*;
+    use crate::change::Value;
+
+    #[test]
+    fn the_rows_after_a_key_are_a_range_of_the_index() {
+        let mut riders = table("campus", "riders", &["id", "day", "name"]);
+        Arc::make_mut(&mut riders.shape).key = vec![1, 0];
+        let key = RowKey { shape: riders.shape.clone(), values: Box::new([Value::Int(4), Value::Int(7)]) };
+        let name = riders.shape.table.clone();
+        let wanted = Wanted { table: &name, after: Some(&key), rows_max: 50, bytes_max: 1, condition: Some("id < 9 -- or so") };
+        let sql = String::from_utf8(select(&riders, wanted).unwrap()).unwrap();
+        assert_eq!(
+            sql,
+            "SELECT `id`,`day`,`name` FROM `campus`.`riders` FORCE INDEX (PRIMARY) WHERE (`day`>4 OR `day`=4 AND (`id`>7)) \
+             AND (id < 9 -- or so\n) ORDER BY `day`,`id` LIMIT 50"
+        );
+    }
+
+    #[test]
+    fn tables_come_after_those_that_they_refer_to() {
+        let name = |table: &str| TableName::new("campus", table);
+        let tables: BTreeSet<_> = ["bookings", "drivers", "loop_a", "loop_b", "riders", "towns"].map(name).into();
+        let refers = |from: &str, to: &[&str]| (name(from), to.iter().map(|to| name(to)).collect::<BTreeSet<_>>());
+        let parents = BTreeMap::from([
+            refers("bookings", &["riders", "drivers"]),
+            refers("riders", &["towns", "riders", "elsewhere"]),
+            refers("loop_a", &["loop_b"]),
+            refers("loop_b", &["loop_a"]),
+        ]);
+        let order: Vec<String> = parents_first(&tables, &parents).iter().map(|table| table.table.to_string()).collect();
+        assert_eq!(order, ["drivers", "towns", "riders", "bookings", "loop_a", "loop_b"]);
+    }
+}

@@ -1,0 +1,183 @@
+//! Snapshots, put together: the database's existing rows for the tailer, and orders from people for both.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::node::Database;
+use crate::change::{TableFilter, TableName, TablePattern};
+use crate::observe::{Observer, SnapshotTableView, SnapshotView, SnapshotWish};
+use crate::runtime::Stop;
+use crate::serve::Orders;
+use crate::source::{Chunk, ChunkRequest, RowReader, SourceError};
+use crate::state::SnapshotFile;
+use crate::tail::{SnapshotBook, SnapshotDesk, SnapshotOrder, TableState};
+use crate::target::TargetError;
+use crate::target::mariadb::{TableSize, Wanted};
+
+/// The node's database, as the tailer reads rows of it. The rooms do not know each other.
+pub struct DatabaseRows(pub Arc<Database>);
+
+#[async_trait]
+impl RowReader for DatabaseRows {
+    async fn chunk(&self, wanted: &ChunkRequest) -> Result<Chunk, SourceError> {
+        let target = self.0.target().await.map_err(|error| source_error(error, &self.0))?;
+        let rows = target.existing_rows(Wanted {
+            table: &wanted.table,
+            after: wanted.after.as_ref(),
+            rows_max: wanted.rows_max,
+            bytes_max: wanted.bytes_max,
+            condition: wanted.condition.as_deref(),
+        });
+        let rows = rows.await.map_err(|error| source_error(error, &self.0))?;
+        Ok(Chunk { shape: rows.shape, rows: rows.rows, moment: rows.moment, until: rows.until, ends: rows.ends })
+    }
+}
+
+fn source_error(error: TargetError, database: &Database) -> SourceError {
+    match error {
+        TargetError::Unreachable { place, reason } => SourceError::Unreachable { place, reason },
+        TargetError::Contended { reason } => SourceError::Busy { place: database.place().to_owned(), reason },
+        TargetError::Refused { what, remedy } => SourceError::Unsuited { what, remedy },
+        other => {
+            SourceError::Unsuited { what: other.to_string(), remedy: "ask for the snapshot again when it is mended".into() }
+        }
+    }
+}
+
+/// Keeps orders in a file, and shows them.
+pub struct Book {
+    pub file: SnapshotFile,
+    pub observer: Observer,
+}
+
+impl SnapshotBook for Book {
+    fn load(&self) -> Result<Vec<SnapshotOrder>, Stop> {
+        let orders = self.file.load()?;
+        self.observer.snapshots(orders.iter().map(view).collect());
+        Ok(orders)
+    }
+
+    fn save(&self, orders: &[SnapshotOrder]) {
+        self.file.save(orders);
+        self.observer.snapshots(orders.iter().map(view).collect());
+    }
+}
+
+/// Takes orders for this node.
+pub struct Desk {
+    pub desk: Arc<SnapshotDesk>,
+    pub database: Arc<Database>,
+    pub tables: TableFilter,
+}
+
+#[async_trait]
+impl Orders for Desk {
+    async fn snapshot(&self, wish: SnapshotWish) -> Result<SnapshotView, Stop> {
+        let target = self.database.target().await?;
+        let sizes = target.sizes(&self.tables).await?;
+        let (wanted, refused) = choose(&sizes, &wish.tables)?;
+        if let (Some(condition), Some(first)) = (&wish.condition, wanted.first()) {
+            // Read now, so that what is wrong with the condition is said to whoever wrote it.
+            for (table, _) in std::iter::once(first).chain(&wanted[1..]) {
+                let one = Wanted { table, after: None, rows_max: 1, bytes_max: 1, condition: Some(condition) };
+                target.existing_rows(one).await?;
+            }
+        }
+        if wish.dry_run {
+            return Ok(view(&SnapshotDesk::plan(&wanted, &refused, wish.condition)));
+        }
+        let id = self.desk.ask(&wanted, &refused, wish.condition);
+        let orders = self.desk.orders();
+        let order = orders.iter().find(|order| order.id == id);
+        order.map(view).ok_or_else(|| Stop::halt("the order was forgotten", "ask again"))
+    }
+
+    async fn snapshots(&self) -> Result<Vec<SnapshotView>, Stop> {
+        Ok(self.desk.orders().iter().map(view).collect())
+    }
+
+    async fn cancel_snapshot(&self, id: u64) -> Result<bool, Stop> {
+        Ok(self.desk.cancel(id))
+    }
+}
+
+type Chosen = (Vec<(TableName, u64)>, Vec<(TableName, String)>);
+
+/// The tables that are meant, and those among them whose rows cannot be published so.
+fn choose(sizes: &[TableSize], names: &[String]) -> Result<Chosen, Stop> {
+    let mut meant = vec![names.is_empty(); sizes.len()];
+    for name in names {
+        let pattern = TablePattern::parse(name).or_else(|| TablePattern::parse(&format!("*.{name}")));
+        let of = |size: &TableSize| pattern.as_ref().is_some_and(|pattern| pattern.matches(&size.table));
+        let found: Vec<usize> = (0..sizes.len()).filter(|&at| of(&sizes[at])).collect();
+        match (&*found, name.contains('*')) {
+            ([], _) => {
+                let message = format!("`{name}` is no table that is synced here");
+                return Err(Stop::halt(
+                    message,
+                    "`tandem status --json` lists the tables; [tables] include and exclude say which",
+                ));
+            }
+            ([_, _, ..], false) => {
+                let message = format!("`{name}` is in more than one database");
+                return Err(Stop::halt(message, format!("say which, for example {}", sizes[found[0]].table)));
+            }
+            (found, _) => found.iter().for_each(|&at| meant[at] = true),
+        }
+    }
+    let chosen = || sizes.iter().zip(&meant).filter(|(_, meant)| **meant).map(|(size, _)| size);
+    let keyed = chosen().filter(|size| size.has_key).map(|size| (size.table.clone(), size.rows)).collect();
+    let why = "it has no primary key: nobody could tell which of its rows are there already; give it one, or copy it with mariadb-dump";
+    let refused = chosen().filter(|size| !size.has_key).map(|size| (size.table.clone(), why.to_owned())).collect();
+    Ok((keyed, refused))
+}
+
+fn view(order: &SnapshotOrder) -> SnapshotView {
+    let state = |state| match state {
+        TableState::Waiting => "waiting",
+        TableState::Running => "running",
+        TableState::Done => "done",
+        TableState::Failed => "failed",
+        TableState::Cancelled => "cancelled",
+    };
+    let table = |table: &crate::tail::TableOrder| SnapshotTableView {
+        name: table.name().to_string(),
+        state: state(table.state).into(),
+        rows: table.rows,
+        rows_expected: table.rows_expected,
+        reason: table.reason.clone(),
+    };
+    SnapshotView {
+        id: order.id,
+        condition: order.condition.clone(),
+        asked_seconds: order.asked_seconds,
+        ended_seconds: order.ended_seconds,
+        waits_for: order.waits_for.clone(),
+        tables: order.tables.iter().map(table).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_meant_by_name_by_pattern_or_all() {
+        let size = |database, table, has_key| TableSize { table: TableName::new(database, table), rows: 5, has_key };
+        let sizes = [size("campus", "riders", true), size("shop", "riders", true), size("campus", "log", false)];
+        let check = |names: &[&str], expected: &[&str], refused: usize| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let (wanted, without) = choose(&sizes, &names).unwrap_or_else(|stop| panic!("{stop}"));
+            assert_eq!(wanted.iter().map(|(table, _)| table.to_string()).collect::<Vec<_>>(), expected);
+            assert_eq!(without.len(), refused);
+        };
+        check(&[], &["campus.riders", "shop.riders"], 1);
+        check(&["shop.riders"], &["shop.riders"], 0);
+        check(&["campus.*"], &["campus.riders"], 1);
+        check(&["log"], &[], 1);
+        let refuse = |name: &str| choose(&sizes, &[name.to_owned()]).unwrap_err().to_string();
+        assert!(refuse("riders").contains("more than one database"));
+        assert!(refuse("drivers").contains("no table that is synced"));
+    }
+}
