@@ -18,6 +18,10 @@ pub mod apply;
 
 pub mod target;
 
+pub mod cloud;
+
+pub mod receive;
+
 pub mod state;
 
 pub mod serve;

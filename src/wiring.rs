@@ -1,6 +1,7 @@
 //! The one file that names concrete sources, topics and targets.
 
 mod capture;
+mod cloud;
 mod doctor;
 mod hub;
 mod keeper;
@@ -10,6 +11,7 @@ mod snapshots;
 mod topics;
 
 pub use capture::{Authority, Capture, CaptureOptions, Captured, From};
+pub use cloud::{CloudServer, run_cloud_server};
 pub use doctor::{Facts, examine, facts};
 pub use hub::{hub_fingerprint, make_key, run_hub};
 pub use node::{Role, run_node};

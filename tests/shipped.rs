@@ -32,10 +32,34 @@ fn the_configurations_to_start_from_are_in_order() {
 }
 
 #[test]
+fn the_example_of_a_cloud_is_in_order() {
+    let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let config = check_config("deploy/examples/cloud.toml", &[("CLOUD_API_KEY", "k"), ("CLOUD_ENCRYPT_KEY", key)]);
+    let feeds = config.cloud_feeds(&tandem::change::OriginId::new("laptop-b")).expect("its secrets are there");
+    let table = |name: &str| tandem::change::TableName::new("campus", name);
+    let tables = [
+        "rooms",
+        "cameras",
+        "faculties",
+        "teaching_loads",
+        "attendance_records",
+        "leaves",
+        "passes",
+        "recognition_logs",
+        "stream_recordings",
+    ];
+    let days = [None, None, None, None, Some(30), Some(90), Some(90), Some(7), Some(7)];
+    for (place, (name, days)) in tables.into_iter().zip(days).enumerate() {
+        let (found, mapping) = feeds[0].options.table(&table(name)).unwrap_or_else(|| panic!("{name} is not sent"));
+        assert_eq!((found, mapping.days, mapping.resource(&table(name))), (place, days, name.replace('_', "-")));
+    }
+    assert!(feeds[0].options.table(&table("sessions")).is_none());
+}
+
+#[test]
 fn every_key_is_in_the_reference() {
-    let reference = read("docs/configuration.md");
-    let config = check_config("deploy/tandem.toml", &[]);
-    let shown = config.show();
+    let reference = read("docs/configuration.md") + &read("docs/cloud.md");
+    let shown = check_config("deploy/tandem.toml", &[]).show() + &check_config("deploy/examples/cloud.toml", &[]).show();
     let keys: BTreeSet<&str> = shown.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key).collect();
     assert!(keys.len() > 15, "only {} keys are shown", keys.len());
     let missing: Vec<&str> = keys.into_iter().filter(|key| !reference.contains(&format!("`{key}`"))).collect();

@@ -2,6 +2,7 @@
 //!
 //! No I/O, no async, no clock: everything here is a value or a pure function of values.
 
+pub mod cloud;
 mod gtid;
 mod image;
 mod own;

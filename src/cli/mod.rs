@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Config, Faults};
 use crate::runtime::Stop;
 
+mod cloud_server;
 mod completions;
 mod config;
 mod conflicts;
@@ -23,6 +24,7 @@ mod output;
 mod run;
 mod snapshot;
 mod status;
+mod sync;
 mod tail;
 mod topic;
 
@@ -40,6 +42,7 @@ enum Command {
     Run(run::RunArgs),
     Status(status::StatusArgs),
     Snapshot(snapshot::SnapshotArgs),
+    Sync(sync::SyncArgs),
     Tail(tail::TailArgs),
     Topic(topic::TopicArgs),
     Conflicts(conflicts::ConflictsArgs),
@@ -47,6 +50,7 @@ enum Command {
     Config(config::ConfigArgs),
     Doctor(doctor::DoctorArgs),
     Hub(hub::HubArgs),
+    CloudServer(cloud_server::CloudServerArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -111,12 +115,14 @@ pub fn main() -> ExitCode {
         Command::Completions(args) => completions::run(&args),
         Command::Status(args) => block_on(status::run(args)),
         Command::Snapshot(args) => block_on(snapshot::run(args)),
+        Command::Sync(args) => block_on(sync::run(args)),
         Command::Tail(args) => block_on(tail::run(args)),
         Command::Topic(args) => block_on(topic::run(args)),
         Command::Conflicts(args) => block_on(conflicts::run(args)),
         Command::Failed(args) => block_on(failed::run(args)),
         Command::Doctor(args) => block_on(doctor::run(args)),
         Command::Hub(args) => block_on(hub::run(args)),
+        Command::CloudServer(args) => block_on(cloud_server::run(args)),
     };
     outcome.unwrap_or_else(|failure| {
         failure.print();

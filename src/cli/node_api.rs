@@ -16,6 +16,9 @@ use super::{Common, Failure};
 /// Answers come from memory or one query; a node that takes longer is not well.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
+/// What waits for something to happen says after a while that it has not.
+const SLOW_ANSWER_WITHIN: Duration = Duration::from_secs(70);
+
 /// A list of conflicts with large rows; more is not for a terminal.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
@@ -63,8 +66,21 @@ impl NodeApi {
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Stop> {
-        let body = self.answer(self.client.get(format!("http://{}{path}", self.address))).await?;
-        self.read(&body)
+        self.read(&self.ask(self.client.get(self.url(path))).await?)
+    }
+
+    /// As `get`, from what answers only when something has happened.
+    pub async fn get_slowly<T: DeserializeOwned>(&self, path: &str) -> Result<T, Stop> {
+        self.read(&self.ask(self.client.get(self.url(path)).timeout(SLOW_ANSWER_WITHIN)).await?)
+    }
+
+    /// Gives an order.
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, order: &impl Serialize) -> Result<T, Stop> {
+        self.read(&self.ask(self.client.post(self.url(path)).json(order)).await?)
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
     }
 
     fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Stop> {
@@ -74,13 +90,7 @@ impl NodeApi {
         })
     }
 
-    /// Asks the node to do something.
-    pub async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, Stop> {
-        let answer = self.answer(self.client.post(format!("http://{}{path}", self.address)).json(body)).await?;
-        self.read(&answer)
-    }
-
-    async fn answer(&self, mut request: reqwest::RequestBuilder) -> Result<Vec<u8>, Stop> {
+    async fn ask(&self, mut request: reqwest::RequestBuilder) -> Result<Vec<u8>, Stop> {
         if let Some(key) = &self.key {
             request = request.bearer_auth(key.expose_secret());
         }

@@ -31,6 +31,8 @@ enum RoleArg {
     Tailer,
     /// Applies the other nodes' changes.
     Applier,
+    /// Feeds the clouds that the configuration names.
+    Cloud,
     /// Shows status and metrics.
     Web,
 }
@@ -46,6 +48,7 @@ pub async fn run(args: RunArgs) -> Outcome {
             RoleArg::Hub => Role::Hub,
             RoleArg::Tailer => Role::Tailer,
             RoleArg::Applier => Role::Applier,
+            RoleArg::Cloud => Role::Cloud,
             RoleArg::Web => Role::Web,
         })
         .collect();

@@ -96,6 +96,17 @@ fn links(status: &Status) -> comfy_table::Table {
             count(link.failed),
         ]);
     }
+    for cloud in &status.clouds {
+        links.add_row([
+            format!("{} > {} (cloud)", status.node, cloud.name),
+            cloud.state.label().to_owned(),
+            cloud.pending.map_or_else(|| "-".into(), spoken_count),
+            "-".into(),
+            "-".into(),
+            "-".into(),
+            spoken_count(cloud.set_aside),
+        ]);
+    }
     links
 }
 
@@ -117,6 +128,14 @@ fn remarks(status: &Status) -> Vec<String> {
     for link in &status.links {
         if let Some(reason) = link.reason.as_ref().filter(|reason| !status.verdict.contains(reason.as_str())) {
             lines.push(output::plain(&format!("{} > {}: {reason}", link.source, link.target)));
+        }
+    }
+    for cloud in &status.clouds {
+        if let Some(reason) = cloud.reason.as_ref().filter(|reason| !status.verdict.contains(reason.as_str())) {
+            lines.push(output::plain(&format!("cloud {} is {}: {reason}", cloud.name, cloud.state.label())));
+        }
+        if let Some(next) = cloud.next_run_seconds.filter(|next| *next > status.at_seconds) {
+            lines.push(format!("cloud {}: next run in {}", cloud.name, spoken_duration(next - status.at_seconds)));
         }
     }
     if status.conflicts_open.is_some_and(|open| open > 0) {

@@ -11,6 +11,7 @@ use crate::tail::DdlPolicy;
 use crate::topic::hub::{KeyHash, Trust};
 
 use super::broker::broker;
+use super::cloud::clouds;
 use super::fault::{Faults, Place};
 use super::raw::{Environment, Table, Value};
 use super::secret::surroundings;
@@ -56,6 +57,7 @@ pub fn check(file: &Path, table: &Table, environment: Environment) -> Result<Con
     let web = web(top.section("web"), &folder);
     let limits = limits(top.section("limits"));
     let dangerous_ddl = dangerous_ddl(top.section("ddl"));
+    let clouds = clouds(top.section("cloud"), &nodes, &folder, &complaints);
     top.finish();
 
     let faults = complaints.into_list();
@@ -72,6 +74,7 @@ pub fn check(file: &Path, table: &Table, environment: Environment) -> Result<Con
             state_folder,
             limits,
             dangerous_ddl,
+            clouds,
             surroundings: surroundings(environment),
         }),
         _ => Err(Faults::new(file, faults)),
@@ -309,7 +312,7 @@ fn patterns(section: &mut Section, name: &'static str) -> Option<Vec<TablePatter
     Some(list.value.iter().filter_map(|spot| pattern(section, name, spot)).collect())
 }
 
-fn pattern(section: &Section, name: &str, spot: &Spot<String>) -> Option<TablePattern> {
+pub(super) fn pattern(section: &Section, name: &str, spot: &Spot<String>) -> Option<TablePattern> {
     let pattern = TablePattern::parse(&spot.value);
     if pattern.is_none() {
         let rule = format!("holds \"{}\", which is not database.table", spot.value);
@@ -424,7 +427,7 @@ fn dangerous_ddl(mut section: Section) -> DdlPolicy {
     policy
 }
 
-fn required(section: &mut Section, name: &'static str, example: &str) -> Option<Spot<String>> {
+pub(super) fn required(section: &mut Section, name: &'static str, example: &str) -> Option<Spot<String>> {
     let spot = section.text(name);
     if spot.is_none() && !section.has(name) {
         section.missing(name, example);
@@ -444,7 +447,7 @@ fn listen(section: &mut Section) -> Option<Spot<SocketAddr>> {
     }
 }
 
-fn known_node(section: &Section, key: &str, spot: &Spot<String>, nodes: &Nodes) -> Option<OriginId> {
+pub(super) fn known_node(section: &Section, key: &str, spot: &Spot<String>, nodes: &Nodes) -> Option<OriginId> {
     let name = OriginId::new(&spot.value);
     if nodes.contains_key(&name) {
         return Some(name);
@@ -455,7 +458,7 @@ fn known_node(section: &Section, key: &str, spot: &Spot<String>, nodes: &Nodes) 
     None
 }
 
-fn secret(section: &mut Section, folder: &Path, names: [&'static str; 2], example: &str) -> Option<SecretSource> {
+pub(super) fn secret(section: &mut Section, folder: &Path, names: [&'static str; 2], example: &str) -> Option<SecretSource> {
     let source = secret_or_none(section, folder, names);
     if source.is_none() && !names.iter().any(|name| section.has(name)) {
         section.missing(names[0], example);

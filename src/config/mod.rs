@@ -19,6 +19,7 @@ use crate::topic::kafka::{self, KafkaOptions};
 mod address;
 mod broker;
 mod check;
+mod cloud;
 mod draft;
 mod fault;
 mod raw;
@@ -29,6 +30,7 @@ mod show;
 pub use address::{DatabaseAddress, TopicUrl};
 pub use broker::{Broker, Sasl, Tls};
 pub use check::{NAME_FIX, is_name};
+pub use cloud::{Cloud, CloudAddress, CloudFeed, Origins};
 pub use draft::{Draft, DraftHub, DraftNode};
 pub use fault::{ConfigFault, Faults, Place};
 pub use raw::Environment;
@@ -56,6 +58,8 @@ pub struct Config {
     pub limits: Limits,
     /// What the tailer does with statements that take rows away without telling their keys.
     pub dangerous_ddl: DdlPolicy,
+    /// Clouds that nodes feed.
+    pub clouds: Vec<Cloud>,
     /// The process's environment, where secrets may lie.
     surroundings: secret::Surroundings,
 }

@@ -422,3 +422,4 @@ fn nesting_and_nonsense_are_refused_not_followed() {
 }
 
 mod broker;
+mod cloud;

@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use crate::change::{OriginId, TableName};
 use crate::runtime::{RoleState, Stop};
 
+use super::cloud::CloudStatus;
 use super::outgoing::Outgoing;
 use super::status::{Level, LinkState, LinkStatus, RoleStatus, Status, TableStatus, TailerStatus};
 use super::{Fate, Identity, KeptCount, SnapshotView};
@@ -37,6 +38,7 @@ pub struct Board {
     pub tables: BTreeMap<TableName, TableStatus>,
     pub other_tables: TableStatus,
     pub kept: Option<BTreeMap<OriginId, KeptCount>>,
+    pub clouds: BTreeMap<String, CloudStatus>,
     day_ends: u64,
 }
 
@@ -183,6 +185,7 @@ impl Board {
                 .collect(),
             conflicts_open: kept(|count| count.conflicts_open),
             failed_open: kept(|count| count.dead_letters),
+            clouds: self.clouds.values().cloned().collect(),
         };
         status.judge();
         status

@@ -8,7 +8,7 @@ use prometheus::{
 
 use crate::change::Op;
 
-use super::{FILTER_REASONS, Fate, LinkState};
+use super::{CloudOutcome, CloudState, FILTER_REASONS, Fate, LinkState};
 
 /// The operations that a binlog can bring, and the rows of snapshots.
 const OPS: [Op; 5] = [Op::Insert, Op::Update, Op::Delete, Op::Read, Op::Truncate];
@@ -48,6 +48,12 @@ pub struct Metrics {
     pub clock_skew_seconds: GaugeVec,
     pub snapshot_rows: IntCounter,
     pub snapshot_tables_open: IntGauge,
+    pub cloud_state: IntGaugeVec,
+    pub cloud_pending: IntGaugeVec,
+    pub cloud_batches: IntCounterVec,
+    pub cloud_uploaded_bytes: IntCounterVec,
+    pub cloud_set_aside: IntGaugeVec,
+    pub cloud_last_success: IntGaugeVec,
     pub resident_memory_bytes: Gauge,
 }
 
@@ -154,6 +160,37 @@ impl Metrics {
                 "tandem_snapshot_tables_open",
                 "Tables that snapshots have yet to read to their end",
             ),
+            cloud_state: gauges(
+                &registry,
+                "tandem_cloud_state",
+                "1 for the state that the cloud's feeding is in",
+                &["cloud", "state"],
+            ),
+            cloud_pending: gauges(
+                &registry,
+                "tandem_cloud_pending",
+                "Records of the topics not sent to the cloud yet",
+                &["cloud"],
+            ),
+            cloud_batches: counters(
+                &registry,
+                "tandem_cloud_batches_total",
+                "Requests to the cloud and what became of them",
+                &["cloud", "result"],
+            ),
+            cloud_uploaded_bytes: counters(
+                &registry,
+                "tandem_cloud_uploaded_bytes_total",
+                "Bytes that the cloud took",
+                &["cloud", "kind"],
+            ),
+            cloud_set_aside: gauges(&registry, "tandem_cloud_set_aside", "Rows that the cloud refused", &["cloud"]),
+            cloud_last_success: gauges(
+                &registry,
+                "tandem_cloud_last_success_timestamp_seconds",
+                "When everything was in the cloud last, Unix time; 0 before the first time",
+                &["cloud"],
+            ),
             resident_memory_bytes: float_gauge(&registry, "process_resident_memory_bytes", "Memory of this process"),
             registry,
         };
@@ -182,6 +219,20 @@ impl Metrics {
             for reason in ["tailer_behind", "contended"] {
                 self.apply_released.with_label_values(&[other, reason]).inc_by(0);
             }
+        }
+    }
+
+    /// The label sets of a cloud that is fed.
+    pub fn begin_cloud(&self, cloud: &str) {
+        for state in CloudState::ALL {
+            self.cloud_state.with_label_values(&[cloud, state.label()]).set(i64::from(state == CloudState::Starting));
+        }
+        for outcome in CloudOutcome::ALL {
+            self.cloud_batches.with_label_values(&[cloud, outcome.label()]).inc_by(0);
+        }
+        self.cloud_uploaded_bytes.with_label_values(&[cloud, "rows"]).inc_by(0);
+        for gauge in [&self.cloud_pending, &self.cloud_set_aside, &self.cloud_last_success] {
+            gauge.with_label_values(&[cloud]).set(0);
         }
     }
 

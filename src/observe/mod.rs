@@ -13,6 +13,7 @@ use crate::runtime::{Clock, RoleState, RoleWatch, Stop, SystemClock};
 
 mod asked;
 mod board;
+mod cloud;
 mod kept;
 mod log;
 mod metrics;
@@ -22,6 +23,7 @@ mod throttle;
 mod words;
 
 pub use asked::{SnapshotTableView, SnapshotView, SnapshotWish};
+pub use cloud::{CloudCounts, CloudOutcome, CloudProblem, CloudReport, CloudState, CloudStatus, CloudSummary};
 pub use kept::{ConflictView, FailedView, SideView};
 pub use log::{LogFormat, start_log};
 pub use status::{Level, LinkState, LinkStatus, RoleStatus, Status, TableStatus, TailerStatus};
@@ -404,6 +406,11 @@ impl Observer {
 /// A hub serves, by itself or in a node. With the fingerprint that the nodes pin, where it encrypts.
 pub fn hub_starts(listen: &std::net::SocketAddr, data: &std::path::Path, fingerprint: Option<&str>) {
     info!(%listen, data = %data.display(), fingerprint, "hub starts");
+}
+
+/// A receiver serves, with the fingerprint of its certificate where it encrypts.
+pub fn receiver_starts(listen: &std::net::SocketAddr, data: &std::path::Path, fingerprint: Option<&str>) {
+    info!(%listen, data = %data.display(), fingerprint, "cloud server starts");
 }
 
 impl RoleWatch for Observer {

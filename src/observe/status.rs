@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::SnapshotView;
+use super::cloud::{CloudState, CloudStatus};
 
 /// A node as it is now.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -27,6 +28,9 @@ pub struct Status {
     /// Conflicts that wait for a person, and changes set aside; `None` until the database was asked.
     pub conflicts_open: Option<u64>,
     pub failed_open: Option<u64>,
+    /// The clouds that this node feeds.
+    #[serde(default)]
+    pub clouds: Vec<CloudStatus>,
 }
 
 /// How much it matters.
@@ -149,6 +153,10 @@ impl Status {
         if let Some(link) = in_state(LinkState::ClockWrong).next() {
             return (Level::Stopped, format!("The clock of {} is wrong, so its changes wait.", link.source));
         }
+        if let Some(cloud) = self.clouds.iter().find(|cloud| cloud.state == CloudState::Paused) {
+            let reason = cloud.reason.as_deref().unwrap_or("no reason given");
+            return (Level::Stopped, format!("The cloud {} is paused: {reason}.", cloud.name));
+        }
         if let Some(open @ 1..) = self.conflicts_open {
             return (Level::Attention, format!("{} for a decision.", counted(open, "conflict waits", "conflicts wait")));
         }
@@ -161,6 +169,10 @@ impl Status {
                 ),
             );
         }
+        if let Some(cloud) = self.clouds.iter().find(|cloud| cloud.set_aside > 0) {
+            let rows = counted(cloud.set_aside, "row", "rows");
+            return (Level::Attention, format!("The cloud {} refused {rows}: see `tandem sync --only cloud`.", cloud.name));
+        }
         if let Some(role) = self.roles.iter().find(|role| role.state == "offline") {
             let reason = role.reason.as_deref().unwrap_or("no reason given");
             return (Level::Working, format!("The {} is offline and tries again: {reason}.", role.name));
@@ -168,6 +180,12 @@ impl Status {
         if let Some(link) = in_state(LinkState::Offline).next() {
             let other = if link.source == self.node { &link.target } else { &link.source };
             return (Level::Working, format!("{other} is offline; everything goes on by itself when it is back."));
+        }
+        if let Some(cloud) = self.clouds.iter().find(|cloud| cloud.state == CloudState::Offline) {
+            return (
+                Level::Working,
+                format!("The cloud {} is offline; everything goes on by itself when it is back.", cloud.name),
+            );
         }
         let pending: u64 = self.links.iter().filter_map(|link| link.pending).sum();
         if pending > 0 {
@@ -220,6 +238,7 @@ mod tests {
             tables: Vec::new(),
             conflicts_open: Some(0),
             failed_open: None,
+            clouds: Vec::new(),
         }
     }
 

@@ -6,14 +6,16 @@
 
 use async_trait::async_trait;
 
-use crate::observe::{ConflictView, FailedView, SnapshotView, SnapshotWish};
+use crate::observe::{CloudReport, ConflictView, FailedView, SnapshotView, SnapshotWish};
 use crate::runtime::Stop;
 
 mod access;
+mod cloud_sync;
 mod error;
 pub mod hub;
 mod listener;
 mod page;
+pub mod receiver;
 pub mod tls;
 mod web;
 
@@ -47,4 +49,32 @@ pub trait Orders: Send + Sync {
 
     /// Ends a snapshot; false where none of this number is under way. What is published stays.
     async fn cancel_snapshot(&self, id: u64) -> Result<bool, Stop>;
+}
+
+/// What a person or a program asks of a cloud's feeding.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SyncAsked {
+    /// Send all that the topics hold, not only what is new.
+    pub force: bool,
+    /// Only say what would be sent.
+    pub dry_run: bool,
+    pub tables: Vec<String>,
+}
+
+/// The clouds that the node feeds.
+#[async_trait]
+pub trait Clouds: Send + Sync {
+    /// Orders a run now, or joins the one under way that is the same; its number, by which it is asked about.
+    fn sync_now(&self, cloud: &str, asked: &SyncAsked) -> Result<u64, SyncRefused>;
+
+    /// What came of the run; does not answer before it has ended.
+    async fn report(&self, cloud: &str, run: u64) -> Option<CloudReport>;
+}
+
+/// Why a run cannot be ordered now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SyncRefused {
+    NoSuchCloud,
+    /// A run of another kind waits for its turn.
+    Another,
 }

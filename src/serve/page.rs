@@ -27,6 +27,7 @@ pub fn overview(status: &Status) -> String {
     snapshot(&mut body, status);
     counts(&mut body, status);
     links(&mut body, &status.links);
+    clouds(&mut body, status);
     roles(&mut body, status);
     tables(&mut body, status);
     frame(status, "Overview", REFRESH_OVERVIEW_SECONDS, &body)
@@ -138,6 +139,45 @@ fn counts(out: &mut String, status: &Status) {
             told(status.failed_open),
         ),
     );
+}
+
+/// The clouds, with the button that feeds them now.
+fn clouds(out: &mut String, status: &Status) {
+    if status.clouds.is_empty() {
+        return;
+    }
+    out.push_str(
+        "<h2>Clouds</h2><div class=wide><table><tr><th>Cloud<th>State<th class=number>Waiting<th class=number>Set aside\
+         <th>Last sync<th>Records synced then<th>Next run</tr>",
+    );
+    for cloud in &status.clouds {
+        let time = |second: Option<u64>| second.map_or_else(|| "–".into(), spoken_time);
+        let synced = cloud.last_run.as_ref().map_or_else(
+            || "–".into(),
+            |run| format!("{}{}", spoken_count(run.summary.synced), if run.success { "" } else { ", some failed" }),
+        );
+        let sending = if cloud.sending > 0 { format!(", {} sent", spoken_count(cloud.sending)) } else { String::new() };
+        put(
+            out,
+            format_args!(
+                "<tr><td>{}<td>{}{sending}<br><span class=soft>{}</span><td class=number>{}<td class=number>{}<td>{}<td>{synced}<td>{}</tr>",
+                escape(&cloud.name),
+                cloud.state.label(),
+                escape(cloud.reason.as_deref().unwrap_or_default()),
+                cloud.pending.map_or_else(|| "–".into(), spoken_count),
+                spoken_count(cloud.set_aside),
+                time(cloud.last_success_seconds),
+                time(cloud.next_run_seconds),
+            ),
+        );
+    }
+    out.push_str("</table></div><form method=post action=\"/api/cloud-sync/sync-now\"><button>Sync now</button></form>");
+    for cloud in &status.clouds {
+        for problem in cloud.last_run.iter().flat_map(|run| &run.errors).take(10) {
+            let place = [&problem.resource, &problem.id].into_iter().flatten().cloned().collect::<Vec<_>>().join(" ");
+            put(out, format_args!("<p class=soft>{}: {}</p>", escape(&place), escape(&problem.error)));
+        }
+    }
 }
 
 fn links(out: &mut String, links: &[LinkStatus]) {

@@ -20,7 +20,7 @@ use crate::runtime::{Shutdown, Stop};
 
 use super::access::{Access, Refusal};
 use super::listener::LimitedListener;
-use super::{Keeper, LIST_MAX, Orders, ServeError, page};
+use super::{Clouds, Keeper, LIST_MAX, Orders, ServeError, cloud_sync, page};
 
 /// Browsers open about six each, a scraper one: enough for a room full of people.
 const CONNECTIONS_MAX: usize = 128;
@@ -37,6 +37,8 @@ pub struct Web {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
+    access: Access,
+    observer: Observer,
 }
 
 #[derive(Clone)]
@@ -62,7 +64,17 @@ impl Web {
         let listen_error = |source| ServeError::Listen { listen, source };
         let listener = TcpListener::bind(listen).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
-        Ok(Self { listener, address, router: router(Shown { observer, keeper, orders }, access) })
+        let router = router(Shown { observer: observer.clone(), keeper, orders }, access.clone());
+        Ok(Self { listener, address, router, access, observer })
+    }
+
+    /// With orders to the clouds that the node feeds.
+    pub fn with_clouds(mut self, clouds: Arc<dyn Clouds>) -> Self {
+        let orders = cloud_sync::router(self.observer.clone(), clouds)
+            .layer(middleware::from_fn_with_state(self.access.clone(), guard))
+            .layer(middleware::map_response(with_headers));
+        self.router = self.router.merge(orders);
+        self
     }
 
     /// Where it listens: the port is the system's choice where 0 was asked for.

@@ -1,5 +1,5 @@
 //! KEEPS, on a node's own disk, what outgrows memory and can be rebuilt (a scratch file, empty at every start), how far
-//! the own topic was, and what snapshots it was asked for.
+//! the own topic was, what snapshots it was asked for, and how far each cloud is fed.
 
 use std::fs;
 use std::path::Path;
@@ -9,9 +9,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::apply::{Entry, Fingerprint, Overflow, OverflowError};
 use crate::change::{Hlc, NodeRank, Offset, Version};
 
+mod ledger;
 mod published;
 mod snapshots;
 
+pub use ledger::LedgerFile;
 pub use published::{PUBLISHED_FILE, PublishedFile};
 pub use snapshots::SnapshotFile;
 

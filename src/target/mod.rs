@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use crate::change::Op;
 use crate::change::{Change, GtidPosition, Image, Mark, OriginId, Rewrite, RowKey, TableName};
 
+pub mod cloud;
 mod error;
 pub mod keep;
 pub mod mariadb;

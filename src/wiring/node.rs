@@ -8,6 +8,7 @@ use secrecy::ExposeSecret;
 use tokio::sync::OnceCell;
 use tokio::time::sleep;
 
+use super::cloud::{CloudOrders, Feeds};
 use super::hub::hub_options;
 use super::keeper::DatabaseKeeper;
 use super::lease::Seat;
@@ -34,17 +35,20 @@ pub enum Role {
     Hub,
     Tailer,
     Applier,
+    /// Feeds the clouds that the configuration names.
+    Cloud,
     Web,
 }
 
 impl Role {
-    pub const ALL: [Self; 4] = [Self::Hub, Self::Tailer, Self::Applier, Self::Web];
+    pub const ALL: [Self; 5] = [Self::Hub, Self::Tailer, Self::Applier, Self::Cloud, Self::Web];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Hub => "hub",
             Self::Tailer => "tailer",
             Self::Applier => "applier",
+            Self::Cloud => "cloud",
             Self::Web => "web",
         }
     }
@@ -61,8 +65,11 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
         .filter(|role| *role != Role::Hub || own.keeps_topics)
         .collect();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
+    let feeds = if roles.contains(&Role::Cloud) { Feeds::new(config, &own)? } else { Feeds::default() };
+    let names: Vec<&str> =
+        roles.iter().filter(|role| **role != Role::Cloud).map(|role| role.name()).chain(feeds.roles()).collect();
     let observer = Observer::new(&config.cluster, &own.cluster, &names, clock.clone());
+    observer.clouds(&feeds.names());
     let mut keeps = None;
     let topics = match config.hub.as_ref().filter(|_| roles.contains(&Role::Hub)) {
         Some(settings) => {
@@ -115,9 +122,11 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
         let node = node.clone();
         supervisor.role(Role::Applier.name(), move |shutdown| node.clone().apply(shutdown));
     }
+    let orders = feeds.orders();
+    feeds.start(&mut supervisor, &node.topics, &node.clock, &node.observer);
     if roles.contains(&Role::Web) {
         let options = WebOptions { listen: config.web.listen, key: config.web_key()? };
-        supervisor.role(Role::Web.name(), move |shutdown| node.clone().show(options.clone(), shutdown));
+        supervisor.role(Role::Web.name(), move |shutdown| node.clone().show(options.clone(), orders.clone(), shutdown));
     }
     supervisor.run(GRACE).await
 }
@@ -204,10 +213,10 @@ impl Node {
     }
 
     /// Serves the pages and the API, and counts what waits for people.
-    async fn show(self: Arc<Self>, options: WebOptions, shutdown: Shutdown) -> Result<(), Stop> {
+    async fn show(self: Arc<Self>, options: WebOptions, orders: CloudOrders, shutdown: Shutdown) -> Result<(), Stop> {
         let keeper = Arc::new(DatabaseKeeper(self.database.clone()));
-        let orders = Arc::new(Desk { desk: self.desk.clone(), database: self.database.clone(), tables: self.tables.clone() });
-        let web = Web::bind(options, self.observer.clone(), keeper, orders).await?;
+        let desk = Arc::new(Desk { desk: self.desk.clone(), database: self.database.clone(), tables: self.tables.clone() });
+        let web = Web::bind(options, self.observer.clone(), keeper, desk).await?.with_clouds(Arc::new(orders));
         let counting = async {
             loop {
                 // An unreachable database is shown by the roles that need it; the last counts stay meanwhile.

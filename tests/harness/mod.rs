@@ -8,6 +8,7 @@
 
 mod cluster;
 mod digest;
+mod faulty_cloud;
 mod kafka;
 mod keeper;
 mod link;
@@ -20,6 +21,7 @@ mod wait;
 
 pub use cluster::{Cluster, ClusterOptions, status};
 pub use digest::{TableRows, databases_differ, tables};
+pub use faulty_cloud::{Came, FaultyCloud, Step};
 pub use kafka::{BrokerOptions, GUEST, PASSWORD, PrivateBroker, USER, broker_or_say, foreign_reader_or_say, kafka_or_say};
 pub use keeper::{HubKeeper, KafkaKeeper, TopicKeeper};
 pub use link::Link;

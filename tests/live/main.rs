@@ -14,6 +14,7 @@ mod bank;
 mod capture;
 mod capture_errors;
 mod capture_memory;
+mod cloud;
 mod conflicts;
 mod doctor;
 mod foreign_keys;

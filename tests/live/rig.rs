@@ -67,6 +67,16 @@ impl<K: TopicKeeper> Rig<K> {
         Process { node: Node::start(options), port }
     }
 
+    /// Writes a file beside the configuration.
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.folder.path().join(name), text).expect("the folder can be written to");
+    }
+
+    /// What a command says that asks this process.
+    pub fn command(&self, process: &Process, args: &[&str]) -> std::process::Output {
+        process.node.options().run_once(args)
+    }
+
     pub async fn tailer(&self, name: &str) -> Process {
         let tailer = self.start(name, &["tailer"]);
         tailer.wait_for_role("tailer", "running").await;

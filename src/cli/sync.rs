@@ -1,0 +1,167 @@
+//! `tandem sync`: feeds the clouds now, and waits for what comes of it.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::observe::{CloudReport, CloudState, spoken_count};
+use crate::runtime::Stop;
+
+use super::node_api::NodeApi;
+use super::{Common, DIFFERENCE, INTERRUPTED, Outcome, output};
+
+/// Feed the clouds now, instead of at their next time.
+#[derive(Args)]
+pub struct SyncArgs {
+    /// Only these tables, `database.table` or `table`; all if none is named.
+    #[arg(value_name = "TABLE")]
+    tables: Vec<String>,
+    #[command(flatten)]
+    common: Common,
+    /// What to sync: nodes exchange changes all the time, so only clouds can be told.
+    #[arg(long, value_name = "WHAT")]
+    only: Option<Only>,
+    /// Only this cloud of the configuration.
+    #[arg(long, value_name = "NAME")]
+    cloud: Option<String>,
+    /// Send everything that the topics hold, not only what is new: what the cloud has already changes nothing there.
+    #[arg(long)]
+    force: bool,
+    /// Send nothing; say what would be sent.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON, for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Only {
+    Cloud,
+}
+
+/// How often the progress is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+#[derive(Deserialize)]
+struct Ordered {
+    run: u64,
+}
+
+pub async fn run(args: SyncArgs) -> Outcome {
+    // The only value there is, and the default.
+    let (Some(Only::Cloud) | None) = args.only;
+    let api = NodeApi::new(&args.common)?;
+    let status = api.status().await?;
+    let clouds: Vec<String> = match &args.cloud {
+        Some(name) => vec![name.clone()],
+        None => status.clouds.iter().map(|cloud| cloud.name.clone()).collect(),
+    };
+    if clouds.is_empty() {
+        return Err(Stop::halt(
+            format!("{} feeds no cloud", status.node),
+            "add [cloud.main] to the configuration, or run the role: tandem run cloud",
+        )
+        .into());
+    }
+    let mut reports = Vec::new();
+    for cloud in &clouds {
+        let order =
+            json!({ "cloud": cloud, "force": args.force, "dry_run": args.dry_run, "tables": args.tables, "no_wait": true });
+        let ordered: Ordered = api.post("/api/cloud-sync/sync-now", &order).await?;
+        tokio::select! {
+            report = finished(&api, cloud, ordered.run, args.json) => reports.push(report?),
+            _ = tokio::signal::ctrl_c() => {
+                eprintln!("The run goes on in the node; see it with `tandem status`.");
+                return Ok(ExitCode::from(INTERRUPTED));
+            }
+        }
+    }
+    let success = reports.iter().all(|report| report.success);
+    match reports.as_slice() {
+        [report] if args.json => output::json(report)?,
+        reports if args.json => output::json(&json!({ "success": success, "reports": reports }))?,
+        reports => reports.iter().for_each(print),
+    }
+    Ok(if success { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENCE) })
+}
+
+/// Waits for the run, showing how far it is.
+async fn finished(api: &NodeApi, cloud: &str, run: u64, quiet: bool) -> Result<CloudReport, Stop> {
+    let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+    bar.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("the template is right"));
+    let path = format!("/api/cloud-sync/run?cloud={cloud}&run={run}");
+    let asked = async {
+        loop {
+            // It answers when the run has ended, or after some time that it has not.
+            let answer: Value = api.get_slowly(&path).await?;
+            if let Ok(report) = serde_json::from_value::<CloudReport>(answer) {
+                return Ok(report);
+            }
+        }
+    };
+    let watched = async {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let Ok(status) = api.status().await else { continue };
+            let Some(now) = status.clouds.iter().find(|other| other.name == cloud) else { continue };
+            let stopped = status.roles.iter().find(|role| role.name == format!("cloud {cloud}") && role.state == "stopped");
+            if let Some(role) = stopped {
+                let reason = role.reason.clone().unwrap_or_else(|| "its role is stopped".into());
+                return Stop::halt(reason, role.hint.clone().unwrap_or_else(|| "see tandem status".into()));
+            }
+            if now.state == CloudState::Paused {
+                let reason = now.reason.clone().unwrap_or_else(|| "the cloud accepts nothing".into());
+                return Stop::halt(reason, "the run goes on by itself when that is mended");
+            }
+            let why = now.reason.as_ref().map(|reason| format!(" — {reason}")).unwrap_or_default();
+            let waiting = spoken_count(now.pending.unwrap_or(0));
+            bar.set_message(output::plain(&format!(
+                "{cloud}: {} rows sent, {waiting} records wait{why}",
+                spoken_count(now.sending)
+            )));
+            bar.tick();
+        }
+    };
+    let outcome = tokio::select! {
+        report = asked => report,
+        stop = watched => Err(stop),
+    };
+    bar.finish_and_clear();
+    outcome
+}
+
+fn print(report: &CloudReport) {
+    let mut table = output::table(["RESOURCE", "WRITTEN", "DELETED", "ALREADY", "LEFT OUT", "FAILED"], &[1, 2, 3, 4, 5]);
+    for (resource, counts) in &report.summary.tables {
+        let number = |count: u64| spoken_count(count);
+        table.add_row([
+            output::plain(resource),
+            number(counts.written),
+            number(counts.deleted),
+            number(counts.already),
+            number(counts.left_out),
+            number(counts.failed),
+        ]);
+    }
+    if report.summary.tables.is_empty() {
+        output::line(format_args!("{}: nothing to send, the cloud is up to date", report.cloud));
+    } else {
+        output::print(&table);
+        let would = if report.dry_run { "would be " } else { "" };
+        output::line(format_args!(
+            "\n{}: {} {would}synced, {} failed",
+            report.cloud,
+            spoken_count(report.summary.synced),
+            spoken_count(report.summary.failed)
+        ));
+    }
+    for problem in &report.errors {
+        let place = [&problem.resource, &problem.id].into_iter().flatten().cloned().collect::<Vec<_>>().join(" ");
+        output::line(output::plain(&format!("{place}: {}", problem.error)));
+    }
+}

@@ -1,0 +1,124 @@
+//! DECIDES what of the topics a cloud service is sent, and when.
+//!
+//! Contract of [`CloudApplier::run`]:
+//! - **Newest only**: of the writes of one row that wait together only the newest is sent; partial images are merged into it.
+//! - **At least once, one effect**: the checkpoint is written after the cloud has said of every row what became of it. Rows and
+//!   batches carry keys and versions, so what is sent again after a crash changes nothing.
+//! - **Order**: within what is sent together, parents before children as the configuration orders the tables, and deletes after all
+//!   else in the opposite order. Between two versions of one row the version decides, not the order.
+//! - **Completeness**: every change is sent, merged into a newer one, left out by a named rule (table, window of days), or set
+//!   aside with its reason; set aside is durable before the checkpoint passes it.
+//! - **Never two at once**: a run that is ordered while another is under way joins it or waits for it.
+//! - **Memory**: at most [`CloudOptions::window_rows`] rows and [`CloudOptions::window_bytes`] bytes wait for the cloud.
+
+mod control;
+mod error;
+mod mapping;
+mod newest;
+mod schedule;
+mod seal;
+mod sender;
+mod worker;
+
+pub use control::{CloudControl, Joined, Ordered, SyncOrder};
+pub use error::{CloudFault, LedgerError};
+pub use mapping::{Mapping, Unsent};
+pub use schedule::{Schedule, ScheduleError};
+pub use seal::{SealKey, SealKeyError};
+pub use worker::CloudApplier;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::change::cloud::CloudRow;
+use crate::change::{Offset, OriginId, TableName, TablePattern};
+use crate::observe::CloudReport;
+
+/// How one cloud is fed.
+#[derive(Clone, Debug)]
+pub struct CloudOptions {
+    /// Its name in the configuration.
+    pub name: String,
+    pub node: OriginId,
+    /// Whose topics are read.
+    pub origins: Vec<OriginId>,
+    pub schedule: Schedule,
+    /// The tables that are sent, in the order in which they are. The first pattern that matches decides.
+    pub tables: Vec<(TablePattern, Mapping)>,
+    pub batch_rows: usize,
+    pub batch_bytes: usize,
+    /// How long the first row of a batch waits for others, where the cloud is fed continuously.
+    pub batch_age: Duration,
+    pub window_rows: usize,
+    pub window_bytes: usize,
+    /// Attempts before a row that the cloud refuses is set aside.
+    pub attempts: u32,
+    pub retry_wait: Duration,
+    /// Between attempts while the cloud does not accept the key or has no room.
+    pub pause: Duration,
+}
+
+impl CloudOptions {
+    pub fn new(name: impl Into<String>, node: OriginId) -> Self {
+        Self {
+            name: name.into(),
+            origins: vec![node.clone()],
+            node,
+            schedule: Schedule::Continuous,
+            tables: Vec::new(),
+            // 500 rows of some hundred bytes are what a request of ordinary servers takes.
+            batch_rows: 500,
+            batch_bytes: 1 << 20,
+            batch_age: Duration::from_secs(1),
+            window_rows: 10_000,
+            window_bytes: 16 << 20,
+            attempts: 3,
+            retry_wait: Duration::from_secs(1),
+            pause: Duration::from_secs(60),
+        }
+    }
+
+    /// The table's place in the order of sending, and how it is sent; `None` where it is not.
+    pub fn table(&self, table: &TableName) -> Option<(usize, &Mapping)> {
+        let found = self.tables.iter().enumerate().find(|(_, (pattern, _))| pattern.matches(table));
+        found.map(|(place, (_, mapping))| (place, mapping))
+    }
+}
+
+/// A row that the cloud did not take.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Aside {
+    pub row: CloudRow,
+    pub reason: String,
+    pub attempts: u32,
+}
+
+/// What is durable together after something was sent.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Per origin the next offset to read.
+    pub next: BTreeMap<OriginId, Offset>,
+    pub aside: Vec<Aside>,
+    /// Resource and id of rows that the cloud has now: what was set aside of them is settled.
+    pub settled: Vec<(String, String)>,
+}
+
+/// KEEPS how far a cloud is fed, on the node's own disk.
+///
+/// Contract: what a call that answered has kept survives the loss of the process. Only one may be open for a cloud at a time. A
+/// checkpoint never moves back.
+pub trait Ledger: Send {
+    fn checkpoints(&self) -> Result<BTreeMap<OriginId, Offset>, LedgerError>;
+
+    fn keep(&mut self, progress: &Progress) -> Result<(), LedgerError>;
+
+    /// Rows that are set aside, at most so many.
+    fn aside(&self, at_most: usize) -> Result<Vec<Aside>, LedgerError>;
+
+    fn aside_count(&self) -> Result<u64, LedgerError>;
+
+    /// The last run that was worth keeping: one that sent something, failed, or was ordered.
+    fn last_run(&self) -> Result<Option<CloudReport>, LedgerError>;
+
+    fn keep_run(&mut self, report: &CloudReport) -> Result<(), LedgerError>;
+}

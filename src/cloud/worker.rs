@@ -1,0 +1,311 @@
+//! The loop: wait until it is time, read what is new, send the newest of it, remember how far.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::newest::Newest;
+use super::sender::{Sender, Sent};
+use super::{CloudControl, CloudFault, CloudOptions, Ledger, Progress, SyncOrder};
+use crate::change::cloud::CloudVersion;
+use crate::change::{Offset, OriginId, Record, TableName};
+use crate::observe::{CloudProblem, CloudReport, CloudState, Observer};
+use crate::runtime::{Clock, Shutdown};
+use crate::target::cloud::Cloud;
+use crate::topic::TopicReader;
+
+/// Bytes of records in one read.
+const READ_BYTES: usize = 4 << 20;
+
+/// How long one read may wait for something new, where the cloud is fed all the time.
+const LONG_POLL: Duration = Duration::from_secs(20);
+
+/// How often what waits is counted between two runs.
+const COUNT_EVERY: Duration = Duration::from_secs(15);
+
+/// Rows set aside that one order tries again.
+const AGAIN_MAX: usize = 10_000;
+
+/// Records without anything for the cloud before the checkpoint is written all the same: heartbeats are no reason to write to a disk.
+const IDLE_CHECKPOINT: u64 = 360;
+
+/// Feeds one cloud.
+pub struct CloudApplier {
+    pub options: CloudOptions,
+    pub cloud: Arc<dyn Cloud>,
+    pub reader: Arc<dyn TopicReader>,
+    /// Used from one task only; a lock, because the file it stands for may not be shared without.
+    pub ledger: Mutex<Box<dyn Ledger>>,
+    pub control: Arc<CloudControl>,
+    pub clock: Arc<dyn Clock>,
+    pub observer: Observer,
+}
+
+/// Where a run is in the topics.
+struct Places {
+    next: BTreeMap<OriginId, Offset>,
+    ends: BTreeMap<OriginId, Offset>,
+}
+
+impl Places {
+    fn pending(&self) -> u64 {
+        self.ends.iter().map(|(origin, end)| end.0.saturating_sub(self.next[origin].0)).sum()
+    }
+}
+
+impl CloudApplier {
+    /// Until shutdown, or until something stops it.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), CloudFault> {
+        let name = self.options.name.clone();
+        let ran = self.ledger().last_run()?;
+        let mut last = ran.as_ref().map(|report| report.started_seconds);
+        self.observer.cloud_resumes(&name, ran);
+        let aside = self.ledger().aside_count()?;
+        self.observer.cloud_aside(&name, aside);
+        loop {
+            let order = match self.wait(last, &shutdown).await {
+                Ok(order) => order,
+                Err(CloudFault::Ended) => return Ok(()),
+                Err(fault) => return Err(fault),
+            };
+            last = Some(self.clock.now_seconds());
+            let ran = self.run_once(order.as_ref(), &shutdown).await;
+            if order.is_some() {
+                self.control.ended(ran.as_ref().ok());
+            }
+            match ran {
+                Ok(_) => {}
+                Err(CloudFault::Ended) => return Ok(()),
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// Waits for the next run, or for an order.
+    async fn wait(&self, last: Option<u64>, shutdown: &Shutdown) -> Result<Option<SyncOrder>, CloudFault> {
+        let name = &self.options.name;
+        let next = self.options.schedule.next(last, self.clock.now_seconds());
+        self.observer.cloud_next_run(name, next);
+        loop {
+            if let Some(order) = self.control.take() {
+                return Ok(Some(order));
+            }
+            let now = self.clock.now_seconds();
+            if next.is_some_and(|next| next <= now) {
+                return Ok(None);
+            }
+            let places = self.places().await?;
+            self.observer.cloud_pending(name, places.pending());
+            if next.is_none() && places.pending() > 0 {
+                // Others may come, to go with it.
+                tokio::select! {
+                    () = sleep(self.options.batch_age) => return Ok(None),
+                    () = self.control.ordered() => continue,
+                    () = shutdown.cancelled() => return Err(CloudFault::Ended),
+                }
+            }
+            self.observer.cloud_state(name, CloudState::Idle, None);
+            tokio::select! {
+                () = self.until_due(next, now, &places) => {}
+                () = self.control.ordered() => {}
+                () = shutdown.cancelled() => return Err(CloudFault::Ended),
+            }
+        }
+    }
+
+    /// Until the run is due, it is worth counting again, or something new is in a topic.
+    async fn until_due(&self, next: Option<u64>, now: u64, places: &Places) {
+        let Some(next) = next else {
+            let news = places.ends.iter().map(|(origin, end)| {
+                // A fault of the topic is met again, and told, by who reads it next.
+                Box::pin(async move {
+                    if self.reader.read(origin, *end, 1, LONG_POLL).await.is_err() {
+                        sleep(COUNT_EVERY).await;
+                    }
+                })
+            });
+            futures_util::future::select_all(news).await;
+            return;
+        };
+        sleep(Duration::from_secs(next - now).min(COUNT_EVERY)).await;
+    }
+
+    async fn places(&self) -> Result<Places, CloudFault> {
+        let kept = self.ledger().checkpoints()?;
+        let mut places = Places { next: BTreeMap::new(), ends: BTreeMap::new() };
+        for origin in &self.options.origins {
+            let extent = self.reader.extent(origin).await?;
+            let next = match kept.get(origin) {
+                Some(next) if *next > extent.end => {
+                    let (origin, wanted, end) = (origin.clone(), *next, extent.end);
+                    return Err(crate::topic::TopicError::PastEnd { origin, wanted, end }.into());
+                }
+                Some(next) => *next,
+                None => extent.first,
+            };
+            places.next.insert(origin.clone(), next);
+            places.ends.insert(origin.clone(), extent.end);
+        }
+        Ok(places)
+    }
+
+    /// Sends everything that is in the topics when it begins.
+    async fn run_once(&self, order: Option<&SyncOrder>, shutdown: &Shutdown) -> Result<CloudReport, CloudFault> {
+        let name = self.options.name.clone();
+        let dry_run = order.is_some_and(|order| order.dry_run);
+        let only = order.map(|order| &order.tables).filter(|tables| !tables.is_empty());
+        let wanted =
+            |table: &TableName| only.is_none_or(|only| only.contains(&table.to_string()) || only.contains(&*table.table));
+        let mut report =
+            CloudReport { cloud: name.clone(), dry_run, started_seconds: self.clock.now_seconds(), ..CloudReport::default() };
+        let mut places = self.places().await?;
+        if order.is_some_and(|order| order.force) {
+            for (origin, next) in &mut places.next {
+                *next = self.reader.extent(origin).await?.first;
+            }
+        }
+        self.observer.cloud_pending(&name, places.pending());
+        self.observer.cloud_state(&name, CloudState::Syncing, None);
+        if order.is_some() && !dry_run {
+            self.send_aside(&mut report, &wanted, shutdown).await?;
+        }
+        let kept = self.ledger().checkpoints()?;
+        let mut idle = 0;
+        while places.pending() > 0 {
+            let before = places.pending();
+            let newest = self.gather(&mut places, &wanted, &mut report).await?;
+            let rows = newest.into_rows();
+            if dry_run {
+                for row in rows {
+                    report.summary.synced += 1;
+                    report.count(&row.resource).written += 1;
+                    report.synced_id(&row.resource, &row.id);
+                }
+                continue;
+            }
+            let sent = self.sender(shutdown).send(rows, &mut report).await?;
+            idle += before - places.pending();
+            // What was sent of some tables only is sent again with the others: the checkpoint is of all of them.
+            if only.is_none() && (!sent.settled.is_empty() || !sent.aside.is_empty() || idle >= IDLE_CHECKPOINT) {
+                self.keep(&places, sent)?;
+                idle = 0;
+            } else if only.is_some() {
+                self.ledger().keep(&Progress { next: BTreeMap::new(), aside: sent.aside, settled: sent.settled })?;
+            } else if kept.is_empty() && places.pending() == 0 {
+                // That the beginning was read is worth keeping once.
+                self.keep(&places, sent)?;
+            }
+            self.observer.cloud_pending(&name, places.pending());
+        }
+        report.success = report.summary.failed == 0;
+        report.finished_seconds = self.clock.now_seconds();
+        let aside = self.ledger().aside_count()?;
+        self.observer.cloud_aside(&name, aside);
+        let worth = order.is_some() || self.options.schedule.interval(report.started_seconds).is_some();
+        if worth || report.summary.synced + report.summary.already + report.summary.failed > 0 {
+            if !dry_run {
+                self.ledger().keep_run(&report)?;
+            }
+            self.observer.cloud_ran(&name, report.clone());
+        } else {
+            self.observer.cloud_is_current(&name);
+        }
+        self.observer.cloud_state(&name, CloudState::Idle, None);
+        Ok(report)
+    }
+
+    fn keep(&self, places: &Places, sent: Sent) -> Result<(), CloudFault> {
+        // A run that sends everything again is behind what was sent before, for a while.
+        let kept = self.ledger().checkpoints()?;
+        let next = places.next.iter().filter(|(origin, next)| kept.get(*origin).is_none_or(|kept| *next >= kept));
+        let next = next.map(|(origin, next)| (origin.clone(), *next)).collect();
+        Ok(self.ledger().keep(&Progress { next, aside: sent.aside, settled: sent.settled })?)
+    }
+
+    /// Tries rows again that the cloud refused: somebody ordered a run, perhaps because it was mended.
+    async fn send_aside(
+        &self,
+        report: &mut CloudReport,
+        wanted: &impl Fn(&TableName) -> bool,
+        shutdown: &Shutdown,
+    ) -> Result<(), CloudFault> {
+        // What is kept has its resource, not its table; with a choice of tables it is left alone.
+        if !wanted(&TableName::new("", "")) {
+            return Ok(());
+        }
+        let aside = self.ledger().aside(AGAIN_MAX)?;
+        let rows: Vec<_> = aside.into_iter().map(|aside| aside.row).collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let sent = self.sender(shutdown).send(rows, report).await?;
+        Ok(self.ledger().keep(&Progress { next: BTreeMap::new(), aside: sent.aside, settled: sent.settled })?)
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Box<dyn Ledger>> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sender<'a>(&'a self, shutdown: &'a Shutdown) -> Sender<'a> {
+        Sender { options: &self.options, cloud: &*self.cloud, observer: &self.observer, shutdown }
+    }
+
+    /// Reads on until the window is full or everything is read.
+    async fn gather(
+        &self,
+        places: &mut Places,
+        wanted: &impl Fn(&TableName) -> bool,
+        report: &mut CloudReport,
+    ) -> Result<Newest, CloudFault> {
+        let now = self.clock.now_seconds();
+        let mut newest = Newest::default();
+        for (origin, end) in &places.ends {
+            let next = places.next.get_mut(origin).expect("both have all origins");
+            while *next < *end && newest.len() < self.options.window_rows && newest.bytes() < self.options.window_bytes {
+                let batch = self.reader.read(origin, *next, READ_BYTES, Duration::ZERO).await?;
+                let Some((last, _)) = batch.last() else {
+                    let (origin, wanted) = (origin.clone(), *end);
+                    return Err(crate::topic::TopicError::PastEnd { origin, wanted, end: *next }.into());
+                };
+                let last = *last;
+                for (offset, record) in &batch {
+                    self.note(&mut newest, *offset, record, wanted, now, report);
+                }
+                *next = last.next();
+            }
+        }
+        // More may have come since; the next run begins after it.
+        for (origin, next) in &places.next {
+            let end = places.ends.get_mut(origin).expect("both have all origins");
+            *end = (*end).max(*next);
+        }
+        Ok(newest)
+    }
+
+    fn note(
+        &self,
+        newest: &mut Newest,
+        offset: Offset,
+        record: &Record,
+        wanted: &impl Fn(&TableName) -> bool,
+        now: u64,
+        report: &mut CloudReport,
+    ) {
+        let Some(change) = record.change() else { return };
+        let Some((place, mapping)) = self.options.table(change.table()).filter(|_| wanted(change.table())) else { return };
+        let version = CloudVersion { hlc: record.hlc.0, origin: record.origin.to_string() };
+        match mapping.rows(change, &version, &format!("{}:{offset}", record.origin), now) {
+            Ok(rows) => rows.into_iter().for_each(|row| newest.note(place, row)),
+            Err(unsent) => {
+                let resource = mapping.resource(change.table());
+                report.count(&resource).left_out += 1;
+                if unsent == super::Unsent::NoId {
+                    let error = format!("{}: a change without the row's id; name a column with `id`", change.table());
+                    report.problem(CloudProblem { resource: Some(resource), id: None, error });
+                }
+            }
+        }
+    }
+}

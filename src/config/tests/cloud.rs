@@ -1,0 +1,83 @@
+//! `[cloud.NAME]`.
+
+use super::super::*;
+use super::{GOOD, environment};
+use crate::change::TableName;
+use crate::cloud::Schedule;
+
+const CLOUD: &str = r#"
+[cloud.main]
+cron = "0 2 * * *"
+api = { url = "https://cloud.example/api", key_env = "CLOUD_KEY" }
+nodes = ["laptop-a"]
+encrypt_key_env = "SEAL"
+
+[cloud.main.tables]
+"campus.rooms" = {}
+"campus.leaves" = { days = 90, time = "created_at", encrypt = ["reason"], rename = { name = "title" }, omit = ["slip"], mask = ["phone"] }
+"campus.b*" = { resource = "others", id = "uid" }
+"#;
+
+const SEAL: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+fn parse(cloud: &str, variables: &[(&str, &str)]) -> Result<Config, Faults> {
+    Config::parse(Path::new("/etc/t.toml"), &format!("{GOOD}{cloud}"), environment(variables))
+}
+
+/// What is said about the good section with one text replaced: one line each, its place left out.
+#[track_caller]
+fn check(old: &str, new: &str, expected: &[&str]) {
+    assert!(CLOUD.contains(old), "the good section has no {old}");
+    let faults = parse(&CLOUD.replacen(old, new, 1), &[]).expect_err(new);
+    let lines: Vec<String> = faults.lines().map(|line| line.to_string()).collect();
+    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.contains(expected), "{line}\nis not\n{expected}");
+    }
+}
+
+#[test]
+fn a_cloud_is_read_shown_and_read_again_and_its_secrets_cannot_be_printed() {
+    let config = parse(CLOUD, &[("CLOUD_KEY", "geheim"), ("SEAL", SEAL)]).unwrap();
+    let feeds = config.cloud_feeds(&OriginId::new("laptop-a")).unwrap();
+    assert!(config.cloud_feeds(&OriginId::new("laptop-b")).unwrap().is_empty(), "it does not feed it");
+    let feed = &feeds[0];
+    assert_eq!((feed.options.name.as_str(), feed.api.url.as_str()), ("main", "https://cloud.example/api"));
+    assert!(matches!(feed.options.schedule, Schedule::Cron(_)));
+    let table = |name: &str| feed.options.table(&TableName::new("campus", name));
+    let (place, leaves) = table("leaves").unwrap();
+    assert_eq!((place, leaves.days, leaves.rename["name"].as_str()), (1, Some(90), "title"));
+    assert!(leaves.seal.is_some() && leaves.encrypt.contains("reason") && leaves.omit.contains("slip"));
+    assert_eq!(table("bookings").unwrap().1.id.as_deref(), Some("uid"));
+    assert!(table("sessions").is_none());
+    for text in [format!("{config:?}"), format!("{feed:?}"), config.show()] {
+        assert!(!text.contains("geheim") && !text.contains(SEAL), "{text}");
+    }
+    let shown = config.show();
+    let again =
+        Config::parse(Path::new("/etc/t.toml"), &shown, environment(&[])).unwrap_or_else(|faults| panic!("{faults}\n{shown}"));
+    assert_eq!(again.show(), shown);
+    let fault = parse(CLOUD, &[("SEAL", "short")]).unwrap().cloud_feeds(&OriginId::new("laptop-a")).unwrap_err().to_string();
+    assert!(fault.contains("CLOUD_KEY is not set") && fault.contains("32 random bytes") && !fault.contains("short"), "{fault}");
+}
+
+#[test]
+fn every_fault_of_a_cloud_is_named_with_its_remedy() {
+    check("https://cloud.example/api", "http://cloud.example/api", &["would send the key and rows unencrypted"]);
+    check("https://cloud.example/api", "cloud", &["`cloud.main.api.url`"]);
+    check(
+        "key_env = \"CLOUD_KEY\"",
+        "key = \"x\"",
+        &["`cloud.main.api.key_env` is missing", "unknown key `cloud.main.api.key`"],
+    );
+    check("cron = \"0 2 * * *\"", "cron = \"at night\"", &["`cloud.main.cron` is no time of cron"]);
+    check("cron = \"0 2 * * *\"", "cron = \"0 2 * * *\"\nevery = \"1h\"", &["stands beside another schedule"]);
+    check("[\"laptop-a\"]\nencrypt", "[\"laptop-c\"]\nencrypt", &["names \"laptop-c\", which is no node"]);
+    check("encrypt_key_env = \"SEAL\"\n", "", &["has columns to encrypt and no key"]);
+    check(", time = \"created_at\"", "", &["`cloud.main.tables.campus.leaves.time` is missing"]);
+    check("days = 90, ", "", &["stands without `days`"]);
+    check("\"campus.rooms\" = {}", "\"rooms\" = {}", &["which is not database.table"]);
+    check("\"campus.rooms\" = {}", "\"campus.rooms\" = { resource = \"others\" }", &["have the same resource \"others\""]);
+    check("resource = \"others\"", "resource = \"a/b\"", &["cannot be \"a/b\""]);
+    check("id = \"uid\"", "ids = \"uid\"", &["did you mean `id`?"]);
+}

@@ -1,0 +1,189 @@
+//! Orders to feed a cloud now, and what is known of it: `/api/cloud-sync`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Json, Redirect, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Clouds, SyncAsked, SyncRefused};
+use crate::observe::{CloudReport, CloudState, Observer, spoken_time};
+
+/// Longer, and a proxy between might give up; the run is asked about again then.
+const WAIT_MAX: Duration = Duration::from_secs(45);
+
+/// An order is some words.
+const ORDER_BYTES_MAX: usize = 64 << 10;
+
+#[derive(Clone)]
+struct Orders {
+    observer: Observer,
+    clouds: Arc<dyn Clouds>,
+}
+
+pub fn router(observer: Observer, clouds: Arc<dyn Clouds>) -> Router {
+    Router::new()
+        .route("/api/cloud-sync/status", get(status))
+        .route("/api/cloud-sync/sync-now", post(sync_now))
+        .route("/api/cloud-sync/run", get(run))
+        .layer(axum::extract::DefaultBodyLimit::max(ORDER_BYTES_MAX))
+        .with_state(Orders { observer, clouds })
+}
+
+/// Why an order is not taken.
+struct Trouble(StatusCode, String, &'static str);
+
+impl IntoResponse for Trouble {
+    fn into_response(self) -> Response {
+        let Self(status, error, hint) = self;
+        (status, Json(json!({ "success": false, "error": error, "hint": hint }))).into_response()
+    }
+}
+
+/// `status`, `message` and `last_sync` of all clouds together, then each.
+async fn status(State(orders): State<Orders>) -> Json<Value> {
+    let clouds = orders.observer.status().clouds;
+    // The worst one's state is that of all.
+    let worst = clouds.iter().max_by_key(|cloud| match cloud.state {
+        CloudState::Idle => 0,
+        CloudState::Starting => 1,
+        CloudState::Syncing => 2,
+        CloudState::Offline => 3,
+        CloudState::Paused => 4,
+    });
+    let message = match worst {
+        None => "this node feeds no cloud".to_owned(),
+        Some(cloud) => cloud.reason.clone().unwrap_or_else(|| match (cloud.state, cloud.last_success_seconds) {
+            (CloudState::Syncing, _) => format!("{} rows sent so far", cloud.sending),
+            (_, Some(second)) => format!("everything was in the cloud at {}", spoken_time(second)),
+            (_, None) => "nothing was sent yet".into(),
+        }),
+    };
+    Json(json!({
+        "status": worst.map_or("none", |cloud| cloud.state.label()),
+        "message": message,
+        "last_sync": clouds.iter().filter_map(|cloud| cloud.last_success_seconds).min(),
+        "next_run": clouds.iter().filter_map(|cloud| cloud.next_run_seconds).min(),
+        "clouds": clouds,
+    }))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Order {
+    /// May be left out where there is only one.
+    cloud: Option<String>,
+    force: bool,
+    dry_run: bool,
+    tables: Vec<String>,
+    /// Answer at once, with the run's number.
+    no_wait: bool,
+}
+
+async fn sync_now(State(orders): State<Orders>, headers: HeaderMap, body: Bytes) -> Result<Response, Trouble> {
+    if is_foreign(&headers) {
+        let error = "this order comes from a page of another site".to_owned();
+        return Err(Trouble(StatusCode::FORBIDDEN, error, "order it from the node's own page, or without a browser"));
+    }
+    // A browser's button sends an empty form, and wants to see the page again.
+    let form = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-www-form"));
+    let order: Order = match body.is_empty() || form {
+        true => Order { no_wait: form, ..Order::default() },
+        false => serde_json::from_slice(&body).map_err(|error| {
+            Trouble(StatusCode::BAD_REQUEST, format!("this is no order: {error}"), "send {} or {\"force\": true}")
+        })?,
+    };
+    let status = orders.observer.status();
+    let names: Vec<&str> = status.clouds.iter().map(|cloud| cloud.name.as_str()).collect();
+    let (cloud, all) = match (&order.cloud, names.as_slice()) {
+        (Some(cloud), _) => (cloud.clone(), vec![]),
+        (None, [one]) => ((*one).to_owned(), vec![]),
+        (None, names) if form && !names.is_empty() => (names[0].to_owned(), names[1..].to_vec()),
+        (None, names) => {
+            let error =
+                format!("say which cloud: this node feeds {}", if names.is_empty() { "none".into() } else { names.join(", ") });
+            return Err(Trouble(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                error,
+                "add \"cloud\" to the order, or [cloud.main] to the configuration",
+            ));
+        }
+    };
+    let asked = SyncAsked { force: order.force, dry_run: order.dry_run, tables: order.tables };
+    let ordered = |cloud: &str| {
+        orders.clouds.sync_now(cloud, &asked).map_err(|refused| match refused {
+            SyncRefused::NoSuchCloud => {
+                Trouble(StatusCode::NOT_FOUND, format!("this node feeds no cloud {cloud}"), "see GET /api/cloud-sync/status")
+            }
+            SyncRefused::Another => {
+                Trouble(StatusCode::CONFLICT, "another kind of run waits for its turn".into(), "try again when it has ended")
+            }
+        })
+    };
+    let number = ordered(&cloud)?;
+    all.into_iter().try_for_each(|cloud| ordered(cloud).map(drop))?;
+    if form {
+        return Ok(Redirect::to("/").into_response());
+    }
+    if order.no_wait {
+        return Ok((StatusCode::ACCEPTED, Json(json!({ "cloud": cloud, "run": number }))).into_response());
+    }
+    answer(&orders, &cloud, number).await
+}
+
+#[derive(Deserialize)]
+struct RunAsked {
+    cloud: String,
+    run: u64,
+}
+
+async fn run(State(orders): State<Orders>, Query(asked): Query<RunAsked>) -> Result<Response, Trouble> {
+    answer(&orders, &asked.cloud, asked.run).await
+}
+
+/// The report where the run ends soon; else that it is under way.
+async fn answer(orders: &Orders, cloud: &str, run: u64) -> Result<Response, Trouble> {
+    match tokio::time::timeout(WAIT_MAX, orders.clouds.report(cloud, run)).await {
+        Ok(Some(report)) => Ok(Json::<CloudReport>(report).into_response()),
+        Ok(None) => {
+            Err(Trouble(StatusCode::NOT_FOUND, format!("this node feeds no cloud {cloud}"), "see GET /api/cloud-sync/status"))
+        }
+        Err(_) => Ok((StatusCode::ACCEPTED, Json(json!({ "cloud": cloud, "run": run }))).into_response()),
+    }
+}
+
+/// True for a request that a page of another site made a browser send: it must not give orders in a person's name.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(site) = text("sec-fetch-site") {
+        return !matches!(site, "same-origin" | "none");
+    }
+    let host = text("host").unwrap_or_default();
+    text("origin").is_some_and(|origin| origin.split_once("://").map(|(_, place)| place) != Some(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_other_sites_give_no_orders() {
+        let check = |pairs: &[(&'static str, &str)], foreign: bool| {
+            let headers: HeaderMap =
+                pairs.iter().map(|(name, value)| (header::HeaderName::from_static(name), value.parse().unwrap())).collect();
+            assert_eq!(is_foreign(&headers), foreign, "{pairs:?}");
+        };
+        check(&[("host", "127.0.0.1:7420")], false);
+        check(&[("host", "127.0.0.1:7420"), ("origin", "http://127.0.0.1:7420")], false);
+        check(&[("host", "127.0.0.1:7420"), ("origin", "https://evil.example")], true);
+        check(&[("host", "127.0.0.1:7420"), ("origin", "null")], true);
+        check(&[("host", "127.0.0.1:7420"), ("sec-fetch-site", "cross-site")], true);
+        check(&[("host", "127.0.0.1:7420"), ("sec-fetch-site", "same-origin")], false);
+    }
+}

@@ -1,0 +1,154 @@
+//! How far a cloud is fed, in a small SQLite file.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::change::cloud::CloudRow;
+use crate::change::{Offset, OriginId};
+use crate::cloud::{Aside, Ledger, LedgerError, Progress};
+use crate::observe::CloudReport;
+
+/// The ledger of one cloud. Held by one process at a time: the file is locked while it is open.
+pub struct LedgerFile(Connection);
+
+impl LedgerFile {
+    /// Opens `cloud-NAME.ledger` in the folder, which is made where it is missing.
+    pub fn open(folder: &Path, cloud: &str) -> Result<Self, LedgerError> {
+        let path = folder.join(format!("cloud-{cloud}.ledger"));
+        let reason = |error: &dyn std::fmt::Display| LedgerError { reason: format!("{}: {error}", path.display()) };
+        fs::create_dir_all(folder).map_err(|error| reason(&error))?;
+        let open = || -> rusqlite::Result<Connection> {
+            let connection = Connection::open(&path)?;
+            // Exclusive, so that a second process finds it locked; full, because a checkpoint is a promise.
+            connection.execute_batch(
+                "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+                 BEGIN IMMEDIATE;
+                 CREATE TABLE IF NOT EXISTS checkpoints (origin TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID;
+                 CREATE TABLE IF NOT EXISTS aside (resource TEXT NOT NULL, id TEXT NOT NULL, row TEXT NOT NULL,
+                     reason TEXT NOT NULL, attempts INTEGER NOT NULL, PRIMARY KEY (resource, id)) WITHOUT ROWID;
+                 CREATE TABLE IF NOT EXISTS runs (one INTEGER PRIMARY KEY CHECK (one = 1), report TEXT NOT NULL);
+                 COMMIT;",
+            )?;
+            Ok(connection)
+        };
+        open().map(Self).map_err(|error| reason(&error))
+    }
+}
+
+fn fault(error: impl std::fmt::Display) -> LedgerError {
+    LedgerError { reason: error.to_string() }
+}
+
+impl Ledger for LedgerFile {
+    fn checkpoints(&self) -> Result<BTreeMap<OriginId, Offset>, LedgerError> {
+        let mut select = self.0.prepare_cached("SELECT origin, next FROM checkpoints").map_err(fault)?;
+        let rows =
+            select.query_map([], |row| Ok((OriginId::new(&row.get::<_, String>(0)?), Offset(row.get::<_, i64>(1)? as u64))));
+        rows.map_err(fault)?.collect::<rusqlite::Result<_>>().map_err(fault)
+    }
+
+    fn keep(&mut self, progress: &Progress) -> Result<(), LedgerError> {
+        let before = self.checkpoints()?;
+        let batch = self.0.transaction().map_err(fault)?;
+        {
+            let mut put = batch.prepare_cached("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)").map_err(fault)?;
+            for (origin, next) in &progress.next {
+                let held = before.get(origin).copied().unwrap_or_default();
+                assert!(*next >= held, "the checkpoint of {origin} would move back from {held} to {next}");
+                put.execute(params![origin.as_str(), i64::try_from(next.0).map_err(fault)?]).map_err(fault)?;
+            }
+            let mut settle = batch.prepare_cached("DELETE FROM aside WHERE resource = ? AND id = ?").map_err(fault)?;
+            for (resource, id) in &progress.settled {
+                settle.execute([resource, id]).map_err(fault)?;
+            }
+            let mut put = batch.prepare_cached("INSERT OR REPLACE INTO aside VALUES (?, ?, ?, ?, ?)").map_err(fault)?;
+            for Aside { row, reason, attempts } in &progress.aside {
+                let text = serde_json::to_string(row).map_err(fault)?;
+                put.execute(params![row.resource, row.id, text, reason, attempts]).map_err(fault)?;
+            }
+        }
+        batch.commit().map_err(fault)
+    }
+
+    fn aside(&self, at_most: usize) -> Result<Vec<Aside>, LedgerError> {
+        let mut select =
+            self.0.prepare_cached("SELECT row, reason, attempts FROM aside ORDER BY resource, id LIMIT ?").map_err(fault)?;
+        let mut rows = select.query([i64::try_from(at_most).unwrap_or(i64::MAX)]).map_err(fault)?;
+        let mut aside = Vec::new();
+        while let Some(row) = rows.next().map_err(fault)? {
+            let text: String = row.get(0).map_err(fault)?;
+            let sent: CloudRow = serde_json::from_str(&text).map_err(fault)?;
+            let (reason, attempts) = (row.get(1).map_err(fault)?, row.get(2).map_err(fault)?);
+            aside.push(Aside { row: sent, reason, attempts });
+        }
+        Ok(aside)
+    }
+
+    fn aside_count(&self) -> Result<u64, LedgerError> {
+        let count: i64 = self.0.query_row("SELECT count(*) FROM aside", [], |row| row.get(0)).map_err(fault)?;
+        Ok(count as u64)
+    }
+
+    fn last_run(&self) -> Result<Option<CloudReport>, LedgerError> {
+        let select = self.0.query_row("SELECT report FROM runs", [], |row| row.get::<_, String>(0)).optional();
+        select.map_err(fault)?.map(|text| serde_json::from_str(&text).map_err(fault)).transpose()
+    }
+
+    fn keep_run(&mut self, report: &CloudReport) -> Result<(), LedgerError> {
+        let text = serde_json::to_string(report).map_err(fault)?;
+        self.0.execute("INSERT OR REPLACE INTO runs VALUES (1, ?)", [text]).map(drop).map_err(fault)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::cloud::{CloudOp, CloudVersion};
+
+    fn aside(id: &str) -> Aside {
+        let version = CloudVersion { hlc: 1, origin: "a".into() };
+        let (key, resource, id) = ("a:1".into(), "rooms".into(), id.into());
+        let row = CloudRow { key, resource, id, op: CloudOp::Delete, version, row: Default::default() };
+        Aside { row, reason: "no".into(), attempts: 3 }
+    }
+
+    fn at(next: u64) -> Progress {
+        Progress { next: [(OriginId::new("a"), Offset(next))].into(), ..Progress::default() }
+    }
+
+    #[test]
+    fn what_was_kept_is_known_by_the_next_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = LedgerFile::open(folder.path(), "main").unwrap();
+        ledger.keep(&Progress { aside: vec![aside("1"), aside("2")], ..at(7) }).unwrap();
+        ledger.keep(&Progress { settled: vec![("rooms".into(), "1".into())], ..at(9) }).unwrap();
+        let report = CloudReport { cloud: "main".into(), success: true, ..CloudReport::default() };
+        ledger.keep_run(&report).unwrap();
+        drop(ledger);
+        let ledger = LedgerFile::open(folder.path(), "main").unwrap();
+        assert_eq!(ledger.checkpoints().unwrap(), at(9).next);
+        assert_eq!((ledger.aside(9).unwrap(), ledger.aside_count().unwrap()), (vec![aside("2")], 1));
+        assert_eq!(ledger.last_run().unwrap(), Some(report));
+    }
+
+    #[test]
+    fn a_second_process_finds_it_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = LedgerFile::open(folder.path(), "main").unwrap();
+        let error = LedgerFile::open(folder.path(), "main").err().expect("it is taken").to_string();
+        assert!(error.contains("locked"), "{error}");
+        LedgerFile::open(folder.path(), "other").unwrap();
+    }
+
+    #[test]
+    #[should_panic(expected = "would move back")]
+    fn a_checkpoint_never_moves_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = LedgerFile::open(folder.path(), "main").unwrap();
+        ledger.keep(&at(7)).unwrap();
+        let _ = ledger.keep(&at(6));
+    }
+}

@@ -1,0 +1,298 @@
+//! A cloud behind HTTP, and what its answers mean.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value};
+
+use super::{Cloud, CloudError, IdQuestion};
+use crate::change::cloud::{BatchAnswer, CloudBatch, IdPage};
+
+/// How a cloud's API is reached.
+#[derive(Clone, Debug)]
+pub struct ApiOptions {
+    /// Up to and with `/api`.
+    pub url: String,
+    pub key: SecretString,
+    /// Where the key comes from, for messages: never the key.
+    pub key_name: String,
+    /// For a whole answer to a request without a file.
+    pub within: Duration,
+    /// Authorities (PEM) that may have signed its certificate, instead of the system's.
+    pub authority: Option<std::path::PathBuf>,
+}
+
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// A page of ids, or the results of a batch.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Of what a cloud says about a failure; it goes into messages.
+const REASON_CHARS: usize = 200;
+
+pub struct CloudApi {
+    http: reqwest::Client,
+    base: Url,
+    options: ApiOptions,
+    place: String,
+}
+
+impl CloudApi {
+    pub fn new(options: ApiOptions) -> Result<Self, CloudError> {
+        let wrong = |reason: &dyn std::fmt::Display| CloudError::Address { reason: reason.to_string() };
+        let base = Url::parse(&options.url).map_err(|error| wrong(&error))?;
+        if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() || !base.username().is_empty() {
+            return Err(wrong(&"it must be http:// or https:// and a host, without a user"));
+        }
+        // The first to come decides for the process; anybody else here would decide the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut http = reqwest::Client::builder();
+        if let Some(file) = &options.authority {
+            let unusable =
+                |why: &dyn std::fmt::Display| wrong(&format!("the authorities in {} cannot be used: {why}", file.display()));
+            let pem = std::fs::read(file).map_err(|error| unusable(&error))?;
+            http = http.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(&error))?);
+        }
+        let http = http
+            .connect_timeout(CONNECT)
+            .tcp_keepalive(Duration::from_secs(30))
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .user_agent(concat!("tandem/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| wrong(&error))?;
+        let place = base.origin().ascii_serialization();
+        Ok(Self { http, base, options, place })
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        let mut url = self.base.clone();
+        // Encodes what has a meaning in a path, so a resource may have any name.
+        url.path_segments_mut().expect("http addresses have a path").pop_if_empty().extend(path);
+        self.http.request(method, url).bearer_auth(self.options.key.expose_secret()).timeout(self.options.within)
+    }
+
+    /// Sends, and reads the whole answer; an error for every status but success. `bytes` is what the request weighs.
+    async fn ask(&self, request: RequestBuilder, path: &str, bytes: usize) -> Result<Value, CloudError> {
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        let wait = retry_after(&response);
+        let body = self.body(response).await;
+        if !status.is_success() {
+            // A refusal may come before all was sent, and its text may be lost with the connection; the status tells enough.
+            return Err(self.refusal(status, wait, &body.unwrap_or_default(), path, bytes));
+        }
+        let body = body?;
+        if body.is_empty() {
+            return Ok(Value::Null);
+        }
+        let answer: Value = serde_json::from_slice(&body).map_err(|_| self.not_the_api("its answer is not JSON"))?;
+        match said_failure(&answer) {
+            Some(reason) => Err(self.refusal(StatusCode::UNPROCESSABLE_ENTITY, None, reason.as_bytes(), path, bytes)),
+            None => Ok(answer),
+        }
+    }
+
+    /// The whole body, up to a limit, whatever its length is said to be.
+    async fn body(&self, mut response: Response) -> Result<Bytes, CloudError> {
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err(self.not_the_api(&format!("its answer is longer than {ANSWER_BYTES_MAX} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    }
+
+    fn refusal(&self, status: StatusCode, wait: Option<Duration>, body: &[u8], path: &str, bytes: usize) -> CloudError {
+        let place = self.place.clone();
+        let said = reason(body);
+        let reason = if said.is_empty() { format!("it answered {status}") } else { format!("it answered {status}: {said}") };
+        let full = said.to_ascii_lowercase().contains("quota") || said.to_ascii_lowercase().contains("storage limit");
+        match status.as_u16() {
+            401 => CloudError::Denied { place, key: self.options.key_name.clone(), reason },
+            402 | 507 => CloudError::Quota { place, reason },
+            403 | 413 | 422 if full => CloudError::Quota { place, reason },
+            403 => CloudError::Denied { place, key: self.options.key_name.clone(), reason },
+            404 | 405 => CloudError::NoSuch { place, path: format!("/{path}") },
+            409 => CloudError::Conflict { place, reason },
+            413 => CloudError::TooLarge { place, bytes },
+            408 | 425 => CloudError::Failing { place, reason },
+            429 | 503 => CloudError::Busy { place, reason, wait },
+            300..=399 => CloudError::Unreachable { place, reason: format!("{reason}; redirects are not followed") },
+            400..=499 => CloudError::Refused { place, reason },
+            _ => CloudError::Failing { place, reason },
+        }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> CloudError {
+        // Without the address, which is said already, and with the cause, which reqwest keeps to itself.
+        let reason = match std::error::Error::source(error) {
+            _ if error.is_timeout() => format!("no answer within {} s", self.options.within.as_secs()),
+            Some(mut cause) => {
+                while let Some(deeper) = cause.source() {
+                    cause = deeper;
+                }
+                cause.to_string()
+            }
+            None => "the connection broke".into(),
+        };
+        CloudError::Unreachable { place: self.place.clone(), reason }
+    }
+
+    fn not_the_api(&self, reason: &str) -> CloudError {
+        CloudError::Unreachable { place: self.place.clone(), reason: format!("what answers there is not this API: {reason}") }
+    }
+}
+
+/// Seconds, or nothing: the date form is rare, and a wrong clock would make it a long wait.
+fn retry_after(response: &Response) -> Option<Duration> {
+    /// A cloud that asks for more is asked again after this: it may have meant another unit.
+    const LONGEST: u64 = 3_600;
+    let text = response.headers().get(reqwest::header::RETRY_AFTER)?.to_str().ok()?;
+    text.trim().parse::<u64>().ok().map(|seconds| Duration::from_secs(seconds.min(LONGEST)))
+}
+
+/// Why a body says failure although the status says success.
+fn said_failure(answer: &Value) -> Option<String> {
+    let object = answer.as_object()?;
+    // A batch answers `success: false` where any row was refused, and says which.
+    if object.get("results").is_some_and(Value::is_array) {
+        return None;
+    }
+    let failed = object.get("success") == Some(&Value::Bool(false))
+        || object.get("ok") == Some(&Value::Bool(false))
+        || matches!(object.get("status").and_then(Value::as_str), Some("error" | "failed" | "failure"))
+        || object.get("error").is_some_and(|error| !error.is_null() && error != &Value::Bool(false) && error != "");
+    failed.then(|| serde_json::to_string(answer).unwrap_or_default())
+}
+
+/// What a body says of a failure, in a line.
+fn reason(body: &[u8]) -> String {
+    let parsed: Option<Value> = serde_json::from_slice(body).ok();
+    let text = match &parsed {
+        Some(Value::Object(object)) => {
+            let said = ["error", "message", "detail", "code"].iter().find_map(|name| match object.get(*name)? {
+                Value::String(text) => Some(text.clone()),
+                Value::Object(inner) => inner.get("message").and_then(Value::as_str).map(str::to_owned),
+                _ => None,
+            });
+            said.unwrap_or_else(|| "without a reason".into())
+        }
+        // Pages of proxies say nothing that helps.
+        _ => String::new(),
+    };
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(REASON_CHARS).collect()
+}
+
+#[async_trait]
+impl Cloud for CloudApi {
+    async fn push(&self, batch: &CloudBatch) -> Result<BatchAnswer, CloudError> {
+        let body = serde_json::to_vec(batch).expect("names, texts and numbers are JSON");
+        let bytes = body.len();
+        let request = self
+            .request(Method::POST, &["batch"])
+            .header(reqwest::header::CONTENT_TYPE, "application/json")
+            .header("idempotency-key", &batch.batch)
+            .body(body);
+        let answer = self.ask(request, "batch", bytes).await?;
+        let answer: BatchAnswer =
+            serde_json::from_value(answer).map_err(|_| self.not_the_api("its answer has no results of rows"))?;
+        if answer.results.len() != batch.rows.len() {
+            let (sent, answered) = (batch.rows.len(), answer.results.len());
+            return Err(self.not_the_api(&format!("it answered for {answered} rows of {sent}")));
+        }
+        Ok(answer)
+    }
+
+    async fn ids(&self, question: &IdQuestion<'_>) -> Result<IdPage, CloudError> {
+        let mut query = vec![("limit", question.limit.to_string())];
+        query.extend(question.days.map(|days| ("days", days.to_string())));
+        query.extend(question.after.map(|after| ("after", after.to_owned())));
+        let mut url = self.base.clone();
+        url.path_segments_mut().expect("http addresses have a path").pop_if_empty().push(question.resource);
+        url.query_pairs_mut().extend_pairs(query);
+        let request = self.http.get(url).bearer_auth(self.options.key.expose_secret()).timeout(self.options.within);
+        let answer = self.ask(request, question.resource, 0).await?;
+        IdPage::read(&answer, question.resource, question.id_field)
+            .ok_or_else(|| self.not_the_api(&format!("its answer for {} is no list of ids", question.resource)))
+    }
+
+    async fn create(&self, resource: &str, key: &str, row: &Map<String, Value>) -> Result<bool, CloudError> {
+        let body = serde_json::to_vec(row).expect("names, texts and numbers are JSON");
+        let bytes = body.len();
+        let request = self
+            .request(Method::POST, &[resource])
+            .header(reqwest::header::CONTENT_TYPE, "application/json")
+            .header("idempotency-key", key)
+            .body(body);
+        match self.ask(request, resource, bytes).await {
+            Ok(_) => Ok(true),
+            // It is there: that is what was wanted.
+            Err(CloudError::Conflict { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn api() -> CloudApi {
+        let options = ApiOptions {
+            url: "http://127.0.0.1:9/api".into(),
+            key: "k".into(),
+            key_name: "the environment variable CLOUD_KEY".into(),
+            within: Duration::from_secs(1),
+            authority: None,
+        };
+        CloudApi::new(options).unwrap()
+    }
+
+    #[test]
+    fn every_status_has_its_meaning() {
+        let check = |status: u16, body: &str, expected: &str| {
+            let error = api().refusal(StatusCode::from_u16(status).unwrap(), None, body.as_bytes(), "batch", 7);
+            let name = format!("{error:?}");
+            assert!(name.starts_with(expected), "{status} {body}: {name}");
+        };
+        check(401, "", "Denied");
+        check(403, r#"{"error":"no"}"#, "Denied");
+        check(403, r#"{"error":"Storage quota exceeded"}"#, "Quota");
+        check(507, "", "Quota");
+        check(404, "<html>", "NoSuch");
+        check(409, "", "Conflict");
+        check(413, "", "TooLarge");
+        check(429, "", "Busy");
+        check(503, "", "Busy");
+        check(500, "", "Failing");
+        check(504, "", "Failing");
+        check(400, r#"{"error":{"message":"bad date"}}"#, "Refused");
+        check(302, "", "Unreachable");
+    }
+
+    #[test]
+    fn a_success_that_says_failure_is_one() {
+        for lie in [json!({"success": false}), json!({"status": "error"}), json!({"error": "x"}), json!({"ok": false})] {
+            assert!(said_failure(&lie).is_some(), "{lie}");
+        }
+        for truth in [json!({"success": true, "error": null}), json!([]), json!({"success": false, "results": []}), json!(null)]
+        {
+            assert!(said_failure(&truth).is_none(), "{truth}");
+        }
+    }
+
+    #[test]
+    fn reasons_are_short_lines_and_never_pages() {
+        assert_eq!(reason(b"<html>the whole page</html>"), "");
+        assert_eq!(reason(br#"{"message":"too\nlong"}"#), "too long");
+        assert_eq!(reason(format!(r#"{{"error":"{}"}}"#, "x".repeat(999)).as_bytes()).len(), REASON_CHARS);
+    }
+}

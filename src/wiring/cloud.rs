@@ -1,0 +1,130 @@
+//! The clouds that a node feeds, and the receiver that can be one, put together.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+
+use super::topics::Topics;
+use crate::cloud::{CloudApplier, CloudControl, SyncOrder};
+use crate::config::{CloudFeed, Config, OwnNode};
+use crate::observe::{self, CloudReport, Observer};
+use crate::receive::SqliteShelf;
+use crate::runtime::{Clock, Shutdown, Stop, Supervisor, SystemClock};
+use crate::serve::receiver::{Receiver, ReceiverOptions};
+use crate::serve::tls::TlsIdentity;
+use crate::serve::{Clouds, SyncAsked, SyncRefused};
+use crate::state::LedgerFile;
+use crate::target::cloud::CloudApi;
+use crate::topic::hub::KeyHash;
+
+/// The clouds of one node.
+#[derive(Default)]
+pub struct Feeds(Vec<Feed>);
+
+struct Feed {
+    /// How the role is called.
+    role: String,
+    feed: CloudFeed,
+    folder: PathBuf,
+    control: Arc<CloudControl>,
+}
+
+impl Feeds {
+    pub fn new(config: &Config, own: &OwnNode) -> Result<Self, Stop> {
+        let feeds = config.cloud_feeds(own.name())?;
+        let feed = |feed: CloudFeed| Feed {
+            role: format!("cloud {}", feed.options.name),
+            feed,
+            folder: own.state_folder.clone(),
+            control: Arc::default(),
+        };
+        Ok(Self(feeds.into_iter().map(feed).collect()))
+    }
+
+    pub fn roles(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|feed| feed.role.as_str())
+    }
+
+    pub fn names(&self) -> Vec<&str> {
+        self.0.iter().map(|feed| feed.feed.options.name.as_str()).collect()
+    }
+
+    /// What takes orders for them.
+    pub fn orders(&self) -> CloudOrders {
+        CloudOrders(self.0.iter().map(|feed| (feed.feed.options.name.clone(), feed.control.clone())).collect())
+    }
+
+    /// A role for each, so that one cloud's trouble is no other's.
+    pub fn start(self, supervisor: &mut Supervisor, topics: &Topics, clock: &Arc<dyn Clock>, observer: &Observer) {
+        for feed in self.0 {
+            let (topics, clock, observer) = (topics.clone(), clock.clone(), observer.clone());
+            let Feed { role, feed, folder, control } = feed;
+            supervisor.role(role, move |shutdown| {
+                let (feed, folder, control) = (feed.clone(), folder.clone(), control.clone());
+                let (reader, clock, observer) = (topics.reader(), clock.clone(), observer.clone());
+                async move {
+                    let applier = CloudApplier {
+                        cloud: Arc::new(CloudApi::new(feed.api)?),
+                        ledger: Mutex::new(Box::new(LedgerFile::open(&folder, &feed.options.name)?)),
+                        options: feed.options,
+                        reader,
+                        control,
+                        clock,
+                        observer,
+                    };
+                    Ok(applier.run(shutdown).await?)
+                }
+            });
+        }
+    }
+}
+
+/// Takes orders over HTTP to the appliers.
+#[derive(Clone)]
+pub struct CloudOrders(BTreeMap<String, Arc<CloudControl>>);
+
+#[async_trait]
+impl Clouds for CloudOrders {
+    fn sync_now(&self, cloud: &str, asked: &SyncAsked) -> Result<u64, SyncRefused> {
+        let control = self.0.get(cloud).ok_or(SyncRefused::NoSuchCloud)?;
+        let SyncAsked { force, dry_run, tables } = asked.clone();
+        let order = SyncOrder { force, dry_run, tables: tables.into_iter().collect() };
+        control.order(&order).map(|ordered| ordered.number()).map_err(|_| SyncRefused::Another)
+    }
+
+    async fn report(&self, cloud: &str, run: u64) -> Option<CloudReport> {
+        Some(self.0.get(cloud)?.run(run).report().await.as_ref().clone())
+    }
+}
+
+/// How the receiver is run.
+#[derive(Clone, Debug)]
+pub struct CloudServer {
+    pub listen: SocketAddr,
+    pub data: PathBuf,
+    pub keys: Vec<(String, KeyHash)>,
+    /// Over TLS, with the given certificate and key, or one of its own.
+    pub tls: bool,
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    pub body_bytes_max: usize,
+    pub requests_per_second: u32,
+}
+
+/// Receives what nodes send, until shutdown.
+pub async fn run_cloud_server(server: CloudServer, shutdown: Shutdown) -> Result<(), Stop> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let shelf = SqliteShelf::open(&server.data, clock.clone())?;
+    let own = || TlsIdentity::Own { folder: server.data.join("tls") };
+    let given = |(certificate, key): (PathBuf, PathBuf)| TlsIdentity::Given { certificate, key };
+    let mut options = ReceiverOptions::new(server.listen, server.keys);
+    options.tls = server.tls.then(|| server.certificate.map_or_else(own, given));
+    options.body_bytes_max = server.body_bytes_max;
+    options.requests_per_second = server.requests_per_second;
+    let receiver = Receiver::open(options, Arc::new(shelf), clock).await?;
+    let fingerprint = receiver.fingerprint().map(|fingerprint| fingerprint.to_string());
+    observe::receiver_starts(&receiver.address(), &server.data, fingerprint.as_deref());
+    Ok(receiver.run(shutdown).await?)
+}

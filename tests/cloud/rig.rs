@@ -1,0 +1,231 @@
+//! A topic in memory, an applier that feeds from it, and a receiver in a folder.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+use tandem::change::{
+    Body, Change, Checks, Column, ColumnKind, Gtid, Hlc, Image, Op, OriginId, Record, Seen, Shape, TableName, TablePattern,
+    Value,
+};
+use tandem::cloud::{CloudApplier, CloudControl, CloudOptions, Mapping};
+use tandem::observe::Observer;
+use tandem::receive::{Shelf, SqliteShelf};
+use tandem::runtime::{Shutdown, Stop, SystemClock};
+use tandem::serve::receiver::{Receiver, ReceiverOptions};
+use tandem::state::LedgerFile;
+use tandem::target::cloud::{ApiOptions, CloudApi};
+use tandem::topic::TopicWriter as _;
+use tandem::topic::hub::KeyHash;
+use tandem::topic::memory::{FairWeather, MemoryTopics};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use crate::harness::wait_for;
+
+pub const KEY: &str = "the key of laptop-a";
+pub const SOON: Duration = Duration::from_secs(30);
+
+pub fn node() -> OriginId {
+    OriginId::new("laptop-a")
+}
+
+/// The cloud's side.
+pub struct Cloud {
+    pub address: SocketAddr,
+    shelf: SqliteShelf,
+    serving: JoinHandle<()>,
+    _folder: TempDir,
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl Cloud {
+    pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut ReceiverOptions)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = SqliteShelf::open(folder.path(), Arc::new(SystemClock)).unwrap();
+        let mut options = ReceiverOptions::new(([127, 0, 0, 1], 0).into(), vec![("laptop-a".into(), KeyHash::of(&KEY.into()))]);
+        change(&mut options);
+        let receiver = Receiver::open(options, Arc::new(shelf.clone()), Arc::new(SystemClock)).await.unwrap();
+        let address = receiver.address();
+        let serving = tokio::spawn(async move { receiver.run(Shutdown::new()).await.unwrap() });
+        Self { address, shelf, serving, _folder: folder }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/api", self.address)
+    }
+
+    /// All rows of a resource, by id.
+    pub async fn rows(&self, resource: &str) -> BTreeMap<String, Json> {
+        let page = self.shelf.ids(resource.into(), None, None, 100_000).await.unwrap();
+        let mut rows = BTreeMap::new();
+        for id in page.ids {
+            let row = self.shelf.row(resource.into(), id.clone()).await.unwrap().expect("it was just there");
+            rows.insert(id, Json::Object(row));
+        }
+        rows
+    }
+}
+
+/// The node's side: its topic, and what it knows of the cloud.
+pub struct Site {
+    topics: MemoryTopics,
+    pub observer: Observer,
+    pub control: Arc<CloudControl>,
+    pub folder: TempDir,
+    written: u64,
+}
+
+/// A running applier. Dropping it is a crash.
+pub struct Feeding {
+    task: JoinHandle<Result<(), Stop>>,
+    shutdown: Shutdown,
+}
+
+impl Drop for Feeding {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Feeding {
+    /// Ends it in order.
+    pub async fn end(mut self) -> Result<(), Stop> {
+        self.shutdown.cancel();
+        (&mut self.task).await.expect("the applier does not panic")
+    }
+
+    /// Why it stopped by itself.
+    pub async fn stopped(mut self) -> Stop {
+        (&mut self.task).await.expect("the applier does not panic").expect_err("it stopped")
+    }
+}
+
+impl Site {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { topics: MemoryTopics::new(), observer: Observer::default(), control: Arc::default(), folder, written: 0 }
+    }
+
+    pub fn options(&self) -> CloudOptions {
+        let mut options = CloudOptions::new("main", node());
+        options.tables = ["rooms", "cameras"]
+            .map(|table| (TablePattern::parse(&format!("campus.{table}")).unwrap(), Mapping::default()))
+            .into();
+        options.batch_age = Duration::ZERO;
+        options.retry_wait = Duration::from_millis(10);
+        options.pause = Duration::from_millis(200);
+        options
+    }
+
+    pub fn feed(&self, url: &str) -> Feeding {
+        self.feed_with(url, self.options())
+    }
+
+    pub fn feed_with(&self, url: &str, options: CloudOptions) -> Feeding {
+        let api = ApiOptions {
+            url: url.into(),
+            key: KEY.into(),
+            key_name: "the environment variable CLOUD_KEY".into(),
+            within: Duration::from_millis(700),
+            authority: None,
+        };
+        let applier = CloudApplier {
+            cloud: Arc::new(CloudApi::new(api).unwrap()),
+            ledger: Mutex::new(Box::new(LedgerFile::open(self.folder.path(), "main").unwrap())),
+            options,
+            reader: Arc::new(self.topics.reader(Arc::new(FairWeather))),
+            control: self.control.clone(),
+            clock: Arc::new(SystemClock),
+            observer: self.observer.clone(),
+        };
+        let shutdown = Shutdown::new();
+        let task = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { applier.run(shutdown).await.map_err(Stop::from) }
+        });
+        Feeding { task, shutdown }
+    }
+
+    /// Writes one transaction of these changes.
+    pub async fn write(&mut self, changes: impl IntoIterator<Item = Change>) {
+        let changes: Vec<Change> = changes.into_iter().collect();
+        let count = changes.len();
+        let records: Vec<Record> = changes
+            .into_iter()
+            .enumerate()
+            .map(|(row, change)| {
+                self.written += 1;
+                Record {
+                    origin: node(),
+                    gtid: Gtid { domain: 0, server: 1, sequence: self.written },
+                    row: row as u64,
+                    table_row: row as u64,
+                    hlc: Hlc(self.written),
+                    seen: Arc::new(Seen::default()),
+                    last: row + 1 == count,
+                    position: Arc::default(),
+                    read_from: None,
+                    commit_second: 1_700_000_000,
+                    server_id: 1,
+                    coordinates: Default::default(),
+                    trace: None,
+                    body: Body::Change(change),
+                }
+            })
+            .collect();
+        let mut writer = self.topics.writer(node(), Arc::new(FairWeather));
+        let end = self.topics.end(&node());
+        writer.append(end, &records).await.unwrap();
+    }
+
+    /// Waits until all that was written is with the cloud, or set aside.
+    pub async fn wait_until_sent(&self) {
+        wait_for("everything to be sent", SOON, async || {
+            let status = self.observer.cloud_status("main");
+            status.pending == Some(0) && status.last_run.is_some() && status.state == tandem::observe::CloudState::Idle
+        })
+        .await;
+    }
+}
+
+fn shape(table: &str) -> Arc<Shape> {
+    let columns = ["id", "name"].map(|name| Column { name: name.into(), kind: ColumnKind::Unknown, generated: false });
+    Arc::new(Shape { table: TableName::new("campus", table), columns: columns.into(), key: vec![0] })
+}
+
+fn image(id: i64, name: &str) -> Option<Image> {
+    Some(Image::of([Some(Value::Int(id)), Some(Value::text(name))]))
+}
+
+fn change(table: &str, op: Op, before: Option<Image>, after: Option<Image>) -> Change {
+    Change { shape: shape(table), op, before, after, checks: Checks::default() }
+}
+
+pub fn insert(table: &str, id: i64, name: &str) -> Change {
+    change(table, Op::Insert, None, image(id, name))
+}
+
+pub fn update(table: &str, id: i64, before: &str, after: &str) -> Change {
+    change(table, Op::Update, image(id, before), image(id, after))
+}
+
+pub fn delete(table: &str, id: i64, name: &str) -> Change {
+    change(table, Op::Delete, image(id, name), None)
+}
+
+/// Rows as the receiver should have them.
+pub fn expected(rows: &[(i64, &str)]) -> BTreeMap<String, Json> {
+    rows.iter().map(|(id, name)| (id.to_string(), json!({ "id": id, "name": name }))).collect()
+}
