@@ -50,6 +50,10 @@ live: setup ## The live tests alone; FILTER=word picks some
 soak: setup ## The big proof in full size: 100,000 rows, the tailer killed 200 times, the hub or broker killed, cut off and away
 	TANDEM_SOAK=1 cargo test --locked --test live soak -- --nocapture --test-threads=1
 
+.PHONY: prove
+prove: setup ## 51,000 transactions on three sites with servers and nodes killed, networks cut, clocks an hour apart
+	TANDEM_PROVE=1 cargo test --locked --test live three_databases -- --nocapture
+
 .PHONY: bench
 bench: setup ## Measure, print a table, write target/bench/summary.json
 	cargo bench --locked --bench apply --bench capture --bench topic

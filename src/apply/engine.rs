@@ -6,9 +6,10 @@ use tokio::sync::Notify;
 
 use super::group::Group;
 use super::index::Index;
-use super::local::{LocalFeed, News, local_writes};
+use super::local::{LocalFeed, LocalWrite, News, local_writes};
 use super::stability::Stability;
 use super::step::{Step, canonical};
+use super::ties::Ties;
 use super::{ApplyError, ApplyOptions, OverflowError};
 use crate::change::{NodeRank, Offset, RowKey, Version};
 use crate::observe::Observer;
@@ -26,6 +27,7 @@ pub struct Engine<'a> {
     pub local: &'a LocalFeed,
     pub observer: &'a Observer,
     pub index: &'a mut Index,
+    pub ties: &'a mut Ties,
     pub stability: &'a mut Stability,
     /// Told when the database is about to have work of its own for a while.
     pub busy: &'a Notify,
@@ -51,12 +53,16 @@ impl Engine<'_> {
         }
         if !news.writes.is_empty() {
             let keys: Vec<RowKey> = news.writes.iter().map(|write| write.key.clone()).collect();
-            for (write, key) in news.writes.iter().zip(canonical(self.target, &keys).await?) {
-                self.note(&key, Version { hlc: write.hlc, node: own }, write.offset, write.deleted)?;
+            let canonical: Vec<CanonicalKey> = canonical(self.target, &keys).await?;
+            for (write, key) in news.writes.iter().zip(&canonical) {
+                self.note(key, Version { hlc: write.hlc, node: own }, write.offset, write.deleted)?;
             }
+            self.note_ties(&news.writes, &canonical).await?;
         }
         self.stability.take(own, news.end);
-        Ok(self.index.forget(own, self.stability.stable(own))?)
+        let stable = self.stability.stable(own);
+        self.ties.forget(stable);
+        Ok(self.index.forget(own, stable)?)
     }
 
     /// Notes the writes of an origin that its topic keeps between two offsets.
@@ -69,25 +75,18 @@ impl Engine<'_> {
                 return Err(TopicError::PastEnd { origin, wanted: to, end: next }.into());
             };
             next = last.next();
-            let mut keys: Vec<RowKey> = Vec::new();
-            let (mut notes, mut changes) = (Vec::new(), Vec::new());
-            for (offset, record) in batch.iter().take_while(|(offset, _)| *offset < to) {
-                let Some(change) = record.change() else { continue };
-                changes.push(*offset);
-                if record.is_existing_row() {
-                    continue;
-                }
-                for write in local_writes(change, record.hlc, *offset) {
-                    notes.push((Version { hlc: write.hlc, node }, *offset, write.deleted));
-                    keys.push(write.key);
-                }
-            }
-            if node == self.options.cluster.own_rank() {
-                self.observer.own_topic_read(from, changes);
-            }
+            let records = batch.iter().take_while(|(offset, _)| *offset < to);
+            let changes: Vec<_> = records.filter(|(_, record)| record.change().is_some()).collect();
+            let written = changes.iter().filter_map(|(offset, record)| Some((*offset, record.hlc, record.written()?)));
+            let writes: Vec<LocalWrite> = written.flat_map(|(offset, hlc, change)| local_writes(change, hlc, offset)).collect();
+            let keys: Vec<RowKey> = writes.iter().map(|write| write.key.clone()).collect();
             let canonical: Vec<CanonicalKey> = canonical(self.target, &keys).await?;
-            for (key, (version, offset, deleted)) in canonical.iter().zip(notes) {
-                self.note(key, version, offset, deleted)?;
+            if node == self.options.cluster.own_rank() {
+                self.observer.own_topic_read(from, changes.iter().map(|(offset, _)| *offset));
+                self.note_ties(&writes, &canonical).await?;
+            }
+            for (key, write) in canonical.iter().zip(writes) {
+                self.note(key, Version { hlc: write.hlc, node }, write.offset, write.deleted)?;
             }
         }
         Ok(())
@@ -196,6 +195,7 @@ mod tests {
             local: &local,
             observer: &Observer::default(),
             index: &mut Index::new(10, Box::new(NoOverflow)),
+            ties: &mut Ties::default(),
             stability: &mut Stability::new(cluster),
             busy: &Notify::new(),
         };

@@ -110,7 +110,7 @@ impl Engine<'_> {
         };
         match written {
             Ok(()) => {
-                rows.note(&step.canonical, group.version(step.at));
+                rows.note(&step.canonical, group.version(step.at), at);
                 if replaced.is_some() || !in_the_way.is_empty() {
                     work.publish(&step.canonical, Change { op: Op::Update, ..incoming.clone() });
                 }

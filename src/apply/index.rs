@@ -12,7 +12,7 @@ use crate::change::{NodeRank, Offset, Version};
 use crate::target::CanonicalKey;
 
 /// Two rows of one index would have to share all 128 bits to be taken for one: at ten million rows the odds are 1 in 10^24.
-fn fingerprint(key: &CanonicalKey) -> Fingerprint {
+pub(super) fn fingerprint(key: &CanonicalKey) -> Fingerprint {
     // The hasher's keys are fixed, so the same row has the same place on every run.
     let half = |salt: u8| {
         let mut hasher = DefaultHasher::new();
@@ -48,6 +48,11 @@ impl Index {
 
     pub fn get(&self, key: &CanonicalKey) -> Result<Option<Entry>, OverflowError> {
         self.find(fingerprint(key))
+    }
+
+    /// True where the row's last write is this one of the node.
+    pub fn ends_with(&self, row: Fingerprint, node: NodeRank, offset: Offset) -> Result<bool, OverflowError> {
+        Ok(self.find(row)?.is_some_and(|entry| entry.version.node == node && entry.offset == offset))
     }
 
     /// Rows in memory.

@@ -104,23 +104,27 @@ mod tests {
         (target.rows(&shape.table), letters)
     }
 
-    /// Small enough to wait in memory, and not.
-    const BUFFERS: [usize; 2] = [8 << 20, 1];
+    /// Small enough to wait in memory; too large for it, in parts of one change; and in parts of two.
+    const BUFFERS: [usize; 3] = [8 << 20, 1, 1720];
 
     #[tokio::test]
     async fn a_row_that_is_not_there_is_set_aside_at_once_and_the_others_are_written_once() {
         let changes = [
             change(Op::Insert, None, Some(("", 1))),
             change(Op::Insert, None, Some(("", 1))),
+            // In one part with what is written before it, which must not be written again.
+            change(Op::Insert, None, Some(("", 6))),
             change(Op::Delete, Some(("", 2)), None),
             change(Op::Update, Some(("", 3)), Some(("", 4))),
+            change(Op::Insert, None, Some(("", 7))),
+            change(Op::Insert, None, Some(("", 8))),
             change(Op::Update, Some(("", 1)), Some(("", 5))),
         ];
         for buffer_bytes in BUFFERS {
             let (rows, letters) = applied(&changes, buffer_bytes).await;
             let mut sizes: Vec<_> = rows.iter().map(|row| format!("{:?}", row.get(1).unwrap())).collect();
             sizes.sort();
-            assert_eq!(sizes, ["Int(1)", "Int(5)"]);
+            assert_eq!(sizes, [1, 5, 6, 7, 8].map(|size| format!("Int({size})")), "{buffer_bytes} bytes");
             assert!(letters.len() == 2 && letters.iter().all(|(attempts, _)| *attempts == 1), "{letters:?}");
             assert!(letters[0].1.contains("no row here is equal to the row before the change"), "{letters:?}");
         }

@@ -113,9 +113,10 @@ impl Engine<'_> {
         };
         if self.undisputed(part, steps)? && !steps.iter().any(special) {
             super::rows::Rows::lock(transaction, steps).await?;
+            let refers = self.anything_refers(transaction, part, steps).await?;
             let Some(waited) = self.know_all(transaction).await? else { return Ok(Settled::TailerBehind) };
             work.tally.waited += waited;
-            if self.undisputed(part, steps)? && !self.anything_refers(transaction, part, steps).await? {
+            if !refers && self.undisputed(part, steps)? && !self.anything_tied(transaction, part, steps).await? {
                 let writes: Vec<Write> = steps.iter().map(|step| step.write.clone()).collect();
                 match transaction.write(&writes).await {
                     Ok(()) => return Ok(Settled::Done(vec![Fate::Applied; steps.len()])),

@@ -17,6 +17,8 @@ pub struct LocalWrite {
     pub deleted: bool,
     pub hlc: Hlc,
     pub offset: Offset,
+    /// The whole change, where it wrote the row.
+    pub put: Option<Change>,
 }
 
 /// From the tailer to the applier of one node: the rows it published and how far it is. Keeps rows only while an
@@ -32,11 +34,21 @@ pub struct LocalFeed {
 struct Inner {
     appliers: usize,
     writes: VecDeque<LocalWrite>,
-    /// What the topic keeps although the tailer that sent it never got the answer.
+    /// What the topic keeps, and is not among the writes.
     missing: Option<Range<Offset>>,
     /// Where the own topic ended when the tailer last told.
     end: Offset,
     position: GtidPosition,
+}
+
+impl Inner {
+    /// The topic keeps what waits.
+    fn let_go(&mut self) {
+        let Some(first) = self.writes.front().map(|write| write.offset) else { return };
+        let from = self.missing.as_ref().map_or(first, |earlier| earlier.start.min(first));
+        self.missing = Some(from..self.end);
+        self.writes.clear();
+    }
 }
 
 /// What the tailer has told since it was last asked.
@@ -52,6 +64,8 @@ pub struct News {
 
 /// Writes that may wait before an idle applier is woken to take them.
 const CROWD: usize = 4096;
+/// Writes that may wait at all, because each holds its row: more are read from the topic again.
+const MOST: usize = 4 * CROWD;
 
 impl LocalFeed {
     /// A tailer took the topic over, and it ends here. What was not told before is kept all the same: an append whose
@@ -79,6 +93,9 @@ impl LocalFeed {
         }
         if inner.writes.len() >= CROWD {
             self.crowded.notify_one();
+        }
+        if inner.writes.len() > MOST {
+            inner.let_go();
         }
     }
 
@@ -114,6 +131,9 @@ impl LocalFeed {
             (earlier, later) => earlier.or(later),
         };
         news.writes.into_iter().rev().for_each(|write| inner.writes.push_front(write));
+        if inner.writes.len() > MOST {
+            inner.let_go();
+        }
     }
 
     /// Waits until the tailer has passed the position; false where it did not within the time.
@@ -142,9 +162,10 @@ impl LocalFeed {
 
 /// The rows a change wrote: two where it moved a row to another key.
 pub fn local_writes(change: &Change, hlc: Hlc, offset: Offset) -> impl Iterator<Item = LocalWrite> {
-    let write = move |key, deleted| LocalWrite { key, deleted, hlc, offset };
-    let left = change.moved_from().map(|key| write(key, true));
-    left.into_iter().chain(change.key().map(|key| write(key, change.op == Op::Delete)))
+    let write = move |key, put: Option<Change>| LocalWrite { key, deleted: put.is_none(), hlc, offset, put };
+    let left = change.moved_from().map(|key| write(key, None));
+    let put = (change.op != Op::Delete).then(|| change.clone());
+    left.into_iter().chain(change.key().map(|key| write(key, put)))
 }
 
 pub struct Attached(Arc<LocalFeed>);
@@ -162,7 +183,9 @@ impl Drop for Attached {
 
 #[cfg(test)]
 mod tests {
+    use super::super::group::tests::record;
     use super::*;
+    use crate::change::{Body, Checks, Column, ColumnKind, Image, Shape, TableName, Value};
 
     #[test]
     fn what_the_topic_kept_without_an_answer_is_asked_for_once() {
@@ -187,5 +210,32 @@ mod tests {
         drop(attached);
         let _attached = feed.attach();
         assert_eq!(feed.take().missing, None, "it was for the applier that has gone");
+    }
+
+    #[test]
+    fn what_nobody_takes_is_let_go_and_read_from_the_topic_again() {
+        let feed = Arc::new(LocalFeed::default());
+        feed.resumed(Offset(7));
+        let _attached = feed.attach();
+        let column = Column { name: "id".into(), kind: ColumnKind::Unknown, generated: false };
+        let shape = Arc::new(Shape { table: TableName::new("campus", "riders"), columns: vec![column], key: vec![0] });
+        let record = |number| {
+            let after = Some(Image::of([Some(Value::unsigned(number))]));
+            let change = Change { shape: shape.clone(), op: Op::Insert, before: None, after, checks: Checks::default() };
+            Record { body: Body::Change(change), ..record(number + 1, 0, true).1 }
+        };
+        let half: Vec<Record> = (0..MOST as u64 / 2).map(record).collect();
+        feed.published(Offset(7), &half);
+        feed.published(Offset(7 + half.len() as u64), &half);
+        let news = feed.take();
+        assert_eq!((news.missing, news.writes.len()), (None, MOST), "as many as may wait");
+        let (first, end) = (Offset(7 + MOST as u64), Offset(8 + 2 * MOST as u64));
+        feed.published(first, &half);
+        feed.published(Offset(first.0 + half.len() as u64), &half);
+        feed.published(Offset(end.0 - 1), &half[..1]);
+        let news = feed.take();
+        assert_eq!((news.missing, news.writes.len(), news.end), (Some(first..end), 0, end));
+        feed.published(end, &half[..1]);
+        assert_eq!(feed.take().writes.len(), 1, "and it goes on");
     }
 }

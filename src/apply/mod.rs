@@ -30,6 +30,7 @@ mod rows;
 mod settle;
 mod stability;
 mod step;
+mod ties;
 mod unique;
 mod work;
 mod worker;
@@ -125,4 +126,6 @@ pub struct ApplyAblation {
     pub no_tombstones: bool,
     /// Nobody answers for rows that refer to a deleted one.
     pub no_author: bool,
+    /// Nor for what is tied to rows that are gone already.
+    pub no_ties: bool,
 }

@@ -8,6 +8,8 @@
 //! See docs/decisions/0011.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::ApplyError;
 use super::decide::Entry;
@@ -17,11 +19,12 @@ use super::rows::Rows;
 use super::settle::{Trouble, conflict_id, image_of};
 use super::step::{Step, canonical, delete_of};
 use super::work::Work;
-use crate::change::{Change, Checks, Image, Op, RowKey, Version};
+use crate::change::{Change, Checks, Cluster, Image, NodeRank, Op, RowKey, Seen, Version};
 use crate::runtime::{Disposition, Fault};
 use crate::target::{
     ApplyTransaction, CanonicalKey, Conflict, ConflictKind, Follows, Held, Side, TargetError, Write, WriteError,
 };
+use crate::topic::TopicError;
 
 /// A row that refers, directly or over others, to one that goes.
 pub struct Referring {
@@ -52,7 +55,30 @@ enum Author {
     Known,
     /// We wrote it, and the delete had not seen that.
     Own,
+    /// Another wrote it, and it refers to one whose delete we publish: that has seen it.
+    Under,
     Another,
+}
+
+/// The deletes by which a row is gone: what one of them had seen is known to have gone with it.
+#[derive(Default)]
+pub struct Deleters {
+    /// One is ours and to be published: it will have seen all that is here.
+    to_come: bool,
+    /// Records of nodes, and what they had seen.
+    records: Vec<(NodeRank, Arc<Seen>)>,
+}
+
+impl Deleters {
+    fn step(group: &Group, step: &Step) -> Self {
+        Self { to_come: false, records: vec![(group.node, group.records[step.at].1.seen.clone())] }
+    }
+
+    fn knew(&self, write: &Entry, cluster: &Cluster) -> bool {
+        let node = write.version.node;
+        let knew = |(deleter, seen): &(NodeRank, Arc<Seen>)| *deleter == node || seen.has(cluster.name(node), write.offset);
+        self.to_come || self.records.iter().any(knew)
+    }
 }
 
 impl Engine<'_> {
@@ -132,7 +158,7 @@ impl Engine<'_> {
         rows: &mut Rows,
     ) -> Result<(), ApplyError> {
         let found = self.referring(transaction, key, becomes, through).await?;
-        rows.add_known(found.into_iter().map(|referring| (referring.canonical, referring.held)));
+        rows.add_known(found.into_iter().map(|referring| (referring.canonical, Some(referring.held))));
         Ok(())
     }
 
@@ -147,7 +173,9 @@ impl Engine<'_> {
         work: &mut Work,
     ) -> Result<Cleared, ApplyError> {
         match asks(group, step) {
-            Some(becomes) => self.clear_of(transaction, group, step, becomes, trouble, rows, work).await,
+            Some(becomes) => {
+                self.clear_of(transaction, group, step, becomes, &Deleters::step(group, step), trouble, rows, work).await
+            }
             None => Ok(Cleared::Free),
         }
     }
@@ -159,6 +187,7 @@ impl Engine<'_> {
         group: &Group,
         step: &Step,
         becomes: Option<&Change>,
+        deleters: &Deleters,
         trouble: &Trouble,
         rows: &mut Rows,
         work: &mut Work,
@@ -167,17 +196,26 @@ impl Engine<'_> {
         if found.is_empty() {
             return Ok(Cleared::Free);
         }
-        if surprised(&found, rows, trouble, work) {
+        if surprised(keys(&found), rows, trouble, work) {
             return Ok(Cleared::Not);
         }
         let mut authors: Vec<Option<Author>> = Vec::with_capacity(found.len());
         for referring in &found {
-            // What refers to a row that is left as it is is left, too.
-            let left = referring.of.is_some_and(|of| !matches!(authors[of], Some(Author::Known | Author::Own)));
-            authors.push(if left { None } else { Some(self.author(group, step, referring, rows, work)?) });
+            let of = referring.of.map(|of| authors[of]);
+            authors.push(match of {
+                // What refers to a row that is left as it is is left, too.
+                Some(None | Some(Author::Another)) => None,
+                None | Some(Some(Author::Known)) => Some(self.author(deleters, referring, rows, work)?),
+                Some(Some(Author::Own | Author::Under)) => Some(match self.author(deleters, referring, rows, work)? {
+                    Author::Another => Author::Under,
+                    // The delete that came knew it elsewhere, or it would have been forbidden; ours it does forbid.
+                    Author::Known if referring.follows == Follows::Blocks => Author::Under,
+                    author => author,
+                }),
+            });
         }
         let ours = |(referring, author): (&Referring, &Option<Author>)| {
-            referring.follows == Follows::Blocks && *author == Some(Author::Own)
+            referring.follows == Follows::Blocks && matches!(author, Some(Author::Own | Author::Under))
         };
         if let Some(at) = found.iter().zip(&authors).position(ours) {
             let stays = self.stays(transaction, group, step, &found, at, rows, work).await?;
@@ -188,14 +226,14 @@ impl Engine<'_> {
                 // One that forbids it had gone there in silence, and will come again or go here too.
                 Some(Author::Known) if referring.follows == Follows::Blocks => {}
                 Some(Author::Known) => follow(transaction, referring).await?,
+                Some(Author::Under) => {
+                    work.conflicts.push(self.followed(group, step, referring, rows)?);
+                    follow(transaction, referring).await?;
+                }
                 Some(Author::Own) => {
                     work.conflicts.push(self.followed(group, step, referring, rows)?);
                     follow(transaction, referring).await?;
-                    let change = match &referring.follows {
-                        Follows::Becomes(image) => becoming(&referring.held, image),
-                        Follows::Goes | Follows::Blocks => delete_of(&referring.held.key),
-                    };
-                    work.publish(&referring.canonical, change);
+                    work.publish(&referring.canonical, followed_by(referring));
                 }
                 Some(Author::Another) | None => {}
             }
@@ -203,16 +241,17 @@ impl Engine<'_> {
         Ok(Cleared::Alone)
     }
 
-    /// A change that lost: where the row stands by a write of ours, so do those that refer to it. Where a newer delete of it won,
-    /// what refers to it follows that: it did where the delete was made, or will where this change was; and it can have
-    /// come to refer to the row by nothing but an ON UPDATE CASCADE, which nobody will answer for.
+    /// A change that lost against the winner (`None`: a write of ours that is to be published): where the row stands by a write
+    /// of ours, so do those that refer to it. Where a delete of it won, what the change itself has brought about follows that, as
+    /// where these were made: what a delete that lost took along, and what an ON UPDATE CASCADE of it let refer to the row, which
+    /// nobody will answer for. All else that refers to the row has been asked about already, or has an author who answers.
     #[expect(clippy::too_many_arguments, reason = "one step of a loop, with all that the loop carries")]
     pub async fn lost_referring(
         &mut self,
         transaction: &mut dyn ApplyTransaction,
         group: &Group,
         step: &Step,
-        ours: bool,
+        winner: Option<Entry>,
         trouble: &Trouble,
         rows: &mut Rows,
         work: &mut Work,
@@ -221,10 +260,41 @@ impl Engine<'_> {
             return Ok(());
         }
         let stands = transaction.lock(std::slice::from_ref(&step.key)).await?.pop().flatten().is_some();
+        let ours = winner.is_none_or(|winner| winner.version.node == self.options.cluster.own_rank());
         match (stands, ours) {
             (true, true) => self.keep_referring(transaction, group, step, trouble, rows, work).await,
             (true, false) => Ok(()),
-            (false, _) => self.clear_of(transaction, group, step, None, trouble, rows, work).await.map(drop),
+            (false, _) => {
+                let deletes = group.change(step.at).op == Op::Delete;
+                if winner.is_some() && !deletes && !self.arrives(group, step).await? {
+                    return Ok(());
+                }
+                let mut deleters = self.deleters(winner).await?;
+                if deletes {
+                    deleters.records.append(&mut Deleters::step(group, step).records);
+                }
+                self.clear_of(transaction, group, step, None, &deleters, trouble, rows, work).await.map(drop)
+            }
+        }
+    }
+
+    /// True where the change gave the row this key in place of another.
+    async fn arrives(&mut self, group: &Group, step: &Step) -> Result<bool, ApplyError> {
+        let Some(left) = group.change(step.at).moved_from() else { return Ok(false) };
+        Ok(canonical(self.target, &[left]).await?.first() != Some(&step.canonical))
+    }
+
+    /// The delete that won. What its topic no longer keeps all have seen, or are seeded anew.
+    async fn deleters(&mut self, winner: Option<Entry>) -> Result<Deleters, ApplyError> {
+        let to_come = Deleters { to_come: true, records: Vec::new() };
+        let Some(Entry { version, offset }) = winner else { return Ok(to_come) };
+        match self.reader.read(self.options.cluster.name(version.node), offset, 1, Duration::ZERO).await {
+            Ok(records) => Ok(match records.first() {
+                Some((_, record)) => Deleters { to_come: false, records: vec![(version.node, record.seen.clone())] },
+                None => to_come,
+            }),
+            Err(TopicError::Gone { .. }) => Ok(to_come),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -240,7 +310,7 @@ impl Engine<'_> {
     ) -> Result<(), ApplyError> {
         let Some(becomes) = asks(group, step) else { return Ok(()) };
         let found = self.referring(transaction, &step.key, becomes, false).await?;
-        if !surprised(&found, rows, trouble, work) {
+        if !surprised(keys(&found), rows, trouble, work) {
             publish_all(work, &found);
         }
         Ok(())
@@ -260,7 +330,7 @@ impl Engine<'_> {
         work: &mut Work,
     ) -> Result<bool, ApplyError> {
         let found = self.referring(transaction, key, None, true).await?;
-        if surprised(&found, rows, trouble, work) {
+        if surprised(keys(&found), rows, trouble, work) {
             return Ok(false);
         }
         for referring in found.iter().rev() {
@@ -276,27 +346,42 @@ impl Engine<'_> {
         Ok(true)
     }
 
-    fn author(
-        &self,
+    /// A row may have come to refer, in the same commit, to one that was removed by our decision. The delete which we publish will
+    /// have seen that, so nobody else answers for it: it follows, or is removed, too, where it would have forbidden the removal.
+    pub async fn remove_late(
+        &mut self,
+        transaction: &mut dyn ApplyTransaction,
         group: &Group,
         step: &Step,
-        referring: &Referring,
+        trouble: &Trouble,
         rows: &Rows,
-        work: &Work,
-    ) -> Result<Author, ApplyError> {
+        work: &mut Work,
+    ) -> Result<(), ApplyError> {
+        for key in work.gone.values().cloned().collect::<Vec<_>>() {
+            let found = self.referring(transaction, &key, None, true).await?;
+            if surprised(keys(&found), rows, trouble, work) {
+                return Ok(());
+            }
+            for referring in found.iter().rev() {
+                work.conflicts.push(self.followed(group, step, referring, rows)?);
+                follow(transaction, referring).await?;
+                if referring.follows == Follows::Blocks || work.published.contains_key(&referring.canonical) {
+                    work.publish(&referring.canonical, followed_by(referring));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn author(&self, deleters: &Deleters, referring: &Referring, rows: &Rows, work: &Work) -> Result<Author, ApplyError> {
         if work.published.contains_key(&referring.canonical) {
             return Ok(Author::Own);
         }
         let cluster = &self.options.cluster;
         Ok(match rows.entry(&referring.canonical, self.index)? {
             None => Author::Known,
-            Some(Entry { version, .. }) if version.node == group.node => Author::Known,
-            Some(Entry { version, offset }) if group.records[step.at].1.seen.has(cluster.name(version.node), offset) => {
-                Author::Known
-            }
-            Some(Entry { version, .. }) if version.node == cluster.own_rank() && !self.options.ablation.no_author => {
-                Author::Own
-            }
+            Some(write) if deleters.knew(&write, cluster) => Author::Known,
+            Some(write) if write.version.node == cluster.own_rank() && !self.options.ablation.no_author => Author::Own,
             Some(_) => Author::Another,
         })
     }
@@ -375,13 +460,22 @@ pub fn asks<'g>(group: &'g Group, step: &Step) -> Option<Option<&'g Change>> {
     Some((change.op != Op::Delete).then_some(change))
 }
 
-fn is_dead_letter(error: &TargetError) -> bool {
+pub fn is_dead_letter(error: &TargetError) -> bool {
     error.disposition() == Disposition::DeadLetter
 }
 
+fn keys(found: &[Referring]) -> impl Iterator<Item = &CanonicalKey> {
+    found.iter().map(|referring| &referring.canonical)
+}
+
 /// True where one of them was not locked before the position was read: the attempt is to be made again.
-fn surprised(found: &[Referring], rows: &Rows, trouble: &Trouble, work: &mut Work) -> bool {
-    let missed = trouble.patient() && found.iter().any(|referring| !rows.held.contains_key(&referring.canonical));
+pub fn surprised<'k>(
+    found: impl IntoIterator<Item = &'k CanonicalKey>,
+    rows: &Rows,
+    trouble: &Trouble,
+    work: &mut Work,
+) -> bool {
+    let missed = trouble.patient() && found.into_iter().any(|key| !rows.held.contains_key(key));
     work.surprised |= missed;
     missed
 }
@@ -402,11 +496,19 @@ async fn follow(transaction: &mut dyn ApplyTransaction, referring: &Referring) -
     }
 }
 
+/// What becomes of a row that follows, as a change to be published.
+fn followed_by(referring: &Referring) -> Change {
+    match &referring.follows {
+        Follows::Becomes(image) => becoming(&referring.held, image),
+        Follows::Goes | Follows::Blocks => delete_of(&referring.held.key),
+    }
+}
+
 async fn write(transaction: &mut dyn ApplyTransaction, write: Write) -> Result<(), ApplyError> {
     transaction.write(std::slice::from_ref(&write)).await.map_err(|WriteError { error, .. }| error.into())
 }
 
-fn becoming(held: &Held, image: &Image) -> Change {
+pub fn becoming(held: &Held, image: &Image) -> Change {
     Change {
         shape: held.key.shape.clone(),
         op: Op::Update,
@@ -417,7 +519,7 @@ fn becoming(held: &Held, image: &Image) -> Change {
 }
 
 /// Rows that went or were changed elsewhere, as they stand here.
-fn publish_all(work: &mut Work, found: &[Referring]) {
+pub fn publish_all(work: &mut Work, found: &[Referring]) {
     for referring in found.iter().filter(|referring| referring.follows != Follows::Blocks) {
         if !work.published.contains_key(&referring.canonical) {
             work.publish(&referring.canonical, becoming(&referring.held, &referring.held.image));
@@ -436,3 +538,6 @@ pub fn alone(write: &Write) -> Write {
         Write::DeleteAlone(_) | Write::Whole(_) => write.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use crate::target::{ApplyTransaction, CanonicalKey, Held, Target, TargetError};
 /// The locked rows of a group: what they held, and what the group itself has written since.
 pub struct Rows {
     pub held: BTreeMap<CanonicalKey, Option<Held>>,
-    noted: BTreeMap<CanonicalKey, Version>,
+    noted: BTreeMap<CanonicalKey, Entry>,
 }
 
 impl Rows {
@@ -53,9 +53,9 @@ impl Rows {
     }
 
     /// The same, where their canonical keys are known.
-    pub fn add_known(&mut self, held: impl IntoIterator<Item = (CanonicalKey, Held)>) {
+    pub fn add_known(&mut self, held: impl IntoIterator<Item = (CanonicalKey, Option<Held>)>) {
         for (key, held) in held {
-            self.held.entry(key).or_insert(Some(held));
+            self.held.entry(key).or_insert(held);
         }
     }
 
@@ -63,14 +63,14 @@ impl Rows {
         self.held.get(key).and_then(Option::as_ref)
     }
 
-    pub fn note(&mut self, key: &CanonicalKey, version: Version) {
-        self.noted.insert(key.clone(), version);
+    pub fn note(&mut self, key: &CanonicalKey, version: Version, offset: Offset) {
+        self.noted.insert(key.clone(), Entry { version, offset });
     }
 
     /// The row's last write: by this group, else as the index knows.
     pub fn entry(&self, key: &CanonicalKey, index: &Index) -> Result<Option<Entry>, OverflowError> {
         match self.noted.get(key) {
-            Some(&version) => Ok(Some(Entry { version, offset: Offset(0) })),
+            Some(&entry) => Ok(Some(entry)),
             None => index.get(key),
         }
     }

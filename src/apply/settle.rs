@@ -133,7 +133,7 @@ impl Engine<'_> {
             Err(WriteError { error, .. }) => return Err(error.into()),
         }
         let Some(waited) = self.know_all(transaction).await? else { return Ok(Attempt::TailerBehind) };
-        if !self.undisputed(group, steps)? {
+        if !self.undisputed(group, steps)? || self.anything_tied(transaction, group, steps).await? {
             return Ok(Attempt::Settle);
         }
         let mut tally = Tally::default();
@@ -195,6 +195,7 @@ impl Engine<'_> {
         for step in steps {
             if let Some(becomes) = asks(group, step) {
                 self.lock_referring(transaction, &step.key, becomes, false, &mut rows).await?;
+                self.lock_tied(transaction, group, step, &mut rows).await?;
             }
             if collides && !step.is_keyless() {
                 self.lock_referring(transaction, &step.key, None, true, &mut rows).await?;
@@ -205,6 +206,9 @@ impl Engine<'_> {
         let mut fates = Vec::with_capacity(steps.len());
         for step in steps {
             fates.push(self.settle_step(transaction, group, step, trouble, collides, &mut rows, work).await?);
+        }
+        if let Some(last) = steps.last() {
+            self.remove_late(transaction, group, last, trouble, &rows, work).await?;
         }
         Ok(Settled::Done(fates))
     }
@@ -233,6 +237,9 @@ impl Engine<'_> {
         if step.is_existing_row() {
             return self.settle_existing(transaction, group, step, trouble, rows, work).await;
         }
+        if !self.answer_for_tied(transaction, group, step, trouble, rows, work).await? {
+            return Ok(Fate::SetAside);
+        }
         let version = group.version(step.at);
         let change = group.change(step.at);
         let policy = self.options.policy(change.table());
@@ -249,7 +256,7 @@ impl Engine<'_> {
                 loser: incoming,
                 open,
             });
-            self.lost_referring(transaction, group, step, true, trouble, rows, work).await?;
+            self.lost_referring(transaction, group, step, None, trouble, rows, work).await?;
             return Ok(Fate::LostToNewer);
         }
         let entry = match work.won.get(&step.canonical) {
@@ -280,7 +287,7 @@ impl Engine<'_> {
             }
             if kept_here {
                 work.publish(&step.canonical, held.map_or_else(|| delete_of(&step.key), put_of));
-                self.lost_referring(transaction, group, step, true, trouble, rows, work).await?;
+                self.lost_referring(transaction, group, step, None, trouble, rows, work).await?;
                 return Ok(Fate::LostToNewer);
             }
             if verdict.wins() {
@@ -288,9 +295,8 @@ impl Engine<'_> {
             }
         }
         if !verdict.wins() {
-            let ours = entry.is_some_and(|entry| entry.version.node == self.options.cluster.own_rank());
             if verdict.conflict() {
-                self.lost_referring(transaction, group, step, ours, trouble, rows, work).await?;
+                self.lost_referring(transaction, group, step, entry, trouble, rows, work).await?;
             }
             return Ok(Fate::LostToNewer);
         }
@@ -304,7 +310,7 @@ impl Engine<'_> {
             && collides
             && !self.clear_unique(transaction, group, step, wanted, trouble, rows, work).await?
         {
-            rows.note(&step.canonical, version);
+            rows.note(&step.canonical, version, at);
             return Ok(Fate::LostToNewer);
         }
         let write = if cleared == Cleared::Alone { alone(&step.write) } else { step.write.clone() };
@@ -316,7 +322,7 @@ impl Engine<'_> {
         };
         match written {
             Ok(()) => {
-                rows.note(&step.canonical, version);
+                rows.note(&step.canonical, version, at);
                 Ok(Fate::Applied)
             }
             Err(WriteError { error: TargetError::UniqueTaken { .. }, .. }) if trouble.patient() => {

@@ -28,6 +28,8 @@ pub struct Work {
     /// Rows that our tailer will publish anew, newer than everything of the transaction: what comes after in it has
     /// lost already, and to write it would leave it here and nowhere else.
     pub published: BTreeMap<CanonicalKey, Published>,
+    /// Those of them that go.
+    pub gone: BTreeMap<CanonicalKey, RowKey>,
     /// Rows that met another node's write, and that this transaction has written since.
     pub won: BTreeMap<CanonicalKey, Version>,
     /// Records that could not be applied, and why.
@@ -42,6 +44,10 @@ impl Work {
     pub fn publish(&mut self, canonical: &CanonicalKey, change: Change) {
         let now = if change.op == Op::Delete { Published::Gone } else { Published::Stands };
         let before = self.published.insert(canonical.clone(), now);
+        match change.key().filter(|_| now == Published::Gone) {
+            Some(key) => drop(self.gone.insert(canonical.clone(), key)),
+            None => drop(self.gone.remove(canonical)),
+        }
         if (before, now) != (Some(Published::Gone), Published::Gone) {
             self.rewrites.push(Rewrite { change });
         }

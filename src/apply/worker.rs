@@ -14,6 +14,7 @@ use super::large::Stream;
 use super::settle::{Attempt, Trouble};
 use super::stability::Stability;
 use super::step::{Step, steps};
+use super::ties::Ties;
 use super::{ApplyError, ApplyOptions, LocalFeed, Overflow, OverflowError};
 use crate::change::{Mark, Offset, OriginId};
 use crate::observe::Observer;
@@ -84,6 +85,7 @@ impl Applier {
             local: &self.local,
             observer: &self.observer,
             index: &mut known.index,
+            ties: &mut known.ties,
             stability: &mut known.stability,
             busy,
         }
@@ -224,7 +226,7 @@ impl Applier {
         let cluster = &self.options.cluster;
         let mut marks = self.target.checkpoints().await?;
         let index = Index::new(self.options.index_rows, (self.overflow)()?);
-        let mut known = Known { index, stability: Stability::new(cluster.clone()) };
+        let mut known = Known { index, ties: Ties::default(), stability: Stability::new(cluster.clone()) };
         let (mut waiting, mut durable) = (Vec::new(), Vec::new());
         let mut reaches = Vec::new();
         for node in cluster.ranks() {
@@ -287,6 +289,7 @@ impl Job<'_> {
 /// What is known of the writes of all nodes.
 struct Known {
     index: Index,
+    ties: Ties,
     stability: Stability,
 }
 

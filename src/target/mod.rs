@@ -18,7 +18,7 @@ use async_trait::async_trait;
 
 #[cfg(doc)]
 use crate::change::Op;
-use crate::change::{Change, GtidPosition, Image, Mark, OriginId, Rewrite, RowKey, TableName};
+use crate::change::{Change, GtidPosition, Image, Mark, OriginId, Rewrite, RowKey, Shape, TableName};
 
 pub mod cloud;
 mod error;
@@ -38,6 +38,12 @@ pub trait Target: Send + Sync {
     /// One canonical form per key: equal exactly where the table's own comparison calls the keys the same row
     /// (collations, padding, number formats). In the order given. Needs the tables to exist.
     async fn canonical(&self, keys: &[RowKey]) -> Result<Vec<CanonicalKey>, TargetError>;
+
+    /// What rows that were inserted or updated referred to before and refer to now. In the order given.
+    async fn ties(&self, changes: &[&Change]) -> Result<Vec<Tied>, TargetError>;
+
+    /// The places of a row: each key of it by which rows of other tables refer to it, named as in [`Tied`].
+    async fn places(&self, shape: &Shape, image: &Image) -> Result<Vec<CanonicalKey>, TargetError>;
 
     /// Starts a transaction and writes the mark.
     async fn begin(&self, mark: &Mark) -> Result<Box<dyn ApplyTransaction>, TargetError>;
@@ -60,6 +66,17 @@ impl CanonicalKey {
         parts.into_iter().for_each(|part| put(part.as_ref()));
         Self(bytes.into())
     }
+}
+
+/// The places that a write of a row touched: keys by which rows refer to others, as far as more than one foreign key can act.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Tied {
+    /// For a row that others refer to: what it no longer refers to by a foreign key that takes it along (ON DELETE CASCADE), and
+    /// its own earlier key where that changed.
+    pub left: Vec<CanonicalKey>,
+    /// What it refers to by a foreign key that acts in silence (CASCADE, SET NULL), where that may itself go with another row, or
+    /// be given another key.
+    pub joined: Vec<CanonicalKey>,
 }
 
 /// One row to be written.

@@ -207,6 +207,11 @@ impl Cluster {
         &self.servers[site]
     }
 
+    /// The same, to stop or kill it.
+    pub fn server_mut(&mut self, site: usize) -> &mut PrivateServer {
+        Arc::get_mut(&mut self.servers[site]).expect("nobody else holds the server")
+    }
+
     /// Cuts a site (not the first) off from the hub, in the middle of whatever is on its way.
     pub fn cut(&self, site: usize) {
         self.links[site - 1].cut();

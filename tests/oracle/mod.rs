@@ -27,7 +27,7 @@ pub struct Site {
 }
 
 /// All that a site committed and published, a line each: for people who look for the cause of a fault.
-fn story(site: &Site) -> String {
+pub fn story(site: &Site) -> String {
     let row = |change: &Change| {
         let images = [&change.before, &change.after].map(|image| match image {
             Some(image) => {

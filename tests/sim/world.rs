@@ -26,7 +26,7 @@ use crate::existing::{self, MemoryRows};
 use crate::keyless::{self, OwnRows};
 use crate::met::Met;
 use crate::oracle::{self, Site};
-use crate::reference::{Reference, check_with};
+use crate::reference::{CHILD_COLUMNS, CHILDREN, Reference, check_with};
 use crate::trouble::Trouble;
 
 /// The rule that is taken away, if any.
@@ -39,6 +39,7 @@ pub struct Without {
     pub echo_filter: bool,
     pub author: bool,
     pub snapshot_window: bool,
+    pub ties: bool,
 }
 
 /// What a seed decides before anything runs.
@@ -64,8 +65,8 @@ pub struct Scenario {
     pub index_rows: usize,
     /// So small that many transactions are too large for memory.
     pub buffer_bytes: usize,
-    /// A second table refers to the first, and its foreign key does this.
-    pub refers: Option<OnDelete>,
+    /// Tables that refer to each other in a row: what the foreign key of the second, the third, … does.
+    pub refers: &'static [OnDelete],
     /// A table without a key is written, too: see [`keyless`](crate::keyless).
     pub keyless: bool,
     /// Nodes have rows before their topics begin, and publish what they have now and then: see [`existing`](crate::existing).
@@ -95,7 +96,7 @@ impl Scenario {
             .clone(),
             index_rows: [2, 1000][dice.usize(..2)],
             buffer_bytes: [1, 2000, 8 << 20][dice.usize(..3)],
-            refers: None,
+            refers: &[],
             keyless: false,
             snapshots: false,
         };
@@ -132,8 +133,8 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub topics: MemoryTopics,
     pub table: TableName,
-    shape: Arc<Shape>,
-    bikes: Arc<Shape>,
+    /// Of all tables, the one that refers to no other first.
+    pub shapes: Vec<Arc<Shape>>,
     /// Reasons for which a role stopped for good: none may.
     pub halts: Mutex<Vec<String>>,
     pub met: Mutex<Met>,
@@ -205,14 +206,8 @@ pub fn run(scenario: &Scenario) -> Result<Run, String> {
             return Err(format!("a change of {} was set aside: {}", letter.origin, letter.reason));
         }
         let sites: Vec<Site> = world.nodes.iter().map(|node| world.site(node)).collect();
-        match scenario.refers {
-            None => oracle::check(&sites)?,
-            Some(on_delete) => {
-                let silent = on_delete != OnDelete::Restrict;
-                let reference = Reference { column: "rider", to: world.table.to_string(), silent };
-                check_with(&sites, &reference)?;
-            }
-        }
+        let references: Vec<Reference> = world.references().collect();
+        check_with(&sites, &references)?;
         let logs: Vec<_> = world.nodes.iter().map(|node| node.database.rows(&keyless::log().table)).collect();
         let (changed, equal) = keyless::check(&sites, &logs)?;
         let topics: Vec<Vec<Record>> = world.nodes.iter().map(|node| world.topics.records(&node.origin)).collect();
@@ -227,7 +222,6 @@ pub fn run(scenario: &Scenario) -> Result<Run, String> {
 }
 
 pub const COLUMNS: [&str; 3] = ["name", "payload", "seat"];
-const BIKE_COLUMNS: [&str; 3] = ["name", "payload", "rider"];
 
 const REFERENCE: [ConflictKind; 2] = [ConflictKind::StillReferred, ConflictKind::ParentDeleted];
 
@@ -236,13 +230,12 @@ impl World {
         let cluster: Vec<_> = (0..scenario.nodes).map(|number| OriginId::new(&format!("node-{number}"))).collect();
         let table = TableName::new("campus", "riders");
         let column = |name: &&str| Column { name: (*name).into(), kind: ColumnKind::Unknown, generated: false };
-        let columns = COLUMNS.iter().map(column).collect();
-        let shape = Arc::new(Shape { table: table.clone(), columns, key: vec![0] });
-        let bikes = Arc::new(Shape {
-            table: TableName::new("campus", "bikes"),
-            columns: BIKE_COLUMNS.iter().map(column).collect(),
-            key: vec![0],
-        });
+        let shape = |name: &str, columns: &[&str]| {
+            let table = TableName::new("campus", name);
+            Arc::new(Shape { table, columns: columns.iter().map(column).collect(), key: vec![0] })
+        };
+        let children = CHILDREN.iter().take(scenario.refers.len()).map(|name| shape(name, &CHILD_COLUMNS));
+        let shapes: Vec<_> = std::iter::once(shape("riders", &COLUMNS)).chain(children).collect();
         let unique = scenario.unique.then(|| ("seat".into(), 2));
         let start = Instant::now();
         let node = |number: usize| {
@@ -272,11 +265,11 @@ impl World {
                 faults: Arc::new(Trouble::new(seed ^ 0xdb, &scenario)),
                 lock_wait: Duration::from_secs(1),
             };
-            let mut tables = vec![MemoryTable { shape: shape.clone(), unique: unique.clone(), refers: None }];
-            tables.extend(scenario.refers.map(|on_delete| MemoryTable {
-                shape: bikes.clone(),
+            let mut tables = vec![MemoryTable { shape: shapes[0].clone(), unique: unique.clone(), refers: None }];
+            tables.extend(shapes.windows(2).zip(scenario.refers).map(|(pair, &on_delete)| MemoryTable {
+                shape: pair[1].clone(),
                 unique: None,
-                refers: Some(MemoryReference { column: 2, to: table.clone(), on_delete }),
+                refers: Some(MemoryReference { column: 2, to: pair[0].table.clone(), on_delete }),
             }));
             tables.extend(scenario.keyless.then(|| MemoryTable { shape: keyless::log(), unique: None, refers: None }));
             Node {
@@ -293,13 +286,21 @@ impl World {
         };
         let nodes = (0..scenario.nodes).map(node).collect();
         let (halts, met) = Default::default();
-        Self { scenario, cluster, nodes, topics: MemoryTopics::new(), table, shape, bikes, halts, met }
+        Self { scenario, cluster, nodes, topics: MemoryTopics::new(), table, shapes, halts, met }
+    }
+
+    fn references(&self) -> impl Iterator<Item = Reference> {
+        self.shapes.windows(2).zip(self.scenario.refers).map(|(pair, &on_delete)| Reference {
+            column: "parent",
+            from: pair[1].table.to_string(),
+            to: pair[0].table.to_string(),
+            on_delete,
+        })
     }
 
     /// The evidence of one node.
     fn site(&self, node: &Node) -> Site {
-        let shapes = [&self.shape, &self.bikes];
-        let rows = shapes.into_iter().flat_map(|shape| {
+        let rows = self.shapes.iter().flat_map(|shape| {
             let rows = node.database.rows(&shape.table).into_iter();
             rows.map(|row| (oracle::row_name(shape, &row), oracle::columns(shape, &row)))
         });
@@ -426,9 +427,9 @@ impl World {
             let table = || self.table.clone();
             let mut writes = Vec::new();
             for _ in 0..if dice.f64() < 0.3 { 3 } else { 1 } {
-                if self.scenario.refers.is_some() && dice.bool() {
+                if !self.scenario.refers.is_empty() && dice.bool() {
                     let row = row(&mut dice);
-                    writes.push(self.write_of_a_bike(&mut dice, row[1].clone()));
+                    writes.push(self.write_of_a_child(at, &mut dice, row[1].clone()));
                     continue;
                 }
                 let row = row(&mut dice);
@@ -445,20 +446,6 @@ impl World {
                 own.committed(now);
                 self.met.lock().unwrap().writes += 1;
             }
-        }
-    }
-
-    fn write_of_a_bike(&self, dice: &mut Rng, payload: Value) -> LocalWrite {
-        let name = |dice: &mut Rng| Value::text(format!("bike{}", dice.u64(..self.scenario.rows + 1)));
-        let rider = match dice.u64(..5) {
-            0 => Value::Null,
-            _ => Value::text(format!("rider{}", dice.u64(..self.scenario.rows))),
-        };
-        let (table, key) = (self.bikes.table.clone(), vec![name(dice)]);
-        match dice.u64(..6) {
-            0 => LocalWrite::Delete { table, key },
-            1 => LocalWrite::Update { table, key, row: vec![name(dice), payload, rider] },
-            _ => LocalWrite::Put { table, row: vec![key[0].clone(), payload, rider] },
         }
     }
 
@@ -563,6 +550,7 @@ async fn apply(world: Arc<World>, at: usize, local: Arc<LocalFeed>, _seed: u64) 
         options.ablation.no_wait = scenario.without.wait;
         options.ablation.no_tombstones = scenario.without.tombstones;
         options.ablation.no_author = scenario.without.author;
+        options.ablation.no_ties = scenario.without.ties;
         let applier = Applier {
             options,
             target: Arc::new(node.database.clone()),

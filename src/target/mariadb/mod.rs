@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use mysql_async::Row;
 use secrecy::SecretString;
 
-use super::{ApplyTransaction, CanonicalKey, Target, TargetError};
-use crate::change::{Hlc, Mark, Offset, OriginId, RowKey, TableName};
+use super::{ApplyTransaction, CanonicalKey, Target, TargetError, Tied};
+use crate::change::{Change, Hlc, Image, Mark, Offset, OriginId, RowKey, Shape, TableName};
 
 mod advice;
 mod canonical;
@@ -23,6 +23,7 @@ mod kept;
 mod lease;
 mod literal;
 mod own_tables;
+mod places;
 mod preflight;
 mod read;
 mod references;
@@ -152,6 +153,29 @@ impl MariadbTarget {
         }
     }
 
+    /// Asks once more where a connection turns out to have been closed while it was idle.
+    async fn names(&self, named: Named<'_>) -> Result<Vec<Vec<CanonicalKey>>, TargetError> {
+        let mut session = self.0.session().await?;
+        let was_idle = session.used;
+        let mut names = self.names_in(&mut session, &named).await;
+        if matches!(names, Err(TargetError::Unreachable { .. })) && was_idle {
+            session = self.0.fresh().await?;
+            names = self.names_in(&mut session, &named).await;
+        }
+        if !matches!(names, Err(TargetError::Unreachable { .. })) {
+            self.give_back(session);
+        }
+        names
+    }
+
+    async fn names_in(&self, session: &mut Session, named: &Named<'_>) -> Result<Vec<Vec<CanonicalKey>>, TargetError> {
+        Ok(match named {
+            Named::Keys(keys) => vec![self.canonical_in(session, keys).await?],
+            Named::Ties(changes) => self.ties_in(session, changes).await?,
+            Named::Places(shape, image) => vec![self.places_in(session, shape, image).await?],
+        })
+    }
+
     async fn canonical_in(&self, session: &mut Session, keys: &[RowKey]) -> Result<Vec<CanonicalKey>, TargetError> {
         let mut tables: BTreeMap<&TableName, Arc<schema::Table>> = BTreeMap::new();
         for key in keys {
@@ -162,6 +186,14 @@ impl MariadbTarget {
         let wanted: Vec<_> = keys.iter().map(|key| (&*tables[key.table()], key)).collect();
         self.0.weights.canonical(session, &wanted).await
     }
+}
+
+/// What is to be given canonical names.
+enum Named<'a> {
+    Keys(&'a [RowKey]),
+    /// Two lists for each: what it left, and what it joined.
+    Ties(&'a [&'a Change]),
+    Places(&'a Shape, &'a Image),
 }
 
 #[async_trait]
@@ -184,17 +216,16 @@ impl Target for MariadbTarget {
     }
 
     async fn canonical(&self, keys: &[RowKey]) -> Result<Vec<CanonicalKey>, TargetError> {
-        let mut session = self.0.session().await?;
-        let was_idle = session.used;
-        let mut canonical = self.canonical_in(&mut session, keys).await;
-        if matches!(canonical, Err(TargetError::Unreachable { .. })) && was_idle {
-            session = self.0.fresh().await?;
-            canonical = self.canonical_in(&mut session, keys).await;
-        }
-        if !matches!(canonical, Err(TargetError::Unreachable { .. })) {
-            self.give_back(session);
-        }
-        canonical
+        Ok(self.names(Named::Keys(keys)).await?.pop().unwrap_or_default())
+    }
+
+    async fn ties(&self, changes: &[&Change]) -> Result<Vec<Tied>, TargetError> {
+        let mut places = self.names(Named::Ties(changes)).await?.into_iter();
+        Ok(std::iter::from_fn(|| Some(Tied { left: places.next()?, joined: places.next()? })).collect())
+    }
+
+    async fn places(&self, shape: &Shape, image: &Image) -> Result<Vec<CanonicalKey>, TargetError> {
+        Ok(self.names(Named::Places(shape, image)).await?.pop().unwrap_or_default())
     }
 
     async fn begin(&self, mark: &Mark) -> Result<Box<dyn ApplyTransaction>, TargetError> {

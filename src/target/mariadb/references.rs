@@ -35,12 +35,14 @@ const TASK: &str = "reading the foreign keys";
 
 type ByParent = HashMap<TableName, Vec<ForeignKey>>;
 
+type Outgoing = Vec<(TableName, ForeignKey)>;
+
 #[derive(Default)]
 pub(super) struct References(Mutex<Option<(Instant, Arc<ByParent>)>>);
 
 impl References {
-    /// The foreign keys that refer to the table.
-    pub async fn to(&self, session: &mut Session, name: &TableName) -> Result<Vec<ForeignKey>, TargetError> {
+    /// The foreign keys that refer to the table, and those by which it refers to others, each with the other table.
+    pub async fn of(&self, session: &mut Session, name: &TableName) -> Result<(Vec<ForeignKey>, Outgoing), TargetError> {
         let known = self.known().as_ref().filter(|(at, _)| at.elapsed() < BELIEVED).map(|(_, keys)| keys.clone());
         let keys = match known {
             Some(keys) => keys,
@@ -50,7 +52,9 @@ impl References {
                 keys
             }
         };
-        Ok(keys.get(name).cloned().unwrap_or_default())
+        let outgoing = keys.iter().flat_map(|(to, keys)| keys.iter().map(move |key| (to, key)));
+        let outgoing = outgoing.filter(|(_, key)| key.from == *name).map(|(to, key)| (to.clone(), key.clone()));
+        Ok((keys.get(name).cloned().unwrap_or_default(), outgoing.collect()))
     }
 
     pub fn forget(&self) {

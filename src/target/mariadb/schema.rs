@@ -25,6 +25,8 @@ pub(super) struct Table {
     pub indexes: Vec<(String, Vec<usize>)>,
     /// The foreign keys by which rows refer to this table's.
     pub referred: Vec<ForeignKey>,
+    /// Those by which its own rows refer to others.
+    pub refers: Vec<(TableName, ForeignKey)>,
     /// The columns as a SELECT list that loses nothing.
     pub select: Vec<u8>,
 }
@@ -155,8 +157,8 @@ async fn load(session: &mut Session, name: &TableName, references: &References) 
     let key = primary.into_iter().flat_map(|key| key.columns).map(|at| at as u16).collect();
     let shape = Arc::new(Shape { table: name.clone(), columns, key });
     let select = super::read::select_list(&shape, &facts);
-    let referred = references.to(session, name).await?;
-    Ok(Table { shape, columns: facts, unique, indexes, referred, select })
+    let (referred, refers) = references.of(session, name).await?;
+    Ok(Table { shape, columns: facts, unique, indexes, referred, refers, select })
 }
 
 /// Where names keep their case the server compares them exactly, because it looks for the table's own file.
@@ -263,6 +265,14 @@ pub(super) mod testing {
             Shape { table: TableName::new(database, name), columns: columns.iter().map(column).collect(), key: vec![0] };
         let facts: Vec<_> = columns.iter().map(|_| ColumnFacts { plain: true, ..ColumnFacts::default() }).collect();
         let select = crate::target::mariadb::read::select_list(&shape, &facts);
-        Table { shape: Arc::new(shape), columns: facts, unique: Vec::new(), indexes: Vec::new(), referred: Vec::new(), select }
+        Table {
+            shape: Arc::new(shape),
+            columns: facts,
+            unique: Vec::new(),
+            indexes: Vec::new(),
+            referred: Vec::new(),
+            refers: Vec::new(),
+            select,
+        }
     }
 }

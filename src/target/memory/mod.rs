@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Target, TargetError};
+use super::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Target, TargetError, Tied};
 use crate::change::{Change, Gtid, GtidPosition, Image, Mark, OriginId, RowKey, Shape, TableName, Value};
 
 mod database;
@@ -184,6 +184,17 @@ impl Target for MemoryTarget {
         }
         verdict.failed()?;
         Ok(keys.iter().map(|key| fold::key(key.table(), &key.values)).collect())
+    }
+
+    async fn ties(&self, changes: &[&Change]) -> Result<Vec<Tied>, TargetError> {
+        let database = self.lock_database();
+        changes.iter().map(|change| refer::ties(&database, change)).collect()
+    }
+
+    async fn places(&self, shape: &Shape, image: &Image) -> Result<Vec<CanonicalKey>, TargetError> {
+        let referred = self.lock_database().is_referred(&shape.table);
+        let key = RowKey::of(&Arc::new(shape.clone()), image).filter(|_| referred);
+        Ok(key.map(|key| fold::key(&shape.table, &key.values)).into_iter().collect())
     }
 
     async fn begin(&self, mark: &Mark) -> Result<Box<dyn ApplyTransaction>, TargetError> {

@@ -1,9 +1,9 @@
 //! The one foreign key that a table may have.
 
-use super::database::{Resource, Row};
+use super::database::{Database, Resource, Row};
 use super::{MemoryReference, OnDelete, Session, fold};
-use crate::change::{Image, RowKey, TableName, Value};
-use crate::target::{CanonicalKey, Follows, Held, Referrer, TargetError};
+use crate::change::{Change, Image, RowKey, TableName, Value};
+use crate::target::{CanonicalKey, Follows, Held, Referrer, TargetError, Tied};
 
 impl MemoryReference {
     /// The key that a row of the table refers to.
@@ -65,7 +65,10 @@ pub(super) async fn cascade(session: &Session, name: &TableName, key: &Canonical
         match on_delete(session, &from)? {
             OnDelete::Restrict => return Err(still_referred(name)),
             _ if moves => return Err(still_referred(name)),
-            OnDelete::Cascade => session.database().write_silently(session.id, &from, &row, None),
+            OnDelete::Cascade => {
+                Box::pin(cascade(session, &from, &row, false)).await?;
+                session.database().write_silently(session.id, &from, &row, None);
+            }
             OnDelete::SetNull => {
                 let nulled = nulled(session, &from, &row)?;
                 session.database().write_silently(session.id, &from, &row, Some(nulled));
@@ -73,6 +76,21 @@ pub(super) async fn cascade(session: &Session, name: &TableName, key: &Canonical
         }
     }
     Ok(())
+}
+
+/// What a row let go of, and what it holds on to.
+pub(super) fn ties(database: &Database, change: &Change) -> Result<Tied, TargetError> {
+    let table = database.table(change.table())?;
+    let Some(reference) = &table.refers else { return Ok(Tied::default()) };
+    let parent = |image: &Option<Image>| {
+        let value = image.as_ref()?.get(reference.column)?.to_value();
+        (!value.is_null()).then(|| fold::key(&reference.to, &[value]))
+    };
+    let (was, is) = (parent(&change.before), parent(&change.after));
+    let goes = reference.on_delete == OnDelete::Cascade && database.is_referred(change.table());
+    let left = was.filter(|was| goes && is.as_ref() != Some(was));
+    let joined = is.filter(|_| reference.on_delete != OnDelete::Restrict);
+    Ok(Tied { left: left.into_iter().collect(), joined: joined.into_iter().collect() })
 }
 
 /// The applier's delete of a row, which must have asked what refers to it.
