@@ -1,6 +1,7 @@
 //! Why the feeding of a cloud stops.
 
 use crate::runtime::{Disposition, Fault};
+use crate::source::SourceError;
 use crate::target::cloud::CloudError;
 use crate::topic::TopicError;
 
@@ -16,6 +17,8 @@ pub enum CloudFault {
     #[error(transparent)]
     Topic(#[from] TopicError),
     #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
     Cloud(#[from] CloudError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -28,6 +31,7 @@ impl Fault for CloudFault {
     fn disposition(&self) -> Disposition {
         match self {
             Self::Topic(error) => error.disposition(),
+            Self::Source(error) => error.disposition(),
             // One row's failure is settled where it is sent; what comes here stops the whole.
             Self::Cloud(error) if error.disposition() == Disposition::DeadLetter => Disposition::Halt,
             Self::Cloud(error) => error.disposition(),
@@ -41,6 +45,7 @@ impl Fault for CloudFault {
                 Some("what happened meanwhile is no longer in the topic; see docs/cloud.md, \"when something is wrong\"".into())
             }
             Self::Topic(error) => error.hint(),
+            Self::Source(error) => error.hint(),
             Self::Cloud(error) => error.hint(),
             Self::Ledger(error) => error.hint(),
             Self::Ended => None,

@@ -70,6 +70,12 @@ impl Mapping {
         Some(first.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d").to_string())
     }
 
+    /// What SQL is asked for, so that rows outside the window are not even read.
+    pub fn condition(&self, now: u64) -> Option<String> {
+        let (first, time) = (self.first_day(now)?, self.time.as_ref()?);
+        Some(format!("`{}` >= '{first}' OR `{0}` IS NULL", time.replace('`', "``")))
+    }
+
     /// What the change is to the cloud, oldest first: one row, or two where it moved the row to another id. `key` names the write.
     pub fn rows(&self, change: &Change, version: &CloudVersion, key: &str, now: u64) -> Result<Vec<CloudRow>, Unsent> {
         let resource = self.resource(change.table());
@@ -270,6 +276,7 @@ mod tests {
         check(Some("0000-00-00"), false);
         check(Some("?"), true);
         check(None, true);
+        assert_eq!(mapping.condition(NOON).as_deref(), Some("`day` >= '2026-11-15' OR `day` IS NULL"));
         assert_eq!(mapping.first_day(NOON + 10 * DAY).as_deref(), Some("2026-11-25"));
         let delete = rows(&mapping, &change(Op::Delete, image(7, Some("2001-01-01"), None), None)).unwrap();
         assert_eq!(delete[0].op, CloudOp::Delete);

@@ -11,6 +11,7 @@
 //! - **Never two at once**: a run that is ordered while another is under way joins it or waits for it.
 //! - **Memory**: at most [`CloudOptions::window_rows`] rows and [`CloudOptions::window_bytes`] bytes wait for the cloud.
 
+mod compare;
 mod control;
 mod error;
 mod mapping;
@@ -30,9 +31,23 @@ pub use worker::CloudApplier;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use crate::change::cloud::CloudRow;
 use crate::change::{Offset, OriginId, TableName, TablePattern};
 use crate::observe::CloudReport;
+use crate::source::{RowReader, SourceError};
+
+/// What a cloud understands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mode {
+    /// Inserts, updates and deletes with their versions, from the topics.
+    #[default]
+    Mirror,
+    /// Only rows that it does not have yet, one at a time: which it has is asked first, and the rows are read from the database. For
+    /// any service of that kind.
+    Missing,
+}
 
 /// How one cloud is fed.
 #[derive(Clone, Debug)]
@@ -42,6 +57,7 @@ pub struct CloudOptions {
     pub node: OriginId,
     /// Whose topics are read.
     pub origins: Vec<OriginId>,
+    pub mode: Mode,
     pub schedule: Schedule,
     /// The tables that are sent, in the order in which they are. The first pattern that matches decides.
     pub tables: Vec<(TablePattern, Mapping)>,
@@ -64,6 +80,7 @@ impl CloudOptions {
             name: name.into(),
             origins: vec![node.clone()],
             node,
+            mode: Mode::default(),
             schedule: Schedule::Continuous,
             tables: Vec::new(),
             // 500 rows of some hundred bytes are what a request of ordinary servers takes.
@@ -101,6 +118,24 @@ pub struct Progress {
     pub aside: Vec<Aside>,
     /// Resource and id of rows that the cloud has now: what was set aside of them is settled.
     pub settled: Vec<(String, String)>,
+}
+
+/// The node's own tables and their rows.
+#[async_trait]
+pub trait LocalRows: RowReader {
+    /// The tables that are synced, in the order of their names.
+    async fn tables(&self) -> Result<Vec<TableName>, SourceError>;
+}
+
+/// Which ids of one resource the cloud has, for as long as its rows are compared. There may be more than fit in memory; nothing
+/// of it is needed after a crash.
+pub trait KnownIds: Send {
+    /// Forgets all.
+    fn clear(&mut self) -> Result<(), LedgerError>;
+
+    fn put(&mut self, ids: &[String]) -> Result<(), LedgerError>;
+
+    fn has(&self, id: &str) -> Result<bool, LedgerError>;
 }
 
 /// KEEPS how far a cloud is fed, on the node's own disk.

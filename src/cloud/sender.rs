@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::newest::batches;
-use super::{Aside, CloudFault, CloudOptions};
-use crate::change::cloud::{CloudBatch, CloudOp, CloudRow, RowResult};
+use super::{Aside, CloudFault, CloudOptions, Mode};
+use crate::change::cloud::{BatchAnswer, CloudBatch, CloudOp, CloudRow, IdPage, RowAnswer, RowResult};
 use crate::observe::{CloudOutcome, CloudProblem, CloudReport, CloudState, Observer};
-use crate::runtime::{Backoff, Fault, Shutdown};
-use crate::target::cloud::{Cloud, CloudError};
+use crate::runtime::{Backoff, Disposition, Fault, Shutdown};
+use crate::target::cloud::{Cloud, CloudError, IdQuestion};
 
 /// Waits while the cloud cannot be reached or has a fault.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -41,7 +41,8 @@ impl Sender<'_> {
     /// Sends the rows in their order. A row that is refused goes on alone, after the others.
     pub async fn send(&self, rows: Vec<CloudRow>, report: &mut CloudReport) -> Result<Sent, CloudFault> {
         let mut sent = Sent::default();
-        let mut queue: VecDeque<Waiting> = batches(rows, self.options.batch_rows, self.options.batch_bytes)
+        let rows_max = if self.options.mode == Mode::Mirror { self.options.batch_rows } else { 1 };
+        let mut queue: VecDeque<Waiting> = batches(rows, rows_max, self.options.batch_bytes)
             .into_iter()
             .map(|rows| Waiting { rows, attempts: 0, not_before: Instant::now() })
             .collect();
@@ -50,7 +51,7 @@ impl Sender<'_> {
             self.wait(next.not_before).await?;
             let batch = self.batch(next.rows);
             let pushed = tokio::select! {
-                pushed = self.cloud.push(&batch) => pushed,
+                pushed = self.push(&batch) => pushed,
                 () = self.shutdown.cancelled() => return Err(CloudFault::Ended),
             };
             let count = batch.rows.len() as u64;
@@ -76,23 +77,13 @@ impl Sender<'_> {
                 Err(error) => error,
             };
             match error {
-                CloudError::Unreachable { .. } | CloudError::Failing { .. } => {
-                    self.observer.cloud_batch(&self.options.name, CloudOutcome::Failed, count);
-                    self.observer.cloud_state(&self.options.name, CloudState::Offline, Some(&error.to_string()));
-                    queue.push_front(again(batch.rows, Instant::now() + backoff.next_wait()));
-                }
-                CloudError::Busy { wait, .. } => {
-                    self.observer.cloud_batch(&self.options.name, CloudOutcome::Busy, count);
-                    self.observer.cloud_state(&self.options.name, CloudState::Offline, Some(&error.to_string()));
+                CloudError::Unreachable { .. }
+                | CloudError::Failing { .. }
+                | CloudError::Busy { .. }
+                | CloudError::Denied { .. }
+                | CloudError::Quota { .. } => {
                     // At the front, so nothing else is sent before either.
-                    let wait = wait.map_or_else(|| backoff.next_wait(), |wait| wait.max(FIRST_WAIT));
-                    queue.push_front(again(batch.rows, Instant::now() + wait));
-                }
-                CloudError::Denied { .. } | CloudError::Quota { .. } => {
-                    self.observer.cloud_batch(&self.options.name, CloudOutcome::Denied, count);
-                    let why = error.hint().map_or_else(|| error.to_string(), |hint| format!("{error} — {hint}"));
-                    self.observer.cloud_state(&self.options.name, CloudState::Paused, Some(&why));
-                    queue.push_front(again(batch.rows, Instant::now() + self.options.pause));
+                    queue.push_front(again(batch.rows, self.not_before(&error, count, &mut backoff)));
                 }
                 CloudError::NoSuch { .. } | CloudError::Address { .. } => return Err(error.into()),
                 CloudError::TooLarge { .. } | CloudError::Conflict { .. } | CloudError::Refused { .. } => {
@@ -119,6 +110,56 @@ impl Sender<'_> {
             }
         }
         Ok(sent)
+    }
+
+    /// When the same may be sent again, after an answer that is about the cloud and not about what was sent. It is told and counted.
+    fn not_before(&self, error: &CloudError, rows: u64, backoff: &mut Backoff) -> Instant {
+        let (outcome, state, wait) = match error {
+            CloudError::Busy { wait, .. } => {
+                let wait = wait.map_or_else(|| backoff.next_wait(), |wait| wait.max(FIRST_WAIT));
+                (CloudOutcome::Busy, CloudState::Offline, wait)
+            }
+            CloudError::Denied { .. } | CloudError::Quota { .. } => {
+                (CloudOutcome::Denied, CloudState::Paused, self.options.pause)
+            }
+            _ => (CloudOutcome::Failed, CloudState::Offline, backoff.next_wait()),
+        };
+        let hint = error.hint().filter(|_| state == CloudState::Paused);
+        let why = hint.map_or_else(|| error.to_string(), |hint| format!("{error} — {hint}"));
+        self.observer.cloud_batch(&self.options.name, outcome, rows);
+        self.observer.cloud_state(&self.options.name, state, Some(&why));
+        Instant::now() + wait
+    }
+
+    /// Asks for a page of ids until there is one, or something is wrong that waiting does not mend.
+    pub async fn ids(&self, question: &IdQuestion<'_>) -> Result<IdPage, CloudFault> {
+        let mut backoff = Backoff::new(FIRST_WAIT, MOST_WAIT);
+        loop {
+            let asked = tokio::select! {
+                asked = self.cloud.ids(question) => asked,
+                () = self.shutdown.cancelled() => return Err(CloudFault::Ended),
+            };
+            let error = match asked {
+                Ok(page) => {
+                    self.observer.cloud_state(&self.options.name, CloudState::Syncing, None);
+                    return Ok(page);
+                }
+                Err(error) if error.disposition() == Disposition::Retry => error,
+                Err(error) => return Err(error.into()),
+            };
+            self.wait(self.not_before(&error, 0, &mut backoff)).await?;
+        }
+    }
+
+    /// In the way that the cloud understands.
+    async fn push(&self, batch: &CloudBatch) -> Result<BatchAnswer, CloudError> {
+        if self.options.mode == Mode::Mirror {
+            return self.cloud.push(batch).await;
+        }
+        let [row] = batch.rows.as_slice() else { panic!("a cloud without batches is sent one row at a time") };
+        let created = self.cloud.create(row).await?;
+        let result = if created { RowResult::Applied } else { RowResult::Duplicate };
+        Ok(BatchAnswer { success: true, results: vec![RowAnswer::of(result)] })
     }
 
     fn refused(

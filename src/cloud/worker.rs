@@ -8,8 +8,8 @@ use tokio::time::sleep;
 
 use super::newest::Newest;
 use super::sender::{Sender, Sent};
-use super::{CloudControl, CloudFault, CloudOptions, Ledger, Progress, SyncOrder};
-use crate::change::cloud::CloudVersion;
+use super::{CloudControl, CloudFault, CloudOptions, KnownIds, Ledger, LocalRows, Mode, Progress, SyncOrder};
+use crate::change::cloud::{CloudRow, CloudVersion};
 use crate::change::{Offset, OriginId, Record, TableName};
 use crate::observe::{CloudProblem, CloudReport, CloudState, Observer};
 use crate::runtime::{Clock, Shutdown};
@@ -38,10 +38,16 @@ pub struct CloudApplier {
     pub reader: Arc<dyn TopicReader>,
     /// Used from one task only; a lock, because the file it stands for may not be shared without.
     pub ledger: Mutex<Box<dyn Ledger>>,
+    /// The database's own rows, for [`Mode::Missing`].
+    pub rows: Arc<dyn LocalRows>,
+    pub known: Mutex<Box<dyn KnownIds>>,
     pub control: Arc<CloudControl>,
     pub clock: Arc<dyn Clock>,
     pub observer: Observer,
 }
+
+/// How far the topics were read and all of it is settled: may be further than the ledger says, by heartbeats.
+type Passed = BTreeMap<OriginId, Offset>;
 
 /// Where a run is in the topics.
 struct Places {
@@ -60,18 +66,19 @@ impl CloudApplier {
     pub async fn run(self, shutdown: Shutdown) -> Result<(), CloudFault> {
         let name = self.options.name.clone();
         let ran = self.ledger().last_run()?;
+        let mut passed = Passed::new();
         let mut last = ran.as_ref().map(|report| report.started_seconds);
         self.observer.cloud_resumes(&name, ran);
         let aside = self.ledger().aside_count()?;
         self.observer.cloud_aside(&name, aside);
         loop {
-            let order = match self.wait(last, &shutdown).await {
+            let order = match self.wait(last, &passed, &shutdown).await {
                 Ok(order) => order,
                 Err(CloudFault::Ended) => return Ok(()),
                 Err(fault) => return Err(fault),
             };
             last = Some(self.clock.now_seconds());
-            let ran = self.run_once(order.as_ref(), &shutdown).await;
+            let ran = self.run_once(order.as_ref(), &mut passed, &shutdown).await;
             if order.is_some() {
                 self.control.ended(ran.as_ref().ok());
             }
@@ -84,7 +91,7 @@ impl CloudApplier {
     }
 
     /// Waits for the next run, or for an order.
-    async fn wait(&self, last: Option<u64>, shutdown: &Shutdown) -> Result<Option<SyncOrder>, CloudFault> {
+    async fn wait(&self, last: Option<u64>, passed: &Passed, shutdown: &Shutdown) -> Result<Option<SyncOrder>, CloudFault> {
         let name = &self.options.name;
         let next = self.options.schedule.next(last, self.clock.now_seconds());
         self.observer.cloud_next_run(name, next);
@@ -96,7 +103,16 @@ impl CloudApplier {
             if next.is_some_and(|next| next <= now) {
                 return Ok(None);
             }
-            let places = self.places().await?;
+            if self.options.mode == Mode::Missing {
+                self.observer.cloud_state(name, CloudState::Idle, None);
+                let due = next.map_or(COUNT_EVERY, |next| Duration::from_secs(next - now)).min(COUNT_EVERY);
+                tokio::select! {
+                    () = sleep(due) => continue,
+                    () = self.control.ordered() => continue,
+                    () = shutdown.cancelled() => return Err(CloudFault::Ended),
+                }
+            }
+            let places = self.places(passed).await?;
             self.observer.cloud_pending(name, places.pending());
             if next.is_none() && places.pending() > 0 {
                 // Others may come, to go with it.
@@ -132,12 +148,12 @@ impl CloudApplier {
         sleep(Duration::from_secs(next - now).min(COUNT_EVERY)).await;
     }
 
-    async fn places(&self) -> Result<Places, CloudFault> {
+    async fn places(&self, passed: &Passed) -> Result<Places, CloudFault> {
         let kept = self.ledger().checkpoints()?;
         let mut places = Places { next: BTreeMap::new(), ends: BTreeMap::new() };
         for origin in &self.options.origins {
             let extent = self.reader.extent(origin).await?;
-            let next = match kept.get(origin) {
+            let next = match passed.get(origin).max(kept.get(origin)) {
                 Some(next) if *next > extent.end => {
                     let (origin, wanted, end) = (origin.clone(), *next, extent.end);
                     return Err(crate::topic::TopicError::PastEnd { origin, wanted, end }.into());
@@ -152,7 +168,12 @@ impl CloudApplier {
     }
 
     /// Sends everything that is in the topics when it begins.
-    async fn run_once(&self, order: Option<&SyncOrder>, shutdown: &Shutdown) -> Result<CloudReport, CloudFault> {
+    async fn run_once(
+        &self,
+        order: Option<&SyncOrder>,
+        passed: &mut Passed,
+        shutdown: &Shutdown,
+    ) -> Result<CloudReport, CloudFault> {
         let name = self.options.name.clone();
         let dry_run = order.is_some_and(|order| order.dry_run);
         let only = order.map(|order| &order.tables).filter(|tables| !tables.is_empty());
@@ -160,7 +181,12 @@ impl CloudApplier {
             |table: &TableName| only.is_none_or(|only| only.contains(&table.to_string()) || only.contains(&*table.table));
         let mut report =
             CloudReport { cloud: name.clone(), dry_run, started_seconds: self.clock.now_seconds(), ..CloudReport::default() };
-        let mut places = self.places().await?;
+        if self.options.mode == Mode::Missing {
+            self.observer.cloud_state(&name, CloudState::Syncing, None);
+            self.compare(&wanted, dry_run, &mut report, shutdown).await?;
+            return self.conclude(report, true);
+        }
+        let mut places = self.places(passed).await?;
         if order.is_some_and(|order| order.force) {
             for (origin, next) in &mut places.next {
                 *next = self.reader.extent(origin).await?.first;
@@ -171,41 +197,36 @@ impl CloudApplier {
         if order.is_some() && !dry_run {
             self.send_aside(&mut report, &wanted, shutdown).await?;
         }
-        let kept = self.ledger().checkpoints()?;
-        let mut idle = 0;
         while places.pending() > 0 {
-            let before = places.pending();
             let newest = self.gather(&mut places, &wanted, &mut report).await?;
             let rows = newest.into_rows();
             if dry_run {
-                for row in rows {
-                    report.summary.synced += 1;
-                    report.count(&row.resource).written += 1;
-                    report.synced_id(&row.resource, &row.id);
-                }
+                rows.iter().for_each(|row| would_be_sent(row, &mut report));
                 continue;
             }
             let sent = self.sender(shutdown).send(rows, &mut report).await?;
-            idle += before - places.pending();
-            // What was sent of some tables only is sent again with the others: the checkpoint is of all of them.
-            if only.is_none() && (!sent.settled.is_empty() || !sent.aside.is_empty() || idle >= IDLE_CHECKPOINT) {
-                self.keep(&places, sent)?;
-                idle = 0;
-            } else if only.is_some() {
+            if only.is_some() {
+                // What was sent of some tables only is sent again with the others: the checkpoint is of all of them.
                 self.ledger().keep(&Progress { next: BTreeMap::new(), aside: sent.aside, settled: sent.settled })?;
-            } else if kept.is_empty() && places.pending() == 0 {
-                // That the beginning was read is worth keeping once.
+            } else {
                 self.keep(&places, sent)?;
+                passed.clone_from(&places.next);
             }
             self.observer.cloud_pending(&name, places.pending());
         }
+        let worth = order.is_some() || self.options.schedule.interval(report.started_seconds).is_some();
+        self.conclude(report, worth)
+    }
+
+    /// Tells and keeps what came of a run.
+    fn conclude(&self, mut report: CloudReport, worth: bool) -> Result<CloudReport, CloudFault> {
+        let name = self.options.name.clone();
         report.success = report.summary.failed == 0;
         report.finished_seconds = self.clock.now_seconds();
         let aside = self.ledger().aside_count()?;
         self.observer.cloud_aside(&name, aside);
-        let worth = order.is_some() || self.options.schedule.interval(report.started_seconds).is_some();
         if worth || report.summary.synced + report.summary.already + report.summary.failed > 0 {
-            if !dry_run {
+            if !report.dry_run {
                 self.ledger().keep_run(&report)?;
             }
             self.observer.cloud_ran(&name, report.clone());
@@ -216,12 +237,20 @@ impl CloudApplier {
         Ok(report)
     }
 
+    /// Makes durable how far it is, where something was said by the cloud; heartbeats alone are rarely a reason to write to a disk.
     fn keep(&self, places: &Places, sent: Sent) -> Result<(), CloudFault> {
+        let mut ledger = self.ledger();
+        let kept = ledger.checkpoints()?;
         // A run that sends everything again is behind what was sent before, for a while.
-        let kept = self.ledger().checkpoints()?;
-        let next = places.next.iter().filter(|(origin, next)| kept.get(*origin).is_none_or(|kept| *next >= kept));
-        let next = next.map(|(origin, next)| (origin.clone(), *next)).collect();
-        Ok(self.ledger().keep(&Progress { next, aside: sent.aside, settled: sent.settled })?)
+        let ahead = places.next.iter().filter(|(origin, next)| kept.get(*origin).is_none_or(|kept| *next > kept));
+        let next: BTreeMap<OriginId, Offset> = ahead.map(|(origin, next)| (origin.clone(), *next)).collect();
+        let quiet = sent.settled.is_empty() && sent.aside.is_empty();
+        let moved =
+            |(origin, next): (&OriginId, &Offset)| kept.get(origin).is_none_or(|kept| next.0 - kept.0 >= IDLE_CHECKPOINT);
+        if !quiet || next.iter().any(moved) {
+            ledger.keep(&Progress { next, aside: sent.aside, settled: sent.settled })?;
+        }
+        Ok(())
     }
 
     /// Tries rows again that the cloud refused: somebody ordered a run, perhaps because it was mended.
@@ -244,11 +273,15 @@ impl CloudApplier {
         Ok(self.ledger().keep(&Progress { next: BTreeMap::new(), aside: sent.aside, settled: sent.settled })?)
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Box<dyn Ledger>> {
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Box<dyn Ledger>> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sender<'a>(&'a self, shutdown: &'a Shutdown) -> Sender<'a> {
+    pub(super) fn known(&self) -> MutexGuard<'_, Box<dyn KnownIds>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn sender<'a>(&'a self, shutdown: &'a Shutdown) -> Sender<'a> {
         Sender { options: &self.options, cloud: &*self.cloud, observer: &self.observer, shutdown }
     }
 
@@ -308,4 +341,11 @@ impl CloudApplier {
             }
         }
     }
+}
+
+/// Of a run that sends nothing.
+pub(super) fn would_be_sent(row: &CloudRow, report: &mut CloudReport) {
+    report.summary.synced += 1;
+    report.count(&row.resource).written += 1;
+    report.synced_id(&row.resource, &row.id);
 }

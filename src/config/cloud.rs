@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::change::{OriginId, TablePattern};
-use crate::cloud::{CloudOptions, Mapping, Schedule, SealKey};
+use crate::cloud::{CloudOptions, Mapping, Mode, Schedule, SealKey};
 use crate::target::cloud::ApiOptions;
 
 use super::check::{known_node, pattern, required, secret, secret_or_none};
@@ -21,6 +21,7 @@ pub struct Cloud {
     /// The nodes that feed it; all where it is empty.
     pub nodes: Vec<OriginId>,
     pub origins: Origins,
+    pub mode: Mode,
     pub schedule: Schedule,
     pub api: CloudAddress,
     pub encrypt_key: Option<SecretSource>,
@@ -78,7 +79,15 @@ pub(super) fn clouds(section: Section, nodes: &Nodes, folder: &Path, complaints:
 }
 
 fn cloud(name: &str, mut section: Section, nodes: &Nodes, folder: &Path, complaints: &Complaints) -> Option<Cloud> {
-    let schedule = schedule(&mut section);
+    let mode = match section.text("mode") {
+        Some(spot) if spot.value == "missing" => Mode::Missing,
+        Some(spot) if spot.value != "mirror" => {
+            section.refuse(&spot.place, "mode", &format!("cannot be \"{}\"", spot.value), "use mirror or missing");
+            Mode::Mirror
+        }
+        _ => Mode::Mirror,
+    };
+    let schedule = schedule(&mut section, mode);
     let api = api(section.section("api"), folder);
     if !section.has("api") {
         section.missing("api", "api = { url = \"https://cloud.example/api\", key_env = \"CLOUD_API_KEY\" }");
@@ -126,6 +135,7 @@ fn cloud(name: &str, mut section: Section, nodes: &Nodes, folder: &Path, complai
         name,
         nodes: fed_by,
         origins,
+        mode,
         schedule: schedule?,
         api: api?,
         encrypt_key,
@@ -136,7 +146,7 @@ fn cloud(name: &str, mut section: Section, nodes: &Nodes, folder: &Path, complai
     })
 }
 
-fn schedule(section: &mut Section) -> Option<Schedule> {
+fn schedule(section: &mut Section, mode: Mode) -> Option<Schedule> {
     let day = Duration::from_secs(86_400);
     let given = ["every", "cron", "continuous"].iter().filter(|key| section.has(key)).count();
     if given > 1 {
@@ -160,6 +170,17 @@ fn schedule(section: &mut Section) -> Option<Schedule> {
             section.refuse(&spot.place, "continuous", "is false", "write every = \"1h\" or cron = \"0 2 * * *\" instead");
             None
         }
+        (None, None, Some(spot)) if mode == Mode::Missing => {
+            let fix = "write every = \"1h\" or cron = \"0 2 * * *\" instead";
+            section.refuse(
+                &spot.place,
+                "continuous",
+                "goes with mode = \"mirror\" only: missing rows are looked for, not waited for",
+                fix,
+            );
+            None
+        }
+        _ if mode == Mode::Missing => Some(Schedule::Every(Duration::from_secs(3_600))),
         _ => Some(Schedule::Continuous),
     }
 }
@@ -265,6 +286,7 @@ impl Config {
             Origins::All => self.nodes.keys().cloned().collect(),
             Origins::Named(named) => named.clone(),
         };
+        options.mode = cloud.mode;
         options.schedule = cloud.schedule.clone();
         options.tables = cloud.tables.clone();
         options.tables.iter_mut().for_each(|(_, mapping)| mapping.seal = seal.clone());
@@ -290,6 +312,10 @@ pub(super) fn show(
 ) -> Vec<String> {
     let list = |items: &mut dyn Iterator<Item = &str>| format!("[{}]", items.map(&quote).collect::<Vec<_>>().join(", "));
     let mut lines = vec![format!("\n[cloud.{}]", cloud.name)];
+    lines.push(match cloud.mode {
+        Mode::Mirror => "mode = \"mirror\"".into(),
+        Mode::Missing => "mode = \"missing\"".into(),
+    });
     lines.push(match &cloud.schedule {
         Schedule::Continuous => "continuous = true".into(),
         Schedule::Every(length) => format!("every = {}", quote(&show_duration(*length))),

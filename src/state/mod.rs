@@ -9,10 +9,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::apply::{Entry, Fingerprint, Overflow, OverflowError};
 use crate::change::{Hlc, NodeRank, Offset, Version};
 
+mod known_ids;
 mod ledger;
 mod published;
 mod snapshots;
 
+pub use known_ids::IdsFile;
 pub use ledger::LedgerFile;
 pub use published::{PUBLISHED_FILE, PublishedFile};
 pub use snapshots::SnapshotFile;

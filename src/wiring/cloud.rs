@@ -7,8 +7,11 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
+use super::node::Database;
+use super::snapshots::{DatabaseRows, source_error};
 use super::topics::Topics;
-use crate::cloud::{CloudApplier, CloudControl, SyncOrder};
+use crate::change::{TableFilter, TableName};
+use crate::cloud::{CloudApplier, CloudControl, LocalRows, SyncOrder};
 use crate::config::{CloudFeed, Config, OwnNode};
 use crate::observe::{self, CloudReport, Observer};
 use crate::receive::SqliteShelf;
@@ -16,7 +19,8 @@ use crate::runtime::{Clock, Shutdown, Stop, Supervisor, SystemClock};
 use crate::serve::receiver::{Receiver, ReceiverOptions};
 use crate::serve::tls::TlsIdentity;
 use crate::serve::{Clouds, SyncAsked, SyncRefused};
-use crate::state::LedgerFile;
+use crate::source::{Chunk, ChunkRequest, RowReader, SourceError};
+use crate::state::{IdsFile, LedgerFile};
 use crate::target::cloud::CloudApi;
 use crate::topic::hub::KeyHash;
 
@@ -58,19 +62,28 @@ impl Feeds {
     }
 
     /// A role for each, so that one cloud's trouble is no other's.
-    pub fn start(self, supervisor: &mut Supervisor, topics: &Topics, clock: &Arc<dyn Clock>, observer: &Observer) {
+    pub fn start(
+        self,
+        supervisor: &mut Supervisor,
+        topics: &Topics,
+        rows: &Arc<TableRows>,
+        clock: &Arc<dyn Clock>,
+        observer: &Observer,
+    ) {
         for feed in self.0 {
-            let (topics, clock, observer) = (topics.clone(), clock.clone(), observer.clone());
+            let (topics, rows, clock, observer) = (topics.clone(), rows.clone(), clock.clone(), observer.clone());
             let Feed { role, feed, folder, control } = feed;
             supervisor.role(role, move |shutdown| {
                 let (feed, folder, control) = (feed.clone(), folder.clone(), control.clone());
-                let (reader, clock, observer) = (topics.reader(), clock.clone(), observer.clone());
+                let (reader, rows, clock, observer) = (topics.reader(), rows.clone(), clock.clone(), observer.clone());
                 async move {
                     let applier = CloudApplier {
                         cloud: Arc::new(CloudApi::new(feed.api)?),
                         ledger: Mutex::new(Box::new(LedgerFile::open(&folder, &feed.options.name)?)),
+                        known: Mutex::new(Box::new(IdsFile::create(&folder, &feed.options.name)?)),
                         options: feed.options,
                         reader,
+                        rows,
                         control,
                         clock,
                         observer,
@@ -79,6 +92,27 @@ impl Feeds {
                 }
             });
         }
+    }
+}
+
+/// The node's own tables and rows, for clouds that are sent what they lack.
+pub struct TableRows {
+    pub database: Arc<Database>,
+    pub tables: TableFilter,
+}
+
+#[async_trait]
+impl RowReader for TableRows {
+    async fn chunk(&self, wanted: &ChunkRequest) -> Result<Chunk, SourceError> {
+        DatabaseRows(self.database.clone()).chunk(wanted).await
+    }
+}
+
+#[async_trait]
+impl LocalRows for TableRows {
+    async fn tables(&self) -> Result<Vec<TableName>, SourceError> {
+        let fault = |error| source_error(error, &self.database);
+        self.database.target().await.map_err(fault)?.captured(&self.tables).await.map_err(fault)
     }
 }
 

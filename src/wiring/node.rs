@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use tokio::sync::OnceCell;
 use tokio::time::sleep;
 
-use super::cloud::{CloudOrders, Feeds};
+use super::cloud::{CloudOrders, Feeds, TableRows};
 use super::hub::hub_options;
 use super::keeper::DatabaseKeeper;
 use super::lease::Seat;
@@ -123,7 +123,8 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
         supervisor.role(Role::Applier.name(), move |shutdown| node.clone().apply(shutdown));
     }
     let orders = feeds.orders();
-    feeds.start(&mut supervisor, &node.topics, &node.clock, &node.observer);
+    let rows = Arc::new(TableRows { database: node.database.clone(), tables: node.tables.clone() });
+    feeds.start(&mut supervisor, &node.topics, &rows, &node.clock, &node.observer);
     if roles.contains(&Role::Web) {
         let options = WebOptions { listen: config.web.listen, key: config.web_key()? };
         supervisor.role(Role::Web.name(), move |shutdown| node.clone().show(options.clone(), orders.clone(), shutdown));

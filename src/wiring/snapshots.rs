@@ -34,7 +34,7 @@ impl RowReader for DatabaseRows {
     }
 }
 
-fn source_error(error: TargetError, database: &Database) -> SourceError {
+pub fn source_error(error: TargetError, database: &Database) -> SourceError {
     match error {
         TargetError::Unreachable { place, reason } => SourceError::Unreachable { place, reason },
         TargetError::Contended { reason } => SourceError::Busy { place: database.place().to_owned(), reason },

@@ -6,4 +6,5 @@ mod harness;
 
 mod faults;
 mod mirror;
+mod missing;
 mod rig;

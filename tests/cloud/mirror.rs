@@ -92,3 +92,20 @@ async fn parents_arrive_before_children_and_go_after_them() {
         .collect();
     assert_eq!(order, ["insert rooms", "insert cameras", "delete cameras", "delete rooms"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heartbeats_are_passed_once_and_cost_no_requests() {
+    let (cloud, mut site) = (Cloud::start().await, Site::new());
+    let watched = FaultyCloud::before(cloud.address, []).await;
+    site.write([insert("rooms", 1, "aula")]).await;
+    let feeding = site.feed(&watched.url());
+    wait_for("the room", SOON, async || cloud.rows("rooms").await.len() == 1).await;
+    for _ in 0..3 {
+        let before = site.observer.cloud_status("main").last_success_seconds;
+        site.heartbeat().await;
+        wait_for("the heartbeat to be passed", SOON, async || site.observer.cloud_status("main").pending == Some(0)).await;
+        assert!(site.observer.cloud_status("main").last_success_seconds >= before);
+    }
+    feeding.end().await.unwrap();
+    assert_eq!(watched.came().len(), 1);
+}

@@ -5,17 +5,19 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use serde_json::{Value as Json, json};
 use tandem::change::{
     Body, Change, Checks, Column, ColumnKind, Gtid, Hlc, Image, Op, OriginId, Record, Seen, Shape, TableName, TablePattern,
     Value,
 };
-use tandem::cloud::{CloudApplier, CloudControl, CloudOptions, Mapping};
+use tandem::cloud::{CloudApplier, CloudControl, CloudOptions, LocalRows, Mapping};
 use tandem::observe::Observer;
 use tandem::receive::{Shelf, SqliteShelf};
 use tandem::runtime::{Shutdown, Stop, SystemClock};
 use tandem::serve::receiver::{Receiver, ReceiverOptions};
-use tandem::state::LedgerFile;
+use tandem::source::{Chunk, ChunkRequest, RowReader, SourceError};
+use tandem::state::{IdsFile, LedgerFile};
 use tandem::target::cloud::{ApiOptions, CloudApi};
 use tandem::topic::TopicWriter as _;
 use tandem::topic::hub::KeyHash;
@@ -84,7 +86,43 @@ pub struct Site {
     pub observer: Observer,
     pub control: Arc<CloudControl>,
     pub folder: TempDir,
+    /// What its database holds, for a cloud that is sent what it lacks.
+    pub rows: Database,
     written: u64,
+}
+
+/// Tables with ids and names, in memory.
+#[derive(Clone, Default)]
+pub struct Database(Arc<Mutex<BTreeMap<TableName, BTreeMap<i64, String>>>>);
+
+impl Database {
+    pub fn put(&self, table: &str, rows: impl IntoIterator<Item = (i64, &'static str)>) {
+        let mut tables = self.0.lock().unwrap();
+        let held = tables.entry(TableName::new("campus", table)).or_default();
+        held.extend(rows.into_iter().map(|(id, name)| (id, name.to_owned())));
+    }
+}
+
+#[async_trait]
+impl RowReader for Database {
+    async fn chunk(&self, wanted: &ChunkRequest) -> Result<Chunk, SourceError> {
+        let after = wanted.after.as_ref().map_or(i64::MIN, |key| key.values[0].as_u64().unwrap() as i64);
+        // Less than is asked for, so that there are several chunks.
+        let at_once = wanted.rows_max.min(3);
+        let tables = self.0.lock().unwrap();
+        let later = tables[&wanted.table].iter().filter(|(id, _)| **id > after);
+        let rows: Vec<Image> = later.clone().take(at_once).map(|(id, name)| image(*id, name).unwrap()).collect();
+        let ends = later.count() <= at_once;
+        let shape = shape(&wanted.table.table);
+        Ok(Chunk { shape, rows, moment: Default::default(), until: Default::default(), ends })
+    }
+}
+
+#[async_trait]
+impl LocalRows for Database {
+    async fn tables(&self) -> Result<Vec<TableName>, SourceError> {
+        Ok(self.0.lock().unwrap().keys().cloned().collect())
+    }
 }
 
 /// A running applier. Dropping it is a crash.
@@ -115,7 +153,14 @@ impl Feeding {
 impl Site {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { topics: MemoryTopics::new(), observer: Observer::default(), control: Arc::default(), folder, written: 0 }
+        Self {
+            topics: MemoryTopics::new(),
+            observer: Observer::default(),
+            control: Arc::default(),
+            folder,
+            rows: Database::default(),
+            written: 0,
+        }
     }
 
     pub fn options(&self) -> CloudOptions {
@@ -145,6 +190,8 @@ impl Site {
             cloud: Arc::new(CloudApi::new(api).unwrap()),
             ledger: Mutex::new(Box::new(LedgerFile::open(self.folder.path(), "main").unwrap())),
             options,
+            known: Mutex::new(Box::new(IdsFile::create(self.folder.path(), "main").unwrap())),
+            rows: Arc::new(self.rows.clone()),
             reader: Arc::new(self.topics.reader(Arc::new(FairWeather))),
             control: self.control.clone(),
             clock: Arc::new(SystemClock),
@@ -160,12 +207,19 @@ impl Site {
 
     /// Writes one transaction of these changes.
     pub async fn write(&mut self, changes: impl IntoIterator<Item = Change>) {
-        let changes: Vec<Change> = changes.into_iter().collect();
-        let count = changes.len();
-        let records: Vec<Record> = changes
+        self.append(changes.into_iter().map(Body::Change).collect()).await;
+    }
+
+    pub async fn heartbeat(&mut self) {
+        self.append(vec![Body::Heartbeat]).await;
+    }
+
+    async fn append(&mut self, bodies: Vec<Body>) {
+        let count = bodies.len();
+        let records: Vec<Record> = bodies
             .into_iter()
             .enumerate()
-            .map(|(row, change)| {
+            .map(|(row, body)| {
                 self.written += 1;
                 Record {
                     origin: node(),
@@ -181,7 +235,7 @@ impl Site {
                     server_id: 1,
                     coordinates: Default::default(),
                     trace: None,
-                    body: Body::Change(change),
+                    body,
                 }
             })
             .collect();

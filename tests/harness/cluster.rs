@@ -6,12 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
 use super::{
-    BrokerOptions, Link, Node, NodeOptions, PrivateBroker, PrivateServer, ServerOptions, databases_differ, free_port,
-    wait_until,
+    BrokerOptions, CloudServer, Link, Node, NodeOptions, PrivateBroker, PrivateServer, ServerOptions, databases_differ,
+    free_port, get_json, wait_until,
 };
 
 const READING_WITHIN: Duration = Duration::from_secs(60);
@@ -31,6 +28,8 @@ pub struct ClusterOptions {
     pub https: bool,
     /// Settings of the n-th server, from 1.
     pub server: fn(u32) -> ServerOptions,
+    /// All sites feed a cloud that runs beside them: the lines below `[cloud.main.tables]`.
+    pub cloud: Option<&'static str>,
     /// More lines for the end of the configuration file.
     pub config: String,
     /// Where everything lies, cleared first. Without it a temporary place is used and removed.
@@ -49,6 +48,7 @@ impl ClusterOptions {
             kafka: false,
             https: false,
             server: ServerOptions::node,
+            cloud: None,
             config: String::new(),
             dir: None,
             outlives: false,
@@ -74,6 +74,8 @@ pub struct Cluster {
     // In this order: nodes end before their servers, and these before their directory goes.
     pub nodes: Vec<Node>,
     pub servers: Vec<Arc<PrivateServer>>,
+    /// What all of them feed, where they feed one.
+    pub cloud: Option<CloudServer>,
     /// What keeps the topics, where it is no hub.
     pub broker: Option<PrivateBroker>,
     /// The way of each site but the first to the topics.
@@ -87,8 +89,15 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts the servers side by side, makes the schema on each, then starts the nodes.
-    pub async fn start(options: ClusterOptions) -> Self {
+    pub async fn start(mut options: ClusterOptions) -> Self {
         let (dir, temporary) = place(options.dir.clone());
+        let mut cloud = None;
+        if let Some(tables) = options.cloud {
+            let server = CloudServer::start(&options.tandem, &dir, options.outlives).await;
+            note_process(&dir, server.node.process_id(), "a cloud server");
+            options.config.push_str(&server.config(tables));
+            cloud = Some(server);
+        }
         let mut starting = Vec::new();
         for number in 1..=options.names.len() as u32 {
             let place = dir.join(format!("mariadb-{number}"));
@@ -162,7 +171,8 @@ impl Cluster {
             note_process(&dir, node.process_id(), "a tandem");
             nodes.push(node);
         }
-        let mut cluster = Self { nodes, servers, broker, links, web_ports, hub_port, dir, options, _temporary: temporary };
+        let mut cluster =
+            Self { nodes, servers, cloud, broker, links, web_ports, hub_port, dir, options, _temporary: temporary };
         cluster.wait_until_reading().await;
         cluster
     }
@@ -308,6 +318,9 @@ impl Cluster {
             node.leave();
         }
         first.leave();
+        if let Some(cloud) = self.cloud.take() {
+            cloud.node.leave();
+        }
         if let Some(broker) = self.broker.take() {
             broker.leave();
         }
@@ -320,12 +333,7 @@ impl Cluster {
 
 /// What the node with its pages on this port says of itself, by `GET /api/status` as plain as it gets.
 pub async fn status(port: u16) -> Option<serde_json::Value> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    stream.write_all(b"GET /api/status HTTP/1.0\r\nHost: localhost\r\n\r\n").await.ok()?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.ok()?;
-    let body = answer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-    serde_json::from_slice(&answer[body..]).ok()
+    get_json(port, "/api/status", None).await
 }
 
 fn place(dir: Option<PathBuf>) -> (PathBuf, Option<tempfile::TempDir>) {

@@ -6,6 +6,7 @@
 //! `tests/live/main.rs` and `examples/demo.rs` include this module by path; each uses a part of it.
 #![allow(dead_code, unused_imports)]
 
+mod cloud_server;
 mod cluster;
 mod digest;
 mod faulty_cloud;
@@ -19,6 +20,7 @@ mod server;
 mod template;
 mod wait;
 
+pub use cloud_server::{CloudServer, get_json};
 pub use cluster::{Cluster, ClusterOptions, status};
 pub use digest::{TableRows, databases_differ, tables};
 pub use faulty_cloud::{Came, FaultyCloud, Step};

@@ -1,57 +1,23 @@
 //! The whole way with real programs: MariaDB, `tandem run`, and `tandem cloud-server` as the cloud.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{HubKeeper, Node, NodeOptions, free_port, wait_for};
+use crate::harness::{CloudServer, HubKeeper, wait_for};
 use crate::rig::Rig;
 
 const SOON: Duration = Duration::from_secs(90);
 
-/// A receiver as a person starts it, and the key to it.
-struct CloudServer {
-    _process: Node,
-    port: u16,
-    key: String,
-    http: reqwest::Client,
-}
-
-impl CloudServer {
-    async fn start(folder: &std::path::Path) -> Self {
-        // What else in this process speaks TLS would take the same.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let program = env!("CARGO_BIN_EXE_tandem");
-        let options = NodeOptions::new("cloud-server", program, folder);
-        let said = String::from_utf8(options.run_once(&["cloud-server", "key"]).stdout).unwrap();
-        let word =
-            |name: &str| said.lines().find_map(|line| line.strip_prefix(name)).expect("both are printed").trim().to_owned();
-        let (key, hash, port) = (word("key"), word("hash"), free_port());
-        let args = ["cloud-server".into(), "--listen".into(), format!("127.0.0.1:{port}"), "--data".into(), "cloud".into()];
-        let process = Node::start(options.args(args).args(["--key".into(), format!("laptop-a={hash}")]));
-        let server = Self { _process: process, port, key, http: reqwest::Client::new() };
-        wait_for("the cloud server", SOON, async || server.get("sync-status").await.is_some()).await;
-        server
-    }
-
-    async fn get(&self, path: &str) -> Option<Value> {
-        let answer = self.http.get(format!("http://127.0.0.1:{}/api/{path}", self.port)).bearer_auth(&self.key).send().await;
-        let answer = answer.ok().filter(|answer| answer.status().is_success())?;
-        answer.json().await.ok()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_of_a_database_are_in_the_cloud_and_follow_it() {
     let folder = tempfile::tempdir().unwrap();
-    let cloud = CloudServer::start(folder.path()).await;
+    // What else in this process speaks TLS would take the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cloud = CloudServer::start(Path::new(env!("CARGO_BIN_EXE_tandem")), folder.path(), false).await;
     let rig = Rig::new(HubKeeper::start(env!("CARGO_BIN_EXE_tandem"), crate::rig::ORIGIN).await).await;
-    let lines = format!(
-        "[cloud.main]\ncontinuous = true\nbatch_age = \"100ms\"\n\
-         api = {{ url = \"http://127.0.0.1:{}/api\", key_file = \"cloud.key\" }}\n\
-         [cloud.main.tables.\"campus.riders\"]\nmask = [\"phone\"]\n",
-        cloud.port
-    );
+    let lines = cloud.config("\"campus.riders\" = { mask = [\"phone\"] }");
     rig.configure(&lines);
     rig.write("cloud.key", &cloud.key);
     rig.server.query("ALTER TABLE campus.riders ADD phone VARCHAR(20)").await;

@@ -72,6 +72,8 @@ fn every_fault_of_a_cloud_is_named_with_its_remedy() {
     );
     check("cron = \"0 2 * * *\"", "cron = \"at night\"", &["`cloud.main.cron` is no time of cron"]);
     check("cron = \"0 2 * * *\"", "cron = \"0 2 * * *\"\nevery = \"1h\"", &["stands beside another schedule"]);
+    check("cron = \"0 2 * * *\"", "mode = \"some\"", &["cannot be \"some\""]);
+    check("cron = \"0 2 * * *\"", "mode = \"missing\"\ncontinuous = true", &["goes with mode = \"mirror\" only"]);
     check("[\"laptop-a\"]\nencrypt", "[\"laptop-c\"]\nencrypt", &["names \"laptop-c\", which is no node"]);
     check("encrypt_key_env = \"SEAL\"\n", "", &["has columns to encrypt and no key"]);
     check(", time = \"created_at\"", "", &["`cloud.main.tables.campus.leaves.time` is missing"]);

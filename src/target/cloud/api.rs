@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Cloud, CloudError, IdQuestion};
-use crate::change::cloud::{BatchAnswer, CloudBatch, IdPage};
+use crate::change::cloud::{BatchAnswer, CloudBatch, CloudRow, IdPage};
 
 /// How a cloud's API is reached.
 #[derive(Clone, Debug)]
@@ -222,14 +222,18 @@ impl Cloud for CloudApi {
             .ok_or_else(|| self.not_the_api(&format!("its answer for {} is no list of ids", question.resource)))
     }
 
-    async fn create(&self, resource: &str, key: &str, row: &Map<String, Value>) -> Result<bool, CloudError> {
-        let body = serde_json::to_vec(row).expect("names, texts and numbers are JSON");
-        let bytes = body.len();
-        let request = self
+    async fn create(&self, row: &CloudRow) -> Result<bool, CloudError> {
+        let body = serde_json::to_vec(&row.row).expect("names, texts and numbers are JSON");
+        let (resource, bytes) = (row.resource.as_str(), body.len());
+        let mut request = self
             .request(Method::POST, &[resource])
             .header(reqwest::header::CONTENT_TYPE, "application/json")
-            .header("idempotency-key", key)
+            .header("idempotency-key", &row.key)
             .body(body);
+        // For a cloud to which the row itself does not tell its id; what is no text of a header is left to the row.
+        if let Ok(id) = reqwest::header::HeaderValue::from_str(&row.id) {
+            request = request.header("tandem-id", id);
+        }
         match self.ask(request, resource, bytes).await {
             Ok(_) => Ok(true),
             // It is there: that is what was wanted.

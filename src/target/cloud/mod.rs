@@ -9,9 +9,8 @@
 //! - Every answer has a limit in bytes and in time.
 
 use async_trait::async_trait;
-use serde_json::{Map, Value};
 
-use crate::change::cloud::{BatchAnswer, CloudBatch, IdPage};
+use crate::change::cloud::{BatchAnswer, CloudBatch, CloudRow, IdPage};
 
 mod api;
 mod error;
@@ -29,7 +28,7 @@ pub trait Cloud: Send + Sync {
     async fn ids(&self, question: &IdQuestion<'_>) -> Result<IdPage, CloudError>;
 
     /// `POST /api/<resource>`: one row. False where the cloud says that it had the row already.
-    async fn create(&self, resource: &str, key: &str, row: &Map<String, Value>) -> Result<bool, CloudError>;
+    async fn create(&self, row: &CloudRow) -> Result<bool, CloudError>;
 }
 
 /// Which ids are asked for.
