@@ -34,6 +34,8 @@ pub struct LocalFeed {
 struct Inner {
     appliers: usize,
     writes: VecDeque<LocalWrite>,
+    /// What these hold, near enough.
+    bytes: usize,
     /// What the topic keeps, and is not among the writes.
     missing: Option<Range<Offset>>,
     /// Where the own topic ended when the tailer last told.
@@ -47,7 +49,16 @@ impl Inner {
         let Some(first) = self.writes.front().map(|write| write.offset) else { return };
         let from = self.missing.as_ref().map_or(first, |earlier| earlier.start.min(first));
         self.missing = Some(from..self.end);
+        self.clear();
+    }
+
+    fn clear(&mut self) {
         self.writes.clear();
+        self.bytes = 0;
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.writes.len() > MOST || self.bytes > MOST_BYTES
     }
 }
 
@@ -64,8 +75,9 @@ pub struct News {
 
 /// Writes that may wait before an idle applier is woken to take them.
 const CROWD: usize = 4096;
-/// Writes that may wait at all, because each holds its row: more are read from the topic again.
+/// Writes that may wait at all, and the bytes of their rows: more are read from the topic again.
 const MOST: usize = 4 * CROWD;
+const MOST_BYTES: usize = 8 << 20;
 
 impl LocalFeed {
     /// A tailer took the topic over, and it ends here. What was not told before is kept all the same: an append whose
@@ -88,13 +100,14 @@ impl LocalFeed {
         }
         for (number, record) in records.iter().enumerate() {
             if let Some(change) = record.written() {
+                inner.bytes += change.weight();
                 inner.writes.extend(local_writes(change, record.hlc, Offset(first.0 + number as u64)));
             }
         }
-        if inner.writes.len() >= CROWD {
+        if inner.writes.len() >= CROWD || inner.bytes >= MOST_BYTES / 4 {
             self.crowded.notify_one();
         }
-        if inner.writes.len() > MOST {
+        if inner.is_too_much() {
             inner.let_go();
         }
     }
@@ -116,7 +129,9 @@ impl LocalFeed {
     /// Takes what was told since the last call.
     pub fn take(&self) -> News {
         let mut inner = self.inner();
-        News { missing: inner.missing.take(), writes: inner.writes.drain(..).collect(), end: inner.end }
+        let writes = inner.writes.drain(..).collect();
+        inner.clear();
+        News { missing: inner.missing.take(), writes, end: inner.end }
     }
 
     /// Gives back what was taken and could not be used: it comes again with the next.
@@ -130,8 +145,9 @@ impl LocalFeed {
             (Some(earlier), Some(later)) => Some(earlier.start..later.end),
             (earlier, later) => earlier.or(later),
         };
+        inner.bytes += news.writes.iter().filter_map(|write| write.put.as_ref()).map(Change::weight).sum::<usize>();
         news.writes.into_iter().rev().for_each(|write| inner.writes.push_front(write));
-        if inner.writes.len() > MOST {
+        if inner.is_too_much() {
             inner.let_go();
         }
     }
@@ -175,7 +191,7 @@ impl Drop for Attached {
         let mut inner = self.0.inner();
         inner.appliers -= 1;
         if inner.appliers == 0 {
-            inner.writes.clear();
+            inner.clear();
             inner.missing = None;
         }
     }
@@ -212,18 +228,37 @@ mod tests {
         assert_eq!(feed.take().missing, None, "it was for the applier that has gone");
     }
 
+    fn inserted(number: u64, value: Value) -> Record {
+        let column = Column { name: "id".into(), kind: ColumnKind::Unknown, generated: false };
+        let shape = Arc::new(Shape { table: TableName::new("campus", "riders"), columns: vec![column], key: vec![0] });
+        let after = Some(Image::of([Some(value)]));
+        let change = Change { shape, op: Op::Insert, before: None, after, checks: Checks::default() };
+        Record { body: Body::Change(change), ..record(number + 1, 0, true).1 }
+    }
+
+    #[test]
+    fn few_rows_that_are_large_are_let_go_as_many_small_ones_are() {
+        let feed = Arc::new(LocalFeed::default());
+        let _attached = feed.attach();
+        let large = |number| inserted(number, Value::text("x".repeat(MOST_BYTES / 4)));
+        let rows: Vec<Record> = (0..4).map(large).collect();
+        feed.published(Offset(0), &rows[..3]);
+        assert_eq!(feed.take().writes.len(), 3);
+        feed.published(Offset(3), &rows[..3]);
+        let news = feed.take();
+        assert_eq!((news.missing.clone(), news.writes.len()), (None, 3), "what was taken counts no more");
+        feed.published(Offset(6), &rows[..2]);
+        feed.put_back(news);
+        let news = feed.take();
+        assert_eq!((news.missing, news.writes.len()), (Some(Offset(3)..Offset(8)), 0));
+    }
+
     #[test]
     fn what_nobody_takes_is_let_go_and_read_from_the_topic_again() {
         let feed = Arc::new(LocalFeed::default());
         feed.resumed(Offset(7));
         let _attached = feed.attach();
-        let column = Column { name: "id".into(), kind: ColumnKind::Unknown, generated: false };
-        let shape = Arc::new(Shape { table: TableName::new("campus", "riders"), columns: vec![column], key: vec![0] });
-        let record = |number| {
-            let after = Some(Image::of([Some(Value::unsigned(number))]));
-            let change = Change { shape: shape.clone(), op: Op::Insert, before: None, after, checks: Checks::default() };
-            Record { body: Body::Change(change), ..record(number + 1, 0, true).1 }
-        };
+        let record = |number| inserted(number, Value::unsigned(number));
         let half: Vec<Record> = (0..MOST as u64 / 2).map(record).collect();
         feed.published(Offset(7), &half);
         feed.published(Offset(7 + half.len() as u64), &half);
