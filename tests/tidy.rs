@@ -36,7 +36,7 @@ pub const ROOMS: &[Room] = &[
     Room { name: "target",  all: "change runtime observe", roots: "",             crates: "tokio mysql_async serde_json itoa ryu secrecy reqwest rustls" },
     Room { name: "cloud",   all: "change runtime observe", roots: "source topic target target::cloud", crates: "tokio serde_json croner jiff ring blake3 base64 secrecy" },
     Room { name: "state",   all: "change runtime observe", roots: "apply tail cloud", crates: "rusqlite serde_json tempfile" },
-    Room { name: "receive", all: "change runtime observe", roots: "",             crates: "tokio rusqlite serde_json blake3" },
+    Room { name: "receive", all: "change runtime observe", roots: "",             crates: "tokio rusqlite serde_json blake3 tempfile" },
     Room { name: "serve",   all: "change runtime observe", roots: "topic topic::hub receive", crates: "tokio axum rustls tokio_rustls rcgen subtle secrecy serde_json base64" },
     Room { name: "config",  all: "change runtime",         roots: "source tail topic topic::hub topic::kafka apply target target::cloud cloud serve", crates: "toml secrecy" },
     Room { name: "wiring",  all: ANY,                      roots: "",             crates: "tokio secrecy mysql_async serde_json" },

@@ -35,7 +35,7 @@ impl CloudApplier {
         tables.sort();
         for (_, table) in tables {
             let (_, mapping) = self.options.table(&table).expect("it was just found");
-            let reason = match self.compare_table(&table, mapping, dry_run, report, shutdown).await {
+            let reason = match self.compare_table(&table, dry_run, report, shutdown).await {
                 Ok(()) => continue,
                 Err(CloudFault::Cloud(error @ CloudError::NoSuch { .. })) => {
                     format!("{error}; mend the table's `resource` or take it out of [cloud.{}.tables]", self.options.name)
@@ -52,12 +52,12 @@ impl CloudApplier {
     async fn compare_table(
         &self,
         table: &TableName,
-        mapping: &Mapping,
         dry_run: bool,
         report: &mut CloudReport,
         shutdown: &Shutdown,
     ) -> Result<(), CloudFault> {
         let sender = self.sender(shutdown);
+        let (place, mapping) = self.options.table(table).expect("it was just found");
         let now = self.clock.now_seconds();
         let mut asked = ChunkRequest {
             table: table.clone(),
@@ -73,6 +73,8 @@ impl CloudApplier {
             if dry_run {
                 rows.iter().for_each(|row| would_be_sent(row, report));
             } else if !rows.is_empty() {
+                let rows = rows.into_iter().map(|row| (place, row)).collect();
+                let rows = self.attach(rows, report, shutdown).await?;
                 let sent = sender.send(rows, report).await?;
                 self.ledger().keep(&Progress { aside: sent.aside, settled: sent.settled, ..Progress::default() })?;
             }

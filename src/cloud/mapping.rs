@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 
-use super::SealKey;
+use super::{FileColumn, SealKey};
 use crate::change::cloud::{CloudOp, CloudRow, CloudVersion, id_text};
 use crate::change::{Change, Image, Op, Shape, TableName, Value, ValueRef, wire};
 
@@ -27,6 +27,8 @@ pub struct Mapping {
     pub mask: BTreeSet<String>,
     /// Columns whose values the cloud cannot read.
     pub encrypt: BTreeSet<String>,
+    /// Columns that name files.
+    pub files: BTreeMap<String, FileColumn>,
     /// Always there where something is to be encrypted.
     pub seal: Option<SealKey>,
 }

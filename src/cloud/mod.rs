@@ -14,6 +14,7 @@
 mod compare;
 mod control;
 mod error;
+mod files;
 mod mapping;
 mod newest;
 mod schedule;
@@ -23,6 +24,7 @@ mod worker;
 
 pub use control::{CloudControl, Joined, Ordered, SyncOrder};
 pub use error::{CloudFault, LedgerError};
+pub use files::{FileColumn, FileLedger, FileOptions, FileState};
 pub use mapping::{Mapping, Unsent};
 pub use schedule::{Schedule, ScheduleError};
 pub use seal::{SealKey, SealKeyError};
@@ -61,6 +63,8 @@ pub struct CloudOptions {
     pub schedule: Schedule,
     /// The tables that are sent, in the order in which they are. The first pattern that matches decides.
     pub tables: Vec<(TablePattern, Mapping)>,
+    /// `None`: no files are sent.
+    pub files: Option<FileOptions>,
     pub batch_rows: usize,
     pub batch_bytes: usize,
     /// How long the first row of a batch waits for others, where the cloud is fed continuously.
@@ -83,6 +87,7 @@ impl CloudOptions {
             mode: Mode::default(),
             schedule: Schedule::Continuous,
             tables: Vec::new(),
+            files: None,
             // 500 rows of some hundred bytes are what a request of ordinary servers takes.
             batch_rows: 500,
             batch_bytes: 1 << 20,
@@ -142,7 +147,7 @@ pub trait KnownIds: Send {
 ///
 /// Contract: what a call that answered has kept survives the loss of the process. Only one may be open for a cloud at a time. A
 /// checkpoint never moves back.
-pub trait Ledger: Send {
+pub trait Ledger: FileLedger + Send {
     fn checkpoints(&self) -> Result<BTreeMap<OriginId, Offset>, LedgerError>;
 
     fn keep(&mut self, progress: &Progress) -> Result<(), LedgerError>;

@@ -40,15 +40,15 @@ impl Newest {
     }
 
     /// All of them: what is written in the order of the tables, then what is deleted, in the opposite order. Within a table the
-    /// oldest first.
-    pub fn into_rows(self) -> Vec<CloudRow> {
+    /// oldest first. Each with its table's place in the order.
+    pub fn into_rows(self) -> Vec<(usize, CloudRow)> {
         let mut rows: Vec<(usize, CloudRow)> = self.rows.into_values().collect();
         let tables = rows.iter().map(|(place, _)| *place).max().unwrap_or(0);
         rows.sort_by_cached_key(|(place, row)| {
             let deletes = row.op == CloudOp::Delete;
             (deletes, if deletes { tables - place } else { *place }, row.version.clone(), row.resource.clone(), row.id.clone())
         });
-        rows.into_iter().map(|(_, row)| row).collect()
+        rows
     }
 }
 
@@ -100,7 +100,7 @@ mod tests {
             let mut newest = Newest::default();
             order.into_iter().for_each(|write| newest.note(0, write));
             let rows = newest.into_rows();
-            assert_eq!((rows.len(), rows[0].op, Value::Object(rows[0].row.clone())), (1, op, row.clone()));
+            assert_eq!((rows.len(), rows[0].1.op, Value::Object(rows[0].1.row.clone())), (1, op, row.clone()));
         }
     }
 
@@ -128,7 +128,7 @@ mod tests {
         newest.note(0, write("rooms", 2, CloudOp::Delete, 2, json!({})));
         newest.note(0, write("rooms", 1, CloudOp::Insert, 9, json!({})));
         newest.note(1, write("cameras", 2, CloudOp::Delete, 8, json!({})));
-        let order: Vec<_> = newest.into_rows().into_iter().map(|row| (row.op, row.resource)).collect();
+        let order: Vec<_> = newest.into_rows().into_iter().map(|(_, row)| (row.op, row.resource)).collect();
         let expected = [
             (CloudOp::Insert, "rooms"),
             (CloudOp::Insert, "cameras"),

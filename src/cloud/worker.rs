@@ -201,9 +201,10 @@ impl CloudApplier {
             let newest = self.gather(&mut places, &wanted, &mut report).await?;
             let rows = newest.into_rows();
             if dry_run {
-                rows.iter().for_each(|row| would_be_sent(row, &mut report));
+                rows.iter().for_each(|(_, row)| would_be_sent(row, &mut report));
                 continue;
             }
+            let rows = self.attach(rows, &mut report, shutdown).await?;
             let sent = self.sender(shutdown).send(rows, &mut report).await?;
             if only.is_some() {
                 // What was sent of some tables only is sent again with the others: the checkpoint is of all of them.

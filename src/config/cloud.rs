@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::change::{OriginId, TablePattern};
-use crate::cloud::{CloudOptions, Mapping, Mode, Schedule, SealKey};
+use crate::cloud::{CloudOptions, FileColumn, FileOptions, Mapping, Mode, Schedule, SealKey};
 use crate::target::cloud::ApiOptions;
 
 use super::check::{known_node, pattern, required, secret, secret_or_none};
@@ -27,6 +27,8 @@ pub struct Cloud {
     pub encrypt_key: Option<SecretSource>,
     /// In the order of the file, which is the order of sending. Without the key that encrypts.
     pub tables: Vec<(TablePattern, Mapping)>,
+    /// Where files lie that rows name.
+    pub files: Option<FileOptions>,
     pub batch_rows: usize,
     pub batch_bytes: usize,
     pub batch_age: Duration,
@@ -103,6 +105,7 @@ fn cloud(name: &str, mut section: Section, nodes: &Nodes, folder: &Path, complai
         Some(list) if list.value.len() == 1 && list.value[0].value == "all" => Origins::All,
         Some(list) => Origins::Named(named(&section, "origins", list)),
     };
+    let files = files(section.section("files"), folder);
     let batch_rows = section.number("batch_rows", 1..=10_000).map_or(500, |spot| spot.value) as usize;
     let batch_bytes = section.bytes("batch_bytes", 1 << 10..=64 << 20).unwrap_or(1 << 20) as usize;
     let batch_age =
@@ -124,6 +127,10 @@ fn cloud(name: &str, mut section: Section, nodes: &Nodes, folder: &Path, complai
             let rule = format!("`{}` and \"{other}\" have the same resource \"{resource}\"", inner.full(table));
             complaints.add(&raw.place, rule, "their rows would be one another's: give each a resource of its own");
         }
+        if files.is_none() && !mapping.files.is_empty() {
+            let fix = format!("add files = {{ root = \"/var/www/uploads\" }} under [cloud.{name}]");
+            complaints.add(&raw.place, format!("`{}` names files, and there is no root for them", inner.full(table)), fix);
+        }
         tables.extend(pattern.zip(Some(mapping)));
     }
     if tables.is_empty() {
@@ -140,6 +147,7 @@ fn cloud(name: &str, mut section: Section, nodes: &Nodes, folder: &Path, complai
         api: api?,
         encrypt_key,
         tables,
+        files,
         batch_rows,
         batch_bytes,
         batch_age,
@@ -208,6 +216,18 @@ fn api(mut section: Section, folder: &Path) -> Option<CloudAddress> {
     Some(CloudAddress { url: url?, key: key?, allow_http, ca, within: within.unwrap_or(Duration::from_secs(30)) })
 }
 
+fn files(mut section: Section, folder: &Path) -> Option<FileOptions> {
+    if !section.is_present() {
+        return None;
+    }
+    let root = required(&mut section, "root", "root = \"/var/www/uploads\"");
+    // They are held in memory while they are sent.
+    let size_max = section.bytes("size_max", 1..=64 << 20).unwrap_or(10 << 20);
+    let skip = section.texts("skip").into_iter().flat_map(|list| list.value).map(|spot| spot.value).collect();
+    section.finish();
+    Some(FileOptions { root: folder.join(root?.value), size_max, skip })
+}
+
 /// The mapping, and where it says that something is to be encrypted.
 fn mapping(path: String, raw: &RawNode, complaints: &Complaints) -> (Mapping, Option<Place>) {
     let mut section = Section::of(path, raw, complaints);
@@ -241,7 +261,20 @@ fn mapping(path: String, raw: &RawNode, complaints: &Complaints) -> (Mapping, Op
             }
         }
     }
+    let inner = section.section("files");
+    let mut files = BTreeMap::new();
+    for (column, raw) in inner.entries() {
+        let mut entry = Section::of(inner.full(column), raw, complaints);
+        let kind = required(&mut entry, "kind", "kind = \"images\"");
+        if let Some(spot) = kind.as_ref().filter(|spot| !is_name(&spot.value)) {
+            entry.refuse(&spot.place, "kind", &format!("cannot be \"{}\"", spot.value), super::NAME_FIX);
+        }
+        let field = entry.text("field").map_or_else(|| format!("{column}_url"), |spot| spot.value);
+        entry.finish();
+        files.extend(kind.map(|kind| (column.to_owned(), FileColumn { kind: kind.value, field })));
+    }
     let mapping = Mapping {
+        files,
         resource: resource.map(|spot| spot.value),
         id: section.text("id").map(|spot| spot.value),
         days: days.map(|spot| spot.value as u32),
@@ -290,6 +323,7 @@ impl Config {
         options.schedule = cloud.schedule.clone();
         options.tables = cloud.tables.clone();
         options.tables.iter_mut().for_each(|(_, mapping)| mapping.seal = seal.clone());
+        options.files = cloud.files.clone();
         options.batch_rows = cloud.batch_rows;
         options.batch_bytes = cloud.batch_bytes;
         options.batch_age = cloud.batch_age;
@@ -336,6 +370,11 @@ pub(super) fn show(
         lines.push(format!("nodes = {}", list(&mut cloud.nodes.iter().map(OriginId::as_str))));
     }
     lines.extend(cloud.encrypt_key.as_ref().map(|source| secret("encrypt_key", source)));
+    if let Some(files) = &cloud.files {
+        let (root, size) = (quote(&files.root.display().to_string()), quote(&super::section::show_bytes(files.size_max)));
+        let skip = list(&mut files.skip.iter().map(String::as_str));
+        lines.push(format!("files = {{ root = {root}, size_max = {size}, skip = {skip} }}"));
+    }
     lines.push(format!("batch_rows = {}", cloud.batch_rows));
     lines.push(format!("batch_bytes = {}", quote(&super::section::show_bytes(cloud.batch_bytes as u64))));
     lines.push(format!("batch_age = {}", quote(&show_duration(cloud.batch_age))));
@@ -349,6 +388,12 @@ pub(super) fn show(
             if !columns.is_empty() {
                 lines.push(format!("{key} = {}", list(&mut columns.iter().map(String::as_str))));
             }
+        }
+        if !mapping.files.is_empty() {
+            let one = |(column, file): (&String, &FileColumn)| {
+                format!("{} = {{ kind = {}, field = {} }}", quote(column), quote(&file.kind), quote(&file.field))
+            };
+            lines.push(format!("files = {{ {} }}", mapping.files.iter().map(one).collect::<Vec<_>>().join(", ")));
         }
         if !mapping.rename.is_empty() {
             let pairs: Vec<String> =

@@ -25,6 +25,9 @@ pub struct CloudStatus {
     /// `None` where it is fed all the time, or the next run is not known yet.
     pub next_run_seconds: Option<u64>,
     pub last_run: Option<CloudReport>,
+    /// Files that rows name, by what became of them: `synced`, `missing`, `skipped`, `failed`.
+    #[serde(default)]
+    pub files: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -212,6 +215,22 @@ impl Observer {
     pub fn cloud_rows(&self, name: &str, rows: u64, bytes: u64) {
         self.0.metrics.cloud_uploaded_bytes.with_label_values(&[name, "rows"]).inc_by(bytes);
         self.change_cloud(name, |status| status.sending += rows);
+    }
+
+    /// The cloud took a file.
+    pub fn cloud_file_sent(&self, name: &str, bytes: u64) {
+        self.0.metrics.cloud_uploaded_bytes.with_label_values(&[name, "files"]).inc_by(bytes);
+    }
+
+    /// Files that rows name, by what became of them.
+    pub fn cloud_files(&self, name: &str, counts: BTreeMap<String, u64>) {
+        let not_there = counts
+            .iter()
+            .filter(|(state, _)| matches!(state.as_str(), "missing" | "failed"))
+            .map(|(_, count)| count)
+            .sum::<u64>();
+        self.0.metrics.cloud_files_pending.with_label_values(&[name]).set(not_there as i64);
+        self.change_cloud(name, |status| status.files = counts);
     }
 
     pub fn cloud_pending(&self, name: &str, records: u64) {

@@ -52,6 +52,7 @@ pub struct Metrics {
     pub cloud_pending: IntGaugeVec,
     pub cloud_batches: IntCounterVec,
     pub cloud_uploaded_bytes: IntCounterVec,
+    pub cloud_files_pending: IntGaugeVec,
     pub cloud_set_aside: IntGaugeVec,
     pub cloud_last_success: IntGaugeVec,
     pub resident_memory_bytes: Gauge,
@@ -184,6 +185,12 @@ impl Metrics {
                 "Bytes that the cloud took",
                 &["cloud", "kind"],
             ),
+            cloud_files_pending: gauges(
+                &registry,
+                "tandem_cloud_files_pending",
+                "Files that rows name and the cloud does not have: missing here, or refused",
+                &["cloud"],
+            ),
             cloud_set_aside: gauges(&registry, "tandem_cloud_set_aside", "Rows that the cloud refused", &["cloud"]),
             cloud_last_success: gauges(
                 &registry,
@@ -230,8 +237,10 @@ impl Metrics {
         for outcome in CloudOutcome::ALL {
             self.cloud_batches.with_label_values(&[cloud, outcome.label()]).inc_by(0);
         }
-        self.cloud_uploaded_bytes.with_label_values(&[cloud, "rows"]).inc_by(0);
-        for gauge in [&self.cloud_pending, &self.cloud_set_aside, &self.cloud_last_success] {
+        for kind in ["rows", "files"] {
+            self.cloud_uploaded_bytes.with_label_values(&[cloud, kind]).inc_by(0);
+        }
+        for gauge in [&self.cloud_pending, &self.cloud_files_pending, &self.cloud_set_aside, &self.cloud_last_success] {
             gauge.with_label_values(&[cloud]).set(0);
         }
     }

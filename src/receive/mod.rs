@@ -13,8 +13,10 @@ use serde_json::{Map, Value};
 use crate::change::cloud::{CloudRow, IdPage, RowAnswer};
 use crate::runtime::{Disposition, Fault};
 
+mod files;
 mod sqlite;
 
+pub use files::{FileShelf, Kept};
 pub use sqlite::SqliteShelf;
 
 /// Where a receiver keeps rows.

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::multipart::MultipartError;
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart, Path, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
@@ -28,7 +29,7 @@ use super::hub::HubError;
 use super::listener::LimitedListener;
 use super::tls::{Tls, TlsIdentity};
 use crate::change::cloud::{BatchAnswer, CloudBatch, CloudOp, RowAnswer, RowResult, id_text};
-use crate::receive::{Shelf, ShelfError};
+use crate::receive::{FileShelf, Kept, Shelf, ShelfError};
 use crate::runtime::{Clock, Shutdown};
 use crate::topic::hub::{Fingerprint, KeyHash};
 
@@ -79,6 +80,7 @@ pub struct Receiver {
 #[derive(Clone)]
 struct App {
     shelf: Arc<dyn Shelf>,
+    files: FileShelf,
     clock: Arc<dyn Clock>,
     keys: Arc<[(String, KeyHash)]>,
     buckets: Arc<Buckets>,
@@ -87,13 +89,19 @@ struct App {
 }
 
 impl Receiver {
-    pub async fn open(options: ReceiverOptions, shelf: Arc<dyn Shelf>, clock: Arc<dyn Clock>) -> Result<Self, HubError> {
+    pub async fn open(
+        options: ReceiverOptions,
+        shelf: Arc<dyn Shelf>,
+        files: FileShelf,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, HubError> {
         let tls = options.tls.as_ref().map(TlsIdentity::load).transpose()?;
         let fault = |error: io::Error| HubError::Listen { address: options.listen, reason: error.to_string() };
         let listener = TcpListener::bind(options.listen).await.map_err(fault)?;
         let address = listener.local_addr().map_err(fault)?;
         let app = App {
             shelf,
+            files,
             clock,
             keys: options.keys.into(),
             buckets: Arc::new(Buckets { per_second: options.requests_per_second.max(1), left: Mutex::default() }),
@@ -132,8 +140,11 @@ fn router(app: App) -> Router {
     Router::new()
         .route("/api/batch", post(batch))
         .route("/api/sync-status", get(sync_status))
+        .route("/api/upload/{kind}", post(upload))
+        .route("/api/files/{kind}/{hash}", get(file))
         .route("/api/{resource}", get(ids).post(create))
         .route("/api/{resource}/{id}", get(row))
+        .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(app.clone(), guard))
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(async || Refusal::NoSuch)
@@ -243,7 +254,9 @@ async fn body(app: &App, body: Body, headers: &axum::http::HeaderMap) -> Result<
 
 /// What may stand in a path, and be a name for ever.
 fn is_resource(name: &str) -> bool {
-    (1..=128).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    (1..=128).contains(&name.len())
+        && !name.starts_with('.')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
 fn is_id(id: &str) -> bool {
@@ -316,6 +329,39 @@ async fn create(State(app): State<App>, Path(resource): Path<String>, request: R
     let created = app.shelf.create(resource, id.clone(), row).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(json!({ "success": true, "id": id, "created": created }))).into_response())
+}
+
+/// A file in the field `file` of a form.
+async fn upload(State(app): State<App>, Path(kind): Path<String>, request: Request) -> Result<Json<Value>, Refusal> {
+    if !is_resource(&kind) {
+        return Err(Refusal::NoSuch);
+    }
+    let (parts, arriving) = request.into_parts();
+    let bytes = body(&app, arriving, &parts.headers).await?;
+    let said = parts.headers.get("tandem-blake3").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let form = Request::from_parts(parts, Body::from(bytes));
+    let mut form = Multipart::from_request(form, &()).await.map_err(|error| wrong(error.body_text()))?;
+    let broken = |error: MultipartError| wrong(format!("this is no form with a file: {}", error.body_text()));
+    while let Some(field) = form.next_field().await.map_err(broken)? {
+        if field.name() != Some("file") {
+            continue;
+        }
+        let bytes = field.bytes().await.map_err(broken)?;
+        return match app.files.put(kind.clone(), bytes, said).await? {
+            Kept::Here(hash) => Ok(Json(json!({ "success": true, "url": format!("/api/files/{kind}/{hash}"), "hash": hash }))),
+            Kept::Damaged => Err(wrong("the file has another hash than was said")),
+        };
+    }
+    Err(wrong("the form has no field `file`"))
+}
+
+async fn file(State(app): State<App>, Path((kind, hash)): Path<(String, String)>) -> Result<Response, Refusal> {
+    if !is_resource(&kind) {
+        return Err(Refusal::NoSuch);
+    }
+    let bytes = app.files.get(&kind, &hash).await?.ok_or(Refusal::NoSuch)?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], bytes)
+        .into_response())
 }
 
 async fn row(

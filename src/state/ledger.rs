@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::change::cloud::CloudRow;
 use crate::change::{Offset, OriginId};
-use crate::cloud::{Aside, Ledger, LedgerError, Progress};
+use crate::cloud::{Aside, FileLedger, FileState, Ledger, LedgerError, Progress};
 use crate::observe::CloudReport;
 
 /// The ledger of one cloud. Held by one process at a time: the file is locked while it is open.
@@ -29,6 +29,9 @@ impl LedgerFile {
                  CREATE TABLE IF NOT EXISTS checkpoints (origin TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID;
                  CREATE TABLE IF NOT EXISTS aside (resource TEXT NOT NULL, id TEXT NOT NULL, row TEXT NOT NULL,
                      reason TEXT NOT NULL, attempts INTEGER NOT NULL, PRIMARY KEY (resource, id)) WITHOUT ROWID;
+                 CREATE TABLE IF NOT EXISTS files (kind TEXT NOT NULL, path TEXT NOT NULL, state TEXT NOT NULL, size INTEGER NOT NULL,
+                     changed INTEGER NOT NULL, hash TEXT NOT NULL, url TEXT, reason TEXT, PRIMARY KEY (kind, path)) WITHOUT ROWID;
+                 CREATE INDEX IF NOT EXISTS files_by_hash ON files (kind, hash);
                  CREATE TABLE IF NOT EXISTS runs (one INTEGER PRIMARY KEY CHECK (one = 1), report TEXT NOT NULL);
                  COMMIT;",
             )?;
@@ -40,6 +43,37 @@ impl LedgerFile {
 
 fn fault(error: impl std::fmt::Display) -> LedgerError {
     LedgerError { reason: error.to_string() }
+}
+
+impl FileLedger for LedgerFile {
+    fn file(&self, kind: &str, path: &str) -> Result<Option<FileState>, LedgerError> {
+        let sql = "SELECT state, size, changed, hash, url, reason FROM files WHERE kind = ? AND path = ?";
+        let mut select = self.0.prepare_cached(sql).map_err(fault)?;
+        let state = select.query_row([kind, path], |row| {
+            let (size, changed) = (row.get::<_, i64>(1)? as u64, row.get::<_, i64>(2)? as u64);
+            Ok(FileState { state: row.get(0)?, size, changed, hash: row.get(3)?, url: row.get(4)?, reason: row.get(5)? })
+        });
+        state.optional().map_err(fault)
+    }
+
+    fn url_of(&self, kind: &str, hash: &str) -> Result<Option<String>, LedgerError> {
+        let sql = "SELECT url FROM files WHERE kind = ? AND hash = ? AND url IS NOT NULL LIMIT 1";
+        let mut select = self.0.prepare_cached(sql).map_err(fault)?;
+        select.query_row([kind, hash], |row| row.get(0)).optional().map_err(fault)
+    }
+
+    fn keep_file(&mut self, kind: &str, path: &str, file: &FileState) -> Result<(), LedgerError> {
+        let sql = "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+        let (size, changed) = (file.size as i64, file.changed as i64);
+        let values = params![kind, path, file.state, size, changed, file.hash, file.url, file.reason];
+        self.0.execute(sql, values).map(drop).map_err(fault)
+    }
+
+    fn file_counts(&self) -> Result<BTreeMap<String, u64>, LedgerError> {
+        let mut select = self.0.prepare_cached("SELECT state, count(*) FROM files GROUP BY state").map_err(fault)?;
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)));
+        rows.map_err(fault)?.collect::<rusqlite::Result<_>>().map_err(fault)
+    }
 }
 
 impl Ledger for LedgerFile {

@@ -14,7 +14,7 @@ use crate::change::{TableFilter, TableName};
 use crate::cloud::{CloudApplier, CloudControl, LocalRows, SyncOrder};
 use crate::config::{CloudFeed, Config, OwnNode};
 use crate::observe::{self, CloudReport, Observer};
-use crate::receive::SqliteShelf;
+use crate::receive::{FileShelf, SqliteShelf};
 use crate::runtime::{Clock, Shutdown, Stop, Supervisor, SystemClock};
 use crate::serve::receiver::{Receiver, ReceiverOptions};
 use crate::serve::tls::TlsIdentity;
@@ -157,7 +157,7 @@ pub async fn run_cloud_server(server: CloudServer, shutdown: Shutdown) -> Result
     options.tls = server.tls.then(|| server.certificate.map_or_else(own, given));
     options.body_bytes_max = server.body_bytes_max;
     options.requests_per_second = server.requests_per_second;
-    let receiver = Receiver::open(options, Arc::new(shelf), clock).await?;
+    let receiver = Receiver::open(options, Arc::new(shelf), FileShelf::new(server.data.join("files")), clock).await?;
     let fingerprint = receiver.fingerprint().map(|fingerprint| fingerprint.to_string());
     observe::receiver_starts(&receiver.address(), &server.data, fingerprint.as_deref());
     Ok(receiver.run(shutdown).await?)

@@ -5,6 +5,7 @@
 mod harness;
 
 mod faults;
+mod files;
 mod mirror;
 mod missing;
 mod rig;

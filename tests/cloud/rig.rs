@@ -13,7 +13,7 @@ use tandem::change::{
 };
 use tandem::cloud::{CloudApplier, CloudControl, CloudOptions, LocalRows, Mapping};
 use tandem::observe::Observer;
-use tandem::receive::{Shelf, SqliteShelf};
+use tandem::receive::{FileShelf, Shelf, SqliteShelf};
 use tandem::runtime::{Shutdown, Stop, SystemClock};
 use tandem::serve::receiver::{Receiver, ReceiverOptions};
 use tandem::source::{Chunk, ChunkRequest, RowReader, SourceError};
@@ -58,7 +58,14 @@ impl Cloud {
         let shelf = SqliteShelf::open(folder.path(), Arc::new(SystemClock)).unwrap();
         let mut options = ReceiverOptions::new(([127, 0, 0, 1], 0).into(), vec![("laptop-a".into(), KeyHash::of(&KEY.into()))]);
         change(&mut options);
-        let receiver = Receiver::open(options, Arc::new(shelf.clone()), Arc::new(SystemClock)).await.unwrap();
+        let receiver = Receiver::open(
+            options,
+            Arc::new(shelf.clone()),
+            FileShelf::new(folder.path().join("files")),
+            Arc::new(SystemClock),
+        )
+        .await
+        .unwrap();
         let address = receiver.address();
         let serving = tokio::spawn(async move { receiver.run(Shutdown::new()).await.unwrap() });
         Self { address, shelf, serving, _folder: folder }

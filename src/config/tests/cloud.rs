@@ -11,9 +11,10 @@ cron = "0 2 * * *"
 api = { url = "https://cloud.example/api", key_env = "CLOUD_KEY" }
 nodes = ["laptop-a"]
 encrypt_key_env = "SEAL"
+files = { root = "uploads", size_max = "1MiB", skip = ["*.mp4"] }
 
 [cloud.main.tables]
-"campus.rooms" = {}
+"campus.rooms" = { files = { photo = { kind = "images" } } }
 "campus.leaves" = { days = 90, time = "created_at", encrypt = ["reason"], rename = { name = "title" }, omit = ["slip"], mask = ["phone"] }
 "campus.b*" = { resource = "others", id = "uid" }
 "#;
@@ -49,6 +50,9 @@ fn a_cloud_is_read_shown_and_read_again_and_its_secrets_cannot_be_printed() {
     assert_eq!((place, leaves.days, leaves.rename["name"].as_str()), (1, Some(90), "title"));
     assert!(leaves.seal.is_some() && leaves.encrypt.contains("reason") && leaves.omit.contains("slip"));
     assert_eq!(table("bookings").unwrap().1.id.as_deref(), Some("uid"));
+    let files = feed.options.files.as_ref().unwrap();
+    assert_eq!((files.root.as_path(), files.size_max), (Path::new("/etc/uploads"), 1 << 20));
+    assert_eq!(table("rooms").unwrap().1.files["photo"].field, "photo_url");
     assert!(table("sessions").is_none());
     for text in [format!("{config:?}"), format!("{feed:?}"), config.show()] {
         assert!(!text.contains("geheim") && !text.contains(SEAL), "{text}");
@@ -78,8 +82,11 @@ fn every_fault_of_a_cloud_is_named_with_its_remedy() {
     check("encrypt_key_env = \"SEAL\"\n", "", &["has columns to encrypt and no key"]);
     check(", time = \"created_at\"", "", &["`cloud.main.tables.campus.leaves.time` is missing"]);
     check("days = 90, ", "", &["stands without `days`"]);
-    check("\"campus.rooms\" = {}", "\"rooms\" = {}", &["which is not database.table"]);
-    check("\"campus.rooms\" = {}", "\"campus.rooms\" = { resource = \"others\" }", &["have the same resource \"others\""]);
+    check("\"campus.rooms\"", "\"rooms\"", &["which is not database.table"]);
+    check("files = { root = \"uploads\", size_max = \"1MiB\", skip = [\"*.mp4\"] }\n", "", &["there is no root for them"]);
+    check("root = \"uploads\", ", "", &["`cloud.main.files.root` is missing", "there is no root for them"]);
+    check("kind = \"images\"", "kind = \"a/b\"", &["cannot be \"a/b\""]);
+    check("files = { photo = { kind = \"images\" } }", "resource = \"others\"", &["have the same resource \"others\""]);
     check("resource = \"others\"", "resource = \"a/b\"", &["cannot be \"a/b\""]);
     check("id = \"uid\"", "ids = \"uid\"", &["did you mean `id`?"]);
 }

@@ -8,7 +8,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use super::{Cloud, CloudError, IdQuestion};
+use super::{Cloud, CloudError, IdQuestion, Upload};
 use crate::change::cloud::{BatchAnswer, CloudBatch, CloudRow, IdPage};
 
 /// How a cloud's API is reached.
@@ -24,6 +24,9 @@ pub struct ApiOptions {
     /// Authorities (PEM) that may have signed its certificate, instead of the system's.
     pub authority: Option<std::path::PathBuf>,
 }
+
+/// The least speed of a connection over which files are worth sending.
+const UPLOAD_BYTES_PER_SECOND_MIN: u64 = 16 << 10;
 
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -220,6 +223,40 @@ impl Cloud for CloudApi {
         let answer = self.ask(request, question.resource, 0).await?;
         IdPage::read(&answer, question.resource, question.id_field)
             .ok_or_else(|| self.not_the_api(&format!("its answer for {} is no list of ids", question.resource)))
+    }
+
+    async fn upload(&self, upload: &Upload) -> Result<String, CloudError> {
+        // The hash is in no way known ahead to whoever made the file, so the boundary is not in it.
+        let boundary = format!("tandem-{}", upload.hash);
+        // What ends a header or a quoted name would let a file's name write headers of its own.
+        let name: String = upload
+            .name
+            .chars()
+            .map(|letter| if letter.is_control() || "\"\\".contains(letter) { '_' } else { letter })
+            .collect();
+        let mut body = BytesMut::with_capacity(upload.bytes.len() + 512);
+        body.extend_from_slice(
+            format!(
+                "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\
+                 Content-Type: application/octet-stream\r\n\r\n"
+            )
+            .as_bytes(),
+        );
+        body.extend_from_slice(&upload.bytes);
+        body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+        let bytes = body.len();
+        let request = self
+            .request(Method::POST, &["upload", &upload.kind])
+            .timeout(self.options.within + Duration::from_secs(bytes as u64 / UPLOAD_BYTES_PER_SECOND_MIN))
+            .header(reqwest::header::CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"))
+            .header("idempotency-key", &upload.hash)
+            .header("tandem-blake3", &upload.hash)
+            .body(body.freeze());
+        let answer = self.ask(request, &format!("upload/{}", upload.kind), bytes).await?;
+        let of =
+            |object: &Value| ["url", "path", "location"].iter().find_map(|name| object.get(*name)?.as_str().map(str::to_owned));
+        let url = of(&answer).or_else(|| answer.get("data").and_then(of));
+        url.ok_or_else(|| self.not_the_api("its answer to a file has no url"))
     }
 
     async fn create(&self, row: &CloudRow) -> Result<bool, CloudError> {

@@ -9,6 +9,7 @@
 //! - Every answer has a limit in bytes and in time.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::change::cloud::{BatchAnswer, CloudBatch, CloudRow, IdPage};
 
@@ -29,6 +30,19 @@ pub trait Cloud: Send + Sync {
 
     /// `POST /api/<resource>`: one row. False where the cloud says that it had the row already.
     async fn create(&self, row: &CloudRow) -> Result<bool, CloudError>;
+
+    /// `POST /api/upload/<kind>`: one file, whole; its address in the cloud.
+    async fn upload(&self, upload: &Upload) -> Result<String, CloudError>;
+}
+
+/// A file to be sent.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    pub kind: String,
+    pub name: String,
+    /// BLAKE3 of the bytes, in hexadecimal digits.
+    pub hash: String,
+    pub bytes: Bytes,
 }
 
 /// Which ids are asked for.
