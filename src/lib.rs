@@ -22,6 +22,8 @@ pub mod cloud;
 
 pub mod receive;
 
+pub mod verify;
+
 pub mod state;
 
 pub mod serve;

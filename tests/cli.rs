@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use serde_json::json;
 use tandem::change::{Cluster, Op, OriginId, TableName};
 use tandem::observe::{
-    ConflictView, FailedView, Fate, KeptCount, Observer, SideView, SnapshotTableView, SnapshotView, SnapshotWish, Status,
+    ConflictView, DifferenceView, FailedView, Fate, KeptCount, Observer, SideView, SnapshotTableView, SnapshotView,
+    SnapshotWish, Status, VerifyPartView, VerifyView, VerifyWish,
 };
 use tandem::runtime::{ManualClock, RoleState, RoleWatch, Shutdown, Stop};
 use tandem::serve::{Keeper, Orders, Web, WebOptions};
@@ -91,6 +92,7 @@ Commands:
   run          Run this node: all its roles, or those named
   status       Show how the running node and its links are
   snapshot     Publish rows that were there before, so that the other nodes get them
+  verify       Compare this node's rows with those of the other nodes, and settle what differs
   tail         Print the changes of a database as they are committed, without a topic
   topic        See what the topics hold
   conflicts    See conflicts and both of their sides
@@ -308,6 +310,50 @@ impl Orders for Asked {
     async fn cancel_snapshot(&self, id: u64) -> Result<bool, Stop> {
         Ok(id == 3)
     }
+
+    async fn verify(&self, wish: VerifyWish) -> Result<VerifyView, Stop> {
+        let all = wish.tables.is_empty();
+        let part = |table: &str, state: &str, reason: Option<&str>| VerifyPartView {
+            node: "laptop-b".into(),
+            table: table.into(),
+            state: state.into(),
+            rows: 1_000,
+            rows_expected: 900,
+            passed_by: 0,
+            reason: reason.map(Into::into),
+        };
+        let mut parts = vec![part("campus.riders", "done", None)];
+        parts.extend(all.then(|| part("campus.log", "failed", Some("it has no primary key"))));
+        let row = |id: u64, kind: &str, columns: &[&str]| DifferenceView {
+            node: "laptop-b".into(),
+            table: "campus.riders".into(),
+            key: json!({"id": id}).as_object().cloned().unwrap(),
+            kind: kind.into(),
+            columns: columns.iter().map(|&name| name.into()).collect(),
+        };
+        let differences = match all {
+            true => vec![row(7, "differs", &["name", "seats"]), row(8, "missing_here", &[])],
+            false => Vec::new(),
+        };
+        Ok(VerifyView {
+            number: 1,
+            asked_seconds: NOW,
+            ended_seconds: Some(NOW + 1),
+            repair: wish.repair,
+            look: 2,
+            parts,
+            differing: differences.len() as u64,
+            differences,
+        })
+    }
+
+    async fn verified(&self) -> Result<Option<VerifyView>, Stop> {
+        Ok(None)
+    }
+
+    async fn cancel_verify(&self) -> Result<bool, Stop> {
+        Ok(false)
+    }
 }
 
 /// The pages of a node without the node: what a command asks.
@@ -419,6 +465,36 @@ laptop-a would publish about 2 000 rows.
     let json = node.place.run(&["snapshot", "riders", "--json"]);
     let view: SnapshotView = serde_json::from_str(&json.out).unwrap();
     assert_eq!((view.rows(), json.code), ((1_000, 1_000), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comparison_tells_what_differs_and_ends_with_1() {
+    let node = Shown::start(None).await;
+    let said = node.place.run(&["verify"]);
+    assert_eq!((said.code, said.err.as_str()), (1, ""));
+    assert_eq!(
+        said.out,
+        "\
+NODE      TABLE          STATE    ROWS  PASSED BY
+laptop-b  campus.riders  done    1 000          0
+laptop-b  campus.log     failed  1 000          0  it has no primary key
+
+TABLE          ROW   BESIDE    WHAT             COLUMNS
+campus.riders  id 7  laptop-b  differs          name, seats
+campus.riders  id 8  laptop-b  is missing here
+
+2 rows differ, and 1 comparisons could not be made.
+"
+    );
+    let good = node.place.run(&["verify", "riders"]);
+    assert_eq!((good.code, good.err.as_str()), (0, ""));
+    assert!(good.out.ends_with("\n\nAll rows are the same.\n"), "{}", good.out);
+    assert_eq!(node.place.run(&["verify", "--list"]).out, "laptop-a was not compared since it was started.\n");
+    let nothing = node.place.run(&["verify", "--cancel"]);
+    assert_eq!((nothing.code, nothing.err.as_str()), (2, "error: there is no such comparison under way — see the list\n"));
+    let json = node.place.run(&["verify", "--json"]);
+    let view: VerifyView = serde_json::from_str(&json.out).unwrap();
+    assert_eq!((view.differing, json.code), (2, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

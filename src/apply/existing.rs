@@ -176,17 +176,12 @@ pub fn agree(incoming: &Change, held: &Held) -> bool {
     let Some(after) = &incoming.after else { return false };
     let shape = &held.key.shape;
     incoming.shape.columns.iter().zip(after.values()).all(|(column, value)| {
-        let here = find(shape, &column.name).filter(|&at| !shape.columns[at].generated && !column.generated);
+        let here = shape.find(&column.name).filter(|&at| !shape.columns[at].generated && !column.generated);
         match (value, here.and_then(|at| held.image.get(at))) {
             (Some(value), Some(own)) => same_value(value, own),
             _ => true,
         }
     })
-}
-
-/// Names of columns are compared as the server does.
-fn find(shape: &Shape, name: &str) -> Option<usize> {
-    shape.column(name).or_else(|| shape.columns.iter().position(|own| own.name.to_lowercase() == name.to_lowercase()))
 }
 
 /// What the table's clock column says, as the server prints dates: later is greater, and NULL or no such column is least.
@@ -199,5 +194,5 @@ fn clock_of_held<'h>(held: &'h Held, column: Option<&str>) -> Option<&'h str> {
 }
 
 fn text_at<'i>(shape: &Shape, image: &'i Image, column: &str) -> Option<&'i str> {
-    image.get(find(shape, column)?).and_then(ValueRef::as_text)
+    image.get(shape.find(column)?).and_then(ValueRef::as_text)
 }

@@ -48,6 +48,11 @@ pub enum Next {
     Group(Group),
     /// Too large for memory. Reading begins anew after it.
     Stream(Stream),
+    /// Something that the origin tells, and the checkpoint after it.
+    Note {
+        record: Record,
+        mark: Mark,
+    },
 }
 
 /// What keeps the next record of an origin from being applied.
@@ -98,7 +103,7 @@ impl Waiting {
             return;
         }
         self.bytes += batch.iter().map(|(_, record)| record.weight()).sum::<usize>();
-        self.changes += batch.iter().filter(|(_, record)| !record.is_heartbeat()).count() as u64;
+        self.changes += batch.iter().filter(|(_, record)| record.change().is_some()).count() as u64;
         self.records.extend(batch);
         if self.bytes >= options.buffer_bytes
             && !self.records.iter().any(|(_, record)| record.last)
@@ -159,7 +164,14 @@ impl Waiting {
             if hold.is_some() {
                 break;
             }
-            changes += usize::from(!record.is_heartbeat());
+            // What it says is about the place where it is: all before it is applied first.
+            if record.note().is_some() {
+                if number == 0 {
+                    return Ok(self.take_note());
+                }
+                break;
+            }
+            changes += usize::from(record.change().is_some());
             bytes += record.weight();
             if record.last {
                 let full = changes > options.group_changes || bytes > options.group_bytes;
@@ -186,6 +198,12 @@ impl Waiting {
         }
     }
 
+    fn take_note(&mut self) -> Option<Next> {
+        let (at, record) = self.records.pop_front()?;
+        self.bytes -= record.weight();
+        Some(Next::Note { mark: self.mark_after(at, &record), record })
+    }
+
     /// The checkpoint after a record that ends a transaction.
     fn mark_after(&self, at: Offset, last: &Record) -> Mark {
         let mut mark = Mark {
@@ -208,7 +226,7 @@ impl Waiting {
         records.retain(|(_, record)| {
             let duplicate = record.written().is_some() && self.mark.position.covers(record.gtid);
             duplicates += u64::from(duplicate);
-            !record.is_heartbeat() && !duplicate
+            record.change().is_some() && !duplicate
         });
         if let Some((offset, _)) = records.last() {
             mark.data = Some(*offset);

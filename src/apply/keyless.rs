@@ -43,7 +43,7 @@ mod tests {
     use std::time::Duration;
 
     use super::super::group::tests::record;
-    use super::super::{Applier, ApplyOptions, NoOverflow};
+    use super::super::{Applier, ApplyOptions, NoNotes, NoOverflow};
     use crate::change::{
         Body, Change, Checks, Cluster, Column, ColumnKind, Image, Op, OriginId, Record, Shape, TableName, Value,
     };
@@ -92,6 +92,7 @@ mod tests {
             overflow: Arc::new(|| Ok(Box::new(NoOverflow))),
             clock: Arc::new(SystemClock),
             observer: Observer::default(),
+            notes: Arc::new(NoNotes),
         };
         let shutdown = Shutdown::new();
         let running = tokio::spawn(applier.run(shutdown.clone()));

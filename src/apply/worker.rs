@@ -15,8 +15,8 @@ use super::settle::{Attempt, Trouble};
 use super::stability::Stability;
 use super::step::{Step, steps};
 use super::ties::Ties;
-use super::{ApplyError, ApplyOptions, LocalFeed, Overflow, OverflowError};
-use crate::change::{Mark, Offset, OriginId};
+use super::{ApplyError, ApplyOptions, LocalFeed, NoteTaker, Overflow, OverflowError};
+use crate::change::{Mark, Note, Offset, OriginId, Record};
 use crate::observe::Observer;
 use crate::runtime::{Backoff, Clock, Disposition, Fault, Shutdown};
 use crate::target::{Target, TargetError};
@@ -32,6 +32,7 @@ pub struct Applier {
     pub overflow: Arc<dyn Fn() -> Result<Box<dyn Overflow>, OverflowError> + Send + Sync>,
     pub clock: Arc<dyn Clock>,
     pub observer: Observer,
+    pub notes: Arc<dyn NoteTaker>,
 }
 
 /// What is held because of its clock, or waits for another origin, is looked at again this often.
@@ -112,6 +113,12 @@ impl Applier {
                 waiting.mark = stream.mark.clone();
                 (&stream.mark, &stream.seen)
             }
+            Ready::Note { record, mark } => {
+                // What the origin had seen of us, so that it is not taken for something that it has yet to see.
+                known.stability.tell(waiting.node, &record.seen);
+                self.take_note(known, record).await?;
+                (mark, &record.seen)
+            }
             Ready::Group(group, steps) => {
                 if !group.records.is_empty() || group.mark.next.0 - durable[at].0 >= self.options.idle_checkpoint {
                     let (busy, stability) = (Notify::new(), known.stability.clone());
@@ -161,6 +168,10 @@ impl Applier {
         };
         Ok(Some(match next {
             Next::Stream(stream) => Ready::Stream(stream),
+            Next::Note { record, mark } => {
+                waiting.mark = mark.clone();
+                Ready::Note { record, mark }
+            }
             Next::Group(group) => {
                 assert!(waiting.mark.next <= group.mark.next, "a checkpoint never moves back");
                 // From here on it is applied before anything else of its origin, or the run ends and all is read anew.
@@ -170,6 +181,20 @@ impl Applier {
                 Ready::Group(group, steps)
             }
         }))
+    }
+
+    /// Hears what another node tells; what is told to others is passed by.
+    async fn take_note(&self, known: &mut Known, record: &Record) -> Result<(), ApplyError> {
+        let own = self.options.cluster.own();
+        match record.note() {
+            Some(Note::Ask(ask)) if ask.of.contains(own) => self.notes.asked(ask),
+            Some(Note::Prints(prints)) if prints.verify.asker == *own && self.notes.wants(&record.origin, prints) => {
+                let compared = self.engine(known, &Notify::new()).compare(&record.origin, &record.seen, prints).await?;
+                self.notes.compared(&record.origin, prints, compared);
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Tries until it is committed. False at shutdown.
@@ -297,6 +322,7 @@ struct Known {
 enum Ready {
     Group(Group, Vec<Step>),
     Stream(Stream),
+    Note { record: Record, mark: Mark },
 }
 
 struct State {
@@ -335,10 +361,10 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::super::NoOverflow;
     use super::super::group::tests::record;
+    use super::super::{NoNotes, NoOverflow};
     use super::*;
-    use crate::change::{Cluster, Hlc, Record};
+    use crate::change::{Cluster, Hlc};
     use crate::runtime::SystemClock;
     use crate::target::memory::{MemoryOptions, MemoryTarget};
     use crate::topic::TopicWriter as _;
@@ -369,6 +395,7 @@ mod tests {
                 overflow: Arc::new(|| Ok(Box::new(NoOverflow))),
                 clock: Arc::new(SystemClock),
                 observer: Observer::default(),
+                notes: Arc::new(NoNotes),
             };
             let shutdown = Shutdown::new();
             let running = tokio::spawn(applier.run(shutdown.clone()));

@@ -5,6 +5,7 @@
 pub mod cloud;
 mod gtid;
 mod image;
+mod note;
 mod own;
 mod record;
 mod row;
@@ -15,6 +16,7 @@ pub mod wire;
 
 pub use gtid::{Gtid, GtidParseError, GtidPosition};
 pub use image::{Image, RowBuffer};
+pub use note::{Ask, AskedTable, Note, Prints, VerifyId};
 pub use own::{Mark, MarkError, OWN_DATABASE, Rewrite, own_table};
 pub use record::{BinlogCoordinates, Body, ChangePrint, Offset, Record, Seen, Trace};
 pub use row::{Change, Checks, Column, ColumnKind, Op, RowKey, Shape};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Gtid, GtidPosition, Hlc, Op, OriginId, TableName};
+use super::{Change, Gtid, GtidPosition, Hlc, Note, Op, OriginId, TableName};
 
 /// Place of a record in its origin's topic, from 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
@@ -111,13 +111,22 @@ pub enum Body {
     Change(Change),
     /// Publishes `seen` and the position when nothing else does.
     Heartbeat,
+    /// Tells other nodes something that is no change.
+    Note(Box<Note>),
 }
 
 impl Record {
     pub fn change(&self) -> Option<&Change> {
         match &self.body {
             Body::Change(change) => Some(change),
-            Body::Heartbeat => None,
+            Body::Heartbeat | Body::Note(_) => None,
+        }
+    }
+
+    pub fn note(&self) -> Option<&Note> {
+        match &self.body {
+            Body::Note(note) => Some(note),
+            Body::Heartbeat | Body::Change(_) => None,
         }
     }
 
@@ -137,7 +146,11 @@ impl Record {
 
     /// Bytes in memory, near enough for limits.
     pub fn weight(&self) -> usize {
-        size_of::<Self>() + self.change().map_or(0, Change::weight)
+        let note = |note: &Note| match note {
+            Note::Ask(ask) => ask.tables.iter().flat_map(|table| &table.keys).map(String::len).sum(),
+            Note::Prints(prints) => prints.rows.iter().map(|(key, print)| key.len() + print.len() + 48).sum::<usize>(),
+        };
+        size_of::<Self>() + self.change().map_or(0, Change::weight) + self.note().map_or(0, note)
     }
 }
 

@@ -92,6 +92,11 @@ impl Shape {
         self.columns.iter().position(|column| &*column.name == name)
     }
 
+    /// The column of this name, compared as the server does: without regard to case.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.column(name).or_else(|| self.columns.iter().position(|own| own.name.to_lowercase() == name.to_lowercase()))
+    }
+
     /// False where nothing but the whole row tells it from others.
     pub fn has_key(&self) -> bool {
         !self.key.is_empty()

@@ -27,6 +27,7 @@ mod status;
 mod sync;
 mod tail;
 mod topic;
+mod verify;
 
 /// Keeps MariaDB databases of two or more sites the same, in both directions.
 #[derive(Parser)]
@@ -43,6 +44,7 @@ enum Command {
     Status(status::StatusArgs),
     Snapshot(snapshot::SnapshotArgs),
     Sync(sync::SyncArgs),
+    Verify(verify::VerifyArgs),
     Tail(tail::TailArgs),
     Topic(topic::TopicArgs),
     Conflicts(conflicts::ConflictsArgs),
@@ -116,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => block_on(status::run(args)),
         Command::Snapshot(args) => block_on(snapshot::run(args)),
         Command::Sync(args) => block_on(sync::run(args)),
+        Command::Verify(args) => block_on(verify::run(args)),
         Command::Tail(args) => block_on(tail::run(args)),
         Command::Topic(args) => block_on(topic::run(args)),
         Command::Conflicts(args) => block_on(conflicts::run(args)),

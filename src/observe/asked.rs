@@ -1,6 +1,7 @@
 //! Work that somebody asked a node for, as people and programs see it. Its JSON is a promise; fields are added, never renamed.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// Existing rows that somebody asked to be published, and how far that is.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -60,4 +61,87 @@ pub struct SnapshotWish {
     /// Only say what would be read.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+/// A comparison of this node's rows with those of the others.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct VerifyView {
+    pub number: u64,
+    pub asked_seconds: u64,
+    pub ended_seconds: Option<u64>,
+    /// What differs is published by both sides, so that it is settled as the first start of a pair is.
+    pub repair: bool,
+    /// What differs is looked at again: the number of that look, from 1. 0 while all rows are compared.
+    pub look: u32,
+    /// One for each other node and table.
+    pub parts: Vec<VerifyPartView>,
+    /// What differs, as far as it is known: for good once the comparison has ended. At most so many as [`DIFFERENCES_MAX`].
+    pub differences: Vec<DifferenceView>,
+    pub differing: u64,
+}
+
+/// Differing rows that are named; all are counted.
+pub const DIFFERENCES_MAX: usize = 1_000;
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct VerifyPartView {
+    pub node: String,
+    pub table: String,
+    /// `waiting`, `running`, `done` or `failed`.
+    pub state: String,
+    pub rows: u64,
+    /// What this node's server thinks the table has.
+    pub rows_expected: u64,
+    /// Rows that somebody had just written.
+    pub passed_by: u64,
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct DifferenceView {
+    pub node: String,
+    pub table: String,
+    pub key: Map<String, Value>,
+    /// `differs`, `missing_here` or `missing_there`.
+    pub kind: String,
+    pub columns: Vec<String>,
+}
+
+impl VerifyView {
+    pub fn is_open(&self) -> bool {
+        self.ended_seconds.is_none()
+    }
+
+    pub fn rows(&self) -> (u64, u64) {
+        let expected = |part: &VerifyPartView| if part.state == "done" { part.rows } else { part.rows_expected.max(part.rows) };
+        (self.parts.iter().map(|part| part.rows).sum(), self.parts.iter().map(expected).sum())
+    }
+
+    /// The tables that could not be compared with a node.
+    pub fn failed(&self) -> impl Iterator<Item = &VerifyPartView> {
+        self.parts.iter().filter(|part| part.state == "failed")
+    }
+
+    /// One sentence for people.
+    pub fn verdict(&self) -> String {
+        let failed = self.failed().count();
+        match (self.is_open(), self.differing, failed) {
+            (true, ..) => "Comparing.".into(),
+            (_, 0, 0) => "All rows are the same.".into(),
+            (_, 0, failed) => format!("{failed} of {} comparisons could not be made.", self.parts.len()),
+            (_, 1, 0) => "1 row differs.".into(),
+            (_, differing, 0) => format!("{differing} rows differ."),
+            (_, differing, failed) => format!("{differing} rows differ, and {failed} comparisons could not be made."),
+        }
+    }
+}
+
+/// What somebody asks for.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyWish {
+    #[serde(default)]
+    pub tables: Vec<String>,
+    #[serde(default)]
+    pub repair: bool,
 }

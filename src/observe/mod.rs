@@ -22,7 +22,9 @@ mod status;
 mod throttle;
 mod words;
 
-pub use asked::{SnapshotTableView, SnapshotView, SnapshotWish};
+pub use asked::{
+    DIFFERENCES_MAX, DifferenceView, SnapshotTableView, SnapshotView, SnapshotWish, VerifyPartView, VerifyView, VerifyWish,
+};
 pub use cloud::{CloudCounts, CloudOutcome, CloudProblem, CloudReport, CloudState, CloudStatus, CloudSummary};
 pub use kept::{ConflictView, FailedView, SideView};
 pub use log::{LogFormat, start_log};
@@ -218,6 +220,19 @@ impl Observer {
             (Some(view), None) => info!(snapshot = view.id, "snapshot ends"),
             _ => {}
         }
+    }
+
+    /// The comparison with other nodes that is under way, or the last one.
+    pub fn verify(&self, view: VerifyView) {
+        let ended = view.ended_seconds;
+        let metrics = &self.0.metrics;
+        metrics.verify_mismatched.set(view.differing as i64);
+        metrics.verify_ended.set(ended.unwrap_or_default() as i64);
+        if let Some(VerifyView { number, differing, .. }) = Some(&view).filter(|view| !view.is_open()) {
+            let failed = view.failed().count();
+            info!(verify = number, differing, failed, "comparison ends");
+        }
+        self.board().verify = Some(view);
     }
 
     // ---- the applier ----

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::SnapshotView;
 use super::cloud::{CloudState, CloudStatus};
+use super::{SnapshotView, VerifyView};
 
 /// A node as it is now.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct Status {
     /// The snapshot that is under way.
     #[serde(default)]
     pub snapshot: Option<SnapshotView>,
+    /// The comparison with other nodes that is under way, or the last one.
+    #[serde(default)]
+    pub verify: Option<VerifyView>,
     pub tables: Vec<TableStatus>,
     /// Conflicts that wait for a person, and changes set aside; `None` until the database was asked.
     pub conflicts_open: Option<u64>,
@@ -235,6 +238,7 @@ mod tests {
             links: vec![link],
             tailer: TailerStatus::default(),
             snapshot: None,
+            verify: None,
             tables: Vec::new(),
             conflicts_open: Some(0),
             failed_open: None,

@@ -6,7 +6,7 @@
 
 use async_trait::async_trait;
 
-use crate::observe::{CloudReport, ConflictView, FailedView, SnapshotView, SnapshotWish};
+use crate::observe::{CloudReport, ConflictView, FailedView, SnapshotView, SnapshotWish, VerifyView, VerifyWish};
 use crate::runtime::Stop;
 
 mod access;
@@ -49,6 +49,15 @@ pub trait Orders: Send + Sync {
 
     /// Ends a snapshot; false where none of this number is under way. What is published stays.
     async fn cancel_snapshot(&self, id: u64) -> Result<bool, Stop>;
+
+    /// Compare this node's rows with those of the others, and perhaps have what differs settled.
+    async fn verify(&self, wish: VerifyWish) -> Result<VerifyView, Stop>;
+
+    /// The comparison that is under way, or the last one.
+    async fn verified(&self) -> Result<Option<VerifyView>, Stop>;
+
+    /// Ends a comparison; false where none is under way.
+    async fn cancel_verify(&self) -> Result<bool, Stop>;
 }
 
 /// What a person or a program asks of a cloud's feeding.

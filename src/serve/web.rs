@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use crate::observe::{Observer, SnapshotView, SnapshotWish, Status};
+use crate::observe::{Observer, SnapshotView, SnapshotWish, Status, VerifyView, VerifyWish};
 use crate::runtime::{Shutdown, Stop};
 
 use super::access::{Access, Refusal};
@@ -102,6 +102,8 @@ fn router(shown: Shown, access: Access) -> Router {
         .route("/api/failed", get(failed))
         .route("/api/snapshots", get(snapshots).post(snapshot))
         .route("/api/snapshots/{id}/cancel", post(cancel_snapshot))
+        .route("/api/verify", get(verified).post(verify))
+        .route("/api/verify/cancel", post(cancel_verify))
         .layer(middleware::from_fn_with_state(access, guard));
     // Whoever watches over the process need not know the key, and learns nothing from these.
     let open = Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready));
@@ -177,6 +179,29 @@ async fn cancel_snapshot(
     match shown.orders.cancel_snapshot(id).await? {
         true => Ok(Json(Nothing {})),
         false => Err(Trouble::NoSuch("snapshot under way")),
+    }
+}
+
+async fn verified(State(shown): State<Shown>) -> Result<Json<Option<VerifyView>>, Trouble> {
+    Ok(Json(shown.orders.verified().await?))
+}
+
+async fn verify(
+    State(shown): State<Shown>,
+    wish: Result<Json<VerifyWish>, JsonRejection>,
+) -> Result<Json<VerifyView>, Trouble> {
+    let Json(wish) = wish.map_err(|rejection| Trouble::NotUnderstood(rejection.body_text()))?;
+    Ok(Json(shown.orders.verify(wish).await?))
+}
+
+async fn cancel_verify(
+    State(shown): State<Shown>,
+    body: Result<Json<Nothing>, JsonRejection>,
+) -> Result<Json<Nothing>, Trouble> {
+    let Json(Nothing {}) = body.map_err(|rejection| Trouble::NotUnderstood(rejection.body_text()))?;
+    match shown.orders.cancel_verify().await? {
+        true => Ok(Json(Nothing {})),
+        false => Err(Trouble::NoSuch("comparison under way")),
     }
 }
 

@@ -1,11 +1,12 @@
 //! What snapshots are asked for, and how far each is.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::change::{Change, Checks, Image, Op, RowKey, TableName, wire};
+use crate::change::{Ask, Note, Prints, RowKey, TableName, VerifyId, wire};
 use crate::runtime::{Clock, Stop};
 
 /// Keeps the orders while no process runs.
@@ -39,6 +40,16 @@ pub struct SnapshotOrder {
     pub tables: Vec<TableOrder>,
     /// Why it does not go on now.
     pub waits_for: Option<String>,
+    /// Not the rows are published but prints of them, or rows by their keys, for a comparison that some node wants.
+    #[serde(default)]
+    pub verify: Option<ForVerify>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ForVerify {
+    pub id: VerifyId,
+    /// Prints are wanted, and not the rows.
+    pub prints: bool,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -53,6 +64,9 @@ pub struct TableOrder {
     pub reason: Option<String>,
     /// The key of the last of them, in the form of a change.
     after: Option<String>,
+    /// Only these rows.
+    #[serde(default)]
+    keys: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -84,7 +98,28 @@ pub struct Task {
     pub order: u64,
     pub table: TableName,
     pub after: Option<RowKey>,
+    pub keys: Vec<RowKey>,
     pub condition: Option<String>,
+    pub verify: Option<ForVerify>,
+}
+
+impl Task {
+    /// An answer that tells nothing yet.
+    pub(super) fn no_prints(&self, verify: &VerifyId) -> Prints {
+        Prints {
+            verify: verify.clone(),
+            database: self.table.database.to_string(),
+            table: self.table.table.to_string(),
+            columns: Vec::new(),
+            after: self.after.as_ref().map(wire::key_text),
+            upto: None,
+            keys: self.keys.iter().map(wire::key_text).collect(),
+            rows: Vec::new(),
+            left_out: Vec::new(),
+            ends: false,
+            failed: None,
+        }
+    }
 }
 
 /// Orders that are kept after their end, for people.
@@ -94,13 +129,15 @@ const ENDED_KEPT: usize = 20;
 pub struct SnapshotDesk {
     orders: Mutex<Vec<SnapshotOrder>>,
     wanted: Notify,
+    /// Notes that wait to be published.
+    notes: Mutex<VecDeque<Note>>,
     book: Box<dyn SnapshotBook>,
     clock: Arc<dyn Clock>,
 }
 
 impl SnapshotDesk {
     pub fn open(book: Box<dyn SnapshotBook>, clock: Arc<dyn Clock>) -> Result<Self, Stop> {
-        Ok(Self { orders: Mutex::new(book.load()?), wanted: Notify::new(), book, clock })
+        Ok(Self { orders: Mutex::new(book.load()?), wanted: Notify::new(), notes: Mutex::default(), book, clock })
     }
 
     /// What would be done if this were asked for: the rows of these tables, each with the rows that it is thought to have, and
@@ -114,15 +151,48 @@ impl SnapshotDesk {
             rows_expected,
             reason: refused.cloned(),
             after: None,
+            keys: Vec::new(),
         };
         let tables = tables.iter().map(|(name, rows)| table(name, *rows, None));
         let tables = tables.chain(refused.iter().map(|(name, reason)| table(name, 0, Some(reason)))).collect();
-        SnapshotOrder { id: 0, condition, asked_seconds: 0, ended_seconds: None, tables, waits_for: None }
+        SnapshotOrder { id: 0, condition, asked_seconds: 0, ended_seconds: None, tables, waits_for: None, verify: None }
     }
 
     /// Asks for it. Returns the number of the order.
     pub fn ask(&self, tables: &[(TableName, u64)], refused: &[(TableName, String)], condition: Option<String>) -> u64 {
-        let plan = Self::plan(tables, refused, condition);
+        self.order(Self::plan(tables, refused, condition))
+    }
+
+    /// What another node, or this one, wants for a comparison. Asking twice is once.
+    pub fn ask_for_verify(&self, ask: &Ask) {
+        let verify = ForVerify { id: ask.verify.clone(), prints: !ask.publish };
+        if self.held().iter().any(|order| order.verify.as_ref() == Some(&verify)) {
+            return;
+        }
+        let names: Vec<_> = ask.tables.iter().map(|table| (table.name(), table.keys.len() as u64)).collect();
+        let mut plan = Self::plan(&names, &[], None);
+        plan.verify = Some(verify);
+        plan.tables.iter_mut().zip(&ask.tables).for_each(|(order, asked)| order.keys.clone_from(&asked.keys));
+        self.order(plan);
+    }
+
+    /// Publishes a note as soon as that can be.
+    pub fn tell(&self, note: Note) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push_back(note);
+        self.wanted.notify_one();
+    }
+
+    pub(super) fn next_note(&self) -> Option<Note> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// All notes that wait, taken: what the tailer would publish next.
+    #[cfg(test)]
+    pub fn waiting_notes(&self) -> Vec<Note> {
+        std::iter::from_fn(|| self.next_note()).collect()
+    }
+
+    fn order(&self, plan: SnapshotOrder) -> u64 {
         let id = self.change(|orders, now| {
             let id = orders.iter().map(|order| order.id).max().unwrap_or_default() + 1;
             orders.push(SnapshotOrder { id, asked_seconds: now, ..plan });
@@ -151,8 +221,10 @@ impl SnapshotDesk {
         let orders = self.held();
         let order = orders.iter().find(|order| order.is_open())?;
         let table = order.tables.iter().find(|table| table.state.is_open())?;
-        let after = table.after.as_ref().and_then(|text| key_of(text));
-        Some(Task { order: order.id, table: table.name(), after, condition: order.condition.clone() })
+        let after = table.after.as_ref().and_then(|text| wire::key_of_text(text));
+        let keys = table.keys.iter().filter_map(|text| wire::key_of_text(text)).collect();
+        let (condition, verify) = (order.condition.clone(), order.verify.clone());
+        Some(Task { order: order.id, table: table.name(), after, keys, condition, verify })
     }
 
     /// The task, if it is still wanted.
@@ -172,7 +244,7 @@ impl SnapshotDesk {
             order.waits_for = None;
             let table = &mut order.tables[at];
             table.rows += rows;
-            table.after = last.map(|key| key_text(&key)).or(table.after.take());
+            table.after = last.map(|key| wire::key_text(&key)).or(table.after.take());
             if table.state.is_open() {
                 table.state = if ends { TableState::Done } else { TableState::Running };
             }
@@ -184,6 +256,9 @@ impl SnapshotDesk {
         self.change_table(task, |order, at| {
             (order.tables[at].state, order.tables[at].reason) = (TableState::Failed, Some(stop.to_string()));
         });
+        if let Some(verify) = task.verify.as_ref().filter(|verify| verify.prints) {
+            self.tell(Note::Prints(Prints { failed: Some(stop.message.clone()), ends: true, ..task.no_prints(&verify.id) }));
+        }
         self.wanted.notify_one();
     }
 
@@ -228,20 +303,6 @@ impl TableOrder {
     pub fn name(&self) -> TableName {
         TableName::new(&self.database, &self.table)
     }
-}
-
-/// A key as text that this program reads back: a change that tells nothing else.
-fn key_text(key: &RowKey) -> String {
-    let mut before = vec![None; key.shape.columns.len()];
-    for (&at, value) in key.shape.key.iter().zip(&key.values) {
-        before[usize::from(at)] = Some(value.clone());
-    }
-    let before = Some(Image::of(before));
-    wire::encode_change(&Change { shape: key.shape.clone(), op: Op::Delete, before, after: None, checks: Checks::default() })
-}
-
-fn key_of(text: &str) -> Option<RowKey> {
-    wire::decode_change(text.as_bytes()).ok()?.key()
 }
 
 #[cfg(test)]

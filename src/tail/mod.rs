@@ -24,7 +24,7 @@ mod witness;
 mod worker;
 
 pub use ddl::DdlPolicy;
-pub use desk::{NoBook, SnapshotBook, SnapshotDesk, SnapshotOrder, TableOrder, TableState};
+pub use desk::{ForVerify, NoBook, SnapshotBook, SnapshotDesk, SnapshotOrder, TableOrder, TableState};
 pub use error::TailError;
 pub use floor::{Floor, MemoryFloor};
 pub use sequence::Sequencer;

@@ -7,7 +7,7 @@ use super::ddl::{self, DdlPolicy};
 use super::witness::Witness;
 use super::{TailError, TailOptions};
 use crate::change::{
-    BinlogCoordinates, Body, Change, ChangePrint, Gtid, GtidPosition, Hlc, Image, Mark, Op, Record, Rewrite, Seen, Shape,
+    BinlogCoordinates, Body, Change, ChangePrint, Gtid, GtidPosition, Hlc, Image, Mark, Note, Op, Record, Rewrite, Seen, Shape,
     TableName, Trace, wire,
 };
 use crate::observe::Observer;
@@ -168,6 +168,11 @@ impl Sequencer {
     pub fn existing_row(&self, shape: &Arc<Shape>, row: Image) -> Option<Record> {
         let (shape, after) = (shape.clone(), Some(row));
         self.between(Body::Change(Change { shape, op: Op::Read, before: None, after, checks: Default::default() }))
+    }
+
+    /// A record that tells the other nodes something. `None` inside a transaction.
+    pub fn note(&self, note: Note) -> Option<Record> {
+        self.between(Body::Note(Box::new(note)))
     }
 
     fn between(&self, body: Body) -> Option<Record> {

@@ -6,7 +6,7 @@
 //! needed. How far a snapshot is, is kept once its rows are durable; a tailer that died goes on there, and publishes some
 //! rows again, which changes nothing.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::desk::{SnapshotDesk, Task};
 use super::sequence::Sequencer;
-use crate::change::{BinlogCoordinates, Image, Record, RowKey, wire};
+use crate::change::{BinlogCoordinates, Image, Note, Prints, Record, RowKey, Shape, VerifyId, wire};
 use crate::observe::Observer;
 use crate::runtime::{Backoff, Disposition, Fault, Stop};
 use crate::source::{Chunk, ChunkRequest, RowReader, SourceError, TransactionPart};
@@ -36,6 +36,9 @@ const CHUNK_BYTES: usize = 8 << 20;
 
 /// Chunks read before the first of them is durable.
 const AHEAD: usize = 2;
+
+/// Rows of one record of prints.
+const PRINT_ROWS: usize = 2_000;
 
 /// Keys noted beside one chunk. Where more change meanwhile, the chunk is read again when that is over.
 const CHANGED_MAX: usize = 200_000;
@@ -59,8 +62,8 @@ struct Window {
     began: Instant,
     /// The last transaction that was decided by then.
     opened: BinlogCoordinates,
-    /// Keys of the table's rows that changed since.
-    changed: HashSet<String>,
+    /// Keys of the table's rows that changed since, by their JSON.
+    changed: HashMap<String, RowKey>,
     state: State,
 }
 
@@ -107,8 +110,10 @@ impl Snapshotting {
         let request = ChunkRequest {
             table: task.table.clone(),
             after: task.after.clone(),
-            rows_max: self.rows_max,
+            // Prints of rows come back in one record.
+            rows_max: if task.verify.is_some() { self.rows_max.min(PRINT_ROWS) } else { self.rows_max },
             bytes_max: CHUNK_BYTES,
+            keys: task.keys.clone(),
             condition: task.condition.clone(),
         };
         let reader = snapshots.reader.clone();
@@ -116,7 +121,7 @@ impl Snapshotting {
             task,
             began: Instant::now(),
             opened: sequencer.coordinates().clone(),
-            changed: HashSet::new(),
+            changed: HashMap::new(),
             state: State::Reading(Box::pin(async move { reader.chunk(&request).await })),
         });
     }
@@ -127,7 +132,7 @@ impl Snapshotting {
         for change in part.changes.iter().filter(|change| *change.table() == window.task.table) {
             let keys =
                 [&change.before, &change.after].into_iter().flatten().filter_map(|image| RowKey::of(&change.shape, image));
-            window.changed.extend(keys.map(|key| wire::key_json(&key)));
+            window.changed.extend(keys.map(|key| (wire::key_json(&key), key)));
         }
     }
 
@@ -177,6 +182,12 @@ impl Snapshotting {
     /// of this run that come before them.
     pub fn take(&mut self, sequencer: &Sequencer, decided: u64) -> Vec<Record> {
         let past = |chunk: &Chunk| sequencer.is_between() && sequencer.position().covers_all(&chunk.until);
+        if let Some(snapshots) = &self.snapshots
+            && sequencer.is_between()
+            && let Some(note) = snapshots.desk.next_note()
+        {
+            return sequencer.note(note).into_iter().collect();
+        }
         let due = matches!(&self.window, Some(Window { state: State::Read(chunk), .. }) if past(chunk));
         if !due {
             return Vec::new();
@@ -194,10 +205,16 @@ impl Snapshotting {
         let untouched = |row: &Image| {
             self.without_window
                 || changed.is_empty()
-                || RowKey::of(&chunk.shape, row).is_none_or(|key| !changed.contains(&wire::key_json(&key)))
+                || RowKey::of(&chunk.shape, row).is_none_or(|key| !changed.contains_key(&wire::key_json(&key)))
         };
-        let rows = chunk.rows.iter().filter(|row| untouched(row));
-        let records: Vec<Record> = rows.filter_map(|row| sequencer.existing_row(&chunk.shape, row.clone())).collect();
+        let rows: Vec<&Image> = chunk.rows.iter().filter(|row| untouched(row)).collect();
+        let records: Vec<Record> = match done.task.verify.as_ref().filter(|verify| verify.prints) {
+            Some(verify) => {
+                let note = Note::Prints(prints(&done, &verify.id, &chunk.shape, &rows, changed.values()));
+                sequencer.note(note).into_iter().collect()
+            }
+            None => rows.into_iter().filter_map(|row| sequencer.existing_row(&chunk.shape, row.clone())).collect(),
+        };
         self.progress.push_back((decided + records.len() as u64, done));
         records
     }
@@ -209,5 +226,26 @@ impl Snapshotting {
             self.observer.snapshot_rows(done.rows);
             snapshots.desk.published(&done.task, done.last, done.rows, done.ends);
         }
+    }
+}
+
+/// What the rows of a chunk are like, and of which rows nothing is said.
+fn prints<'k>(
+    done: &Done,
+    verify: &VerifyId,
+    shape: &Arc<Shape>,
+    rows: &[&Image],
+    left_out: impl Iterator<Item = &'k RowKey>,
+) -> Prints {
+    let columns: Vec<String> =
+        shape.columns.iter().filter(|column| !column.generated).map(|column| column.name.to_string()).collect();
+    let key = |row: &Image| RowKey::of(shape, row).map(|key| wire::key_text(&key));
+    Prints {
+        rows: rows.iter().filter_map(|row| Some((key(row)?, wire::row_print(shape, row, &columns)))).collect(),
+        left_out: left_out.map(wire::key_text).collect(),
+        upto: if done.ends { None } else { done.last.as_ref().map(wire::key_text) },
+        ends: done.ends,
+        columns,
+        ..done.task.no_prints(verify)
     }
 }

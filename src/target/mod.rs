@@ -44,6 +44,8 @@ pub trait Target: Send + Sync {
 
     /// The places of a row: each key of it by which rows of other tables refer to it, named as in [`Tied`].
     async fn places(&self, shape: &Shape, image: &Image) -> Result<Vec<CanonicalKey>, TargetError>;
+    /// Rows of a table as they are now, in no particular order, and the history that they hold all of. Nothing is locked.
+    async fn range(&self, wanted: &Range) -> Result<(Vec<Held>, GtidPosition), TargetError>;
 
     /// Starts a transaction and writes the mark.
     async fn begin(&self, mark: &Mark) -> Result<Box<dyn ApplyTransaction>, TargetError>;
@@ -77,6 +79,17 @@ pub struct Tied {
     /// What it refers to by a foreign key that acts in silence (CASCADE, SET NULL), where that may itself go with another row, or
     /// be given another key.
     pub joined: Vec<CanonicalKey>,
+}
+
+/// Rows of one table: of some keys; or, where there are none, those after one key up to another.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Range {
+    pub table: TableName,
+    pub after: Option<RowKey>,
+    pub upto: Option<RowKey>,
+    pub keys: Vec<RowKey>,
+    /// At most so many.
+    pub rows_max: usize,
 }
 
 /// One row to be written.

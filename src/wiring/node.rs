@@ -28,6 +28,7 @@ use crate::tail::{DdlPolicy, Follower, SnapshotDesk, Snapshots, TailOptions, Tai
 use crate::target::mariadb::{Kept, MariadbOptions, MariadbTarget, TableFault};
 use crate::target::{ConflictKind, TargetError};
 use crate::topic::hub::HubStore;
+use crate::verify::VerifyDesk;
 
 /// What a node can do. All of them by default; `hub` where the configuration says that this node keeps the topics.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -82,16 +83,16 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
         }
         None => Topics::reach(own.topics.clone())?,
     };
+    let book = Book { file: SnapshotFile::open(&own.state_folder)?, observer: observer.clone() };
+    let desk = Arc::new(SnapshotDesk::open(Box::new(book), clock.clone())?);
     let node = Arc::new(Node {
         cluster: config.cluster.clone(),
         tables: config.tables.clone(),
         database: Arc::new(Database::new(&own, config.tables.clone())),
         apply: apply_options(config, &own),
         dangerous_ddl: config.dangerous_ddl,
-        desk: Arc::new(SnapshotDesk::open(
-            Box::new(Book { file: SnapshotFile::open(&own.state_folder)?, observer: observer.clone() }),
-            clock.clone(),
-        )?),
+        verify: Arc::new(VerifyDesk::new(own.cluster.clone(), desk.clone(), clock.clone(), observer.clone())),
+        desk,
         own,
         topics,
         local: Arc::default(),
@@ -147,6 +148,7 @@ struct Node {
     apply: ApplyOptions,
     dangerous_ddl: DdlPolicy,
     desk: Arc<SnapshotDesk>,
+    verify: Arc<VerifyDesk>,
     topics: Topics,
     local: Arc<LocalFeed>,
     clock: Arc<dyn Clock>,
@@ -201,6 +203,7 @@ impl Node {
             overflow: Arc::new(move || Ok(Box::new(IndexFile::create(&folder)?))),
             clock: self.clock.clone(),
             observer: self.observer.clone(),
+            notes: self.verify.clone(),
         };
         Ok(applier.run(shutdown.clone()).await?)
     }
@@ -216,7 +219,12 @@ impl Node {
     /// Serves the pages and the API, and counts what waits for people.
     async fn show(self: Arc<Self>, options: WebOptions, orders: CloudOrders, shutdown: Shutdown) -> Result<(), Stop> {
         let keeper = Arc::new(DatabaseKeeper(self.database.clone()));
-        let desk = Arc::new(Desk { desk: self.desk.clone(), database: self.database.clone(), tables: self.tables.clone() });
+        let desk = Arc::new(Desk {
+            desk: self.desk.clone(),
+            verify: self.verify.clone(),
+            database: self.database.clone(),
+            tables: self.tables.clone(),
+        });
         let web = Web::bind(options, self.observer.clone(), keeper, desk).await?.with_clouds(Arc::new(orders));
         let counting = async {
             loop {

@@ -1,4 +1,4 @@
-//! Snapshots, put together: the database's existing rows for the tailer, and orders from people for both.
+//! Snapshots and comparisons, put together: the database's existing rows for the tailer, and orders from people.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::node::Database;
 use crate::change::{TableFilter, TableName, TablePattern};
-use crate::observe::{Observer, SnapshotTableView, SnapshotView, SnapshotWish};
+use crate::observe::{Observer, SnapshotTableView, SnapshotView, SnapshotWish, VerifyView, VerifyWish};
 use crate::runtime::Stop;
 use crate::serve::Orders;
 use crate::source::{Chunk, ChunkRequest, RowReader, SourceError};
@@ -14,6 +14,7 @@ use crate::state::SnapshotFile;
 use crate::tail::{SnapshotBook, SnapshotDesk, SnapshotOrder, TableState};
 use crate::target::TargetError;
 use crate::target::mariadb::{TableSize, Wanted};
+use crate::verify::VerifyDesk;
 
 /// The node's database, as the tailer reads rows of it. The rooms do not know each other.
 pub struct DatabaseRows(pub Arc<Database>);
@@ -25,7 +26,10 @@ impl RowReader for DatabaseRows {
         let rows = target.existing_rows(Wanted {
             table: &wanted.table,
             after: wanted.after.as_ref(),
-            rows_max: wanted.rows_max,
+            upto: None,
+            keys: &wanted.keys,
+            // Of rows that are asked for by their keys there are no more than keys.
+            rows_max: if wanted.keys.is_empty() { wanted.rows_max } else { wanted.keys.len() + 1 },
             bytes_max: wanted.bytes_max,
             condition: wanted.condition.as_deref(),
         });
@@ -54,19 +58,20 @@ pub struct Book {
 impl SnapshotBook for Book {
     fn load(&self) -> Result<Vec<SnapshotOrder>, Stop> {
         let orders = self.file.load()?;
-        self.observer.snapshots(orders.iter().map(view).collect());
+        self.observer.snapshots(views(&orders));
         Ok(orders)
     }
 
     fn save(&self, orders: &[SnapshotOrder]) {
         self.file.save(orders);
-        self.observer.snapshots(orders.iter().map(view).collect());
+        self.observer.snapshots(views(orders));
     }
 }
 
 /// Takes orders for this node.
 pub struct Desk {
     pub desk: Arc<SnapshotDesk>,
+    pub verify: Arc<VerifyDesk>,
     pub database: Arc<Database>,
     pub tables: TableFilter,
 }
@@ -80,7 +85,8 @@ impl Orders for Desk {
         if let (Some(condition), Some(first)) = (&wish.condition, wanted.first()) {
             // Read now, so that what is wrong with the condition is said to whoever wrote it.
             for (table, _) in std::iter::once(first).chain(&wanted[1..]) {
-                let one = Wanted { table, after: None, rows_max: 1, bytes_max: 1, condition: Some(condition) };
+                let one =
+                    Wanted { table, after: None, upto: None, keys: &[], rows_max: 1, bytes_max: 1, condition: Some(condition) };
                 target.existing_rows(one).await?;
             }
         }
@@ -94,11 +100,25 @@ impl Orders for Desk {
     }
 
     async fn snapshots(&self) -> Result<Vec<SnapshotView>, Stop> {
-        Ok(self.desk.orders().iter().map(view).collect())
+        Ok(views(&self.desk.orders()))
     }
 
     async fn cancel_snapshot(&self, id: u64) -> Result<bool, Stop> {
         Ok(self.desk.cancel(id))
+    }
+
+    async fn verify(&self, wish: VerifyWish) -> Result<VerifyView, Stop> {
+        let sizes = self.database.target().await?.sizes(&self.tables).await?;
+        let (wanted, refused) = choose(&sizes, &wish.tables)?;
+        self.verify.begin(&wanted, &refused, wish.repair)
+    }
+
+    async fn verified(&self) -> Result<Option<VerifyView>, Stop> {
+        Ok(self.verify.view())
+    }
+
+    async fn cancel_verify(&self) -> Result<bool, Stop> {
+        Ok(self.verify.cancel())
     }
 }
 
@@ -128,9 +148,14 @@ fn choose(sizes: &[TableSize], names: &[String]) -> Result<Chosen, Stop> {
     }
     let chosen = || sizes.iter().zip(&meant).filter(|(_, meant)| **meant).map(|(size, _)| size);
     let keyed = chosen().filter(|size| size.has_key).map(|size| (size.table.clone(), size.rows)).collect();
-    let why = "it has no primary key: nobody could tell which of its rows are there already; give it one, or copy it with mariadb-dump";
+    let why = "it has no primary key, so its rows cannot be told apart";
     let refused = chosen().filter(|size| !size.has_key).map(|size| (size.table.clone(), why.to_owned())).collect();
     Ok((keyed, refused))
+}
+
+/// What people asked for: a comparison's questions are not shown as snapshots.
+fn views(orders: &[SnapshotOrder]) -> Vec<SnapshotView> {
+    orders.iter().filter(|order| order.verify.is_none()).map(view).collect()
 }
 
 fn view(order: &SnapshotOrder) -> SnapshotView {

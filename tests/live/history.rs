@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem::apply::{Applier, ApplyError, ApplyOptions, LocalFeed};
+use tandem::apply::{Applier, ApplyError, ApplyOptions, LocalFeed, NoNotes};
 use tandem::change::{Cluster, GtidPosition, Offset, OriginId, Record, TableFilter, TablePattern};
 use tandem::observe::Observer;
 use tandem::runtime::{Clock, Disposition, Fault as _, Shutdown, SystemClock};
@@ -404,6 +404,7 @@ async fn apply(round: &Round, server: &PrivateServer) -> Result<(), ApplyError> 
         overflow: Arc::new(move || Ok(Box::new(IndexFile::create(&folder)?))),
         clock: Arc::new(SystemClock),
         observer: Observer::default(),
+        notes: Arc::new(NoNotes),
     };
     let shutdown = Shutdown::new();
     let running = tokio::spawn(applier.run(shutdown.clone()));

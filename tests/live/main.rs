@@ -38,3 +38,4 @@ mod triggers;
 mod two_way;
 mod type_matrix;
 mod types;
+mod verify;

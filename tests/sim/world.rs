@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fastrand::Rng;
-use tandem::apply::{Applier, ApplyOptions, Entry, Fingerprint, LocalFeed, Overflow, OverflowError, Policy};
+use tandem::apply::{Applier, ApplyOptions, Entry, Fingerprint, LocalFeed, NoNotes, Overflow, OverflowError, Policy};
 use tandem::change::{
     Cluster, Column, ColumnKind, GtidPosition, Hlc, NodeRank, Offset, OriginId, Record, Shape, TableFilter, TableName, Value,
 };
@@ -368,7 +368,7 @@ impl World {
     fn is_quiet(&self) -> bool {
         let last_data = |origin: &OriginId| {
             let records = self.topics.records(origin);
-            records.iter().rposition(|record| !record.is_heartbeat()).map(|at| Offset(at as u64))
+            records.iter().rposition(|record| record.change().is_some()).map(|at| Offset(at as u64))
         };
         let published = |node: &Node| {
             self.topics.records(&node.origin).last().is_some_and(|last| last.position.covers_all(&node.database.end()))
@@ -386,7 +386,7 @@ impl World {
     async fn stays_quiet(&self) -> Result<(), String> {
         let count = |node: &Node| {
             let records = self.topics.records(&node.origin);
-            (records.iter().filter(|record| !record.is_heartbeat()).count(), records.len())
+            (records.iter().filter(|record| record.change().is_some()).count(), records.len())
         };
         let before: Vec<_> = self.nodes.iter().map(count).collect();
         sleep(Duration::from_secs(100)).await;
@@ -559,6 +559,7 @@ async fn apply(world: Arc<World>, at: usize, local: Arc<LocalFeed>, _seed: u64) 
             overflow: Arc::new(|| Ok(Box::new(Drawer::default()))),
             clock: node.clock.clone(),
             observer: Observer::default(),
+            notes: Arc::new(NoNotes),
         };
         match applier.run(Shutdown::new()).await {
             Err(error) if error.disposition() == Disposition::Retry => again(&world).await,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::group::tests::record;
-use super::super::{Applier, ApplyOptions, LocalFeed, NoOverflow};
+use super::super::{Applier, ApplyOptions, LocalFeed, NoNotes, NoOverflow};
 use crate::change::{
     Body, Change, Checks, Cluster, Column, ColumnKind, Image, Op, OriginId, Record, Rewrite, Shape, TableName, Value,
 };
@@ -73,6 +73,7 @@ async fn bikes_of_a_rider_without_seat(on_delete: OnDelete) -> (Vec<Image>, Vec<
         overflow: Arc::new(|| Ok(Box::new(NoOverflow))),
         clock: Arc::new(SystemClock),
         observer: Observer::default(),
+        notes: Arc::new(NoNotes),
     };
     let shutdown = Shutdown::new();
     let running = tokio::spawn(applier.run(shutdown.clone()));

@@ -9,11 +9,11 @@ use base64::engine::general_purpose::STANDARD;
 
 use serde::Deserialize;
 
-use super::json::{Envelope, Key, LooseChange, Members, Names, Scalar};
+use super::json::{Envelope, Key, LooseChange, Members, Names, NoteEnvelope, Scalar};
 use super::{BinaryColumns, FORMAT, WireRecord, header};
 use crate::change::{
     BinlogCoordinates, Body, Change, ChangePrint, Checks, Column, ColumnKind, GtidPosition, Hlc, Image, Op, OriginId, Record,
-    RowBuffer, Seen, Shape, TableName, Trace, ValueRef,
+    RowBuffer, RowKey, Seen, Shape, TableName, Trace, ValueRef,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,11 @@ pub fn decode(wire: &WireRecord) -> Result<Record, WireError> {
     Decoder::default().decode(&wire.key, &wire.value, headers)
 }
 
+/// The reverse of [`super::key_text`].
+pub fn key_of_text(text: &str) -> Option<RowKey> {
+    decode_change(text.as_bytes()).ok()?.key()
+}
+
 /// The reverse of [`super::encode_change`].
 pub fn decode_change(json: &[u8]) -> Result<Change, WireError> {
     let loose: LooseChange = serde_json::from_slice(json).map_err(json_fault("change"))?;
@@ -95,6 +100,9 @@ impl Decoder {
         let mut table_row = 0;
         let body = if envelope.op == "heartbeat" {
             Body::Heartbeat
+        } else if envelope.op == "note" {
+            let envelope: NoteEnvelope = json(value).map_err(json_fault("value"))?;
+            Body::Note(envelope.note)
         } else {
             table_row = envelope.transaction.map_or(0, |order| order.data_collection_order.saturating_sub(1));
             let key: Key = json(key).map_err(json_fault("key"))?;

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{BinaryColumns, FORMAT, WireRecord, header};
-use crate::change::{Body, Change, Gtid, GtidPosition, Image, Record, RowKey, Seen, Shape, ValueRef};
+use crate::change::{Body, Change, Checks, Gtid, GtidPosition, Image, Op, Record, RowKey, Seen, Shape, ValueRef};
 
 /// A record in its outside form.
 pub fn encode(record: &Record) -> WireRecord {
@@ -107,6 +107,18 @@ impl Encoder {
                 write_number(value, record.commit_second.saturating_mul(1000));
                 value.push(b'}');
             }
+            Body::Note(note) => {
+                key.extend_from_slice(br#"{"note":"#);
+                write_string(key, record.origin.as_str());
+                key.push(b'}');
+                value.extend_from_slice(br#"{"op":"note","note":"#);
+                serde_json::to_writer(&mut *value, note).expect("texts and numbers are JSON");
+                value.extend_from_slice(br#","source":"#);
+                write_source(value, record, None);
+                value.extend_from_slice(br#","ts_ms":"#);
+                write_number(value, record.commit_second.saturating_mul(1000));
+                value.push(b'}');
+            }
         }
         Encoded { key: &self.key, value: &self.value, headers: &self.headers }
     }
@@ -168,6 +180,16 @@ pub fn key_json(key: &RowKey) -> String {
     let mut out = Vec::with_capacity(32);
     write_object(&mut out, key.shape.key_names().zip(&key.values).map(|(name, value)| (&**name, value.as_ref())));
     String::from_utf8(out).expect("JSON that we wrote is UTF-8")
+}
+
+/// A key as text that this program reads back, whatever its values are: a change that tells nothing else.
+pub fn key_text(key: &RowKey) -> String {
+    let mut before = vec![None; key.shape.columns.len()];
+    for (&at, value) in key.shape.key.iter().zip(&key.values) {
+        before[usize::from(at)] = Some(value.clone());
+    }
+    let (shape, before) = (key.shape.clone(), Some(Image::of(before)));
+    encode_change(&Change { shape, op: Op::Delete, before, after: None, checks: Checks::default() })
 }
 
 /// A row's known columns for people: `{"id":7,"name":"Ada"}`.

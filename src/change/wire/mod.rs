@@ -14,9 +14,9 @@ mod print;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{Decoder, WireError, decode, decode_change};
-pub use encode::{Encoded, Encoder, change_json, encode, encode_change, image_json, key_json};
-pub use print::{print, same_value};
+pub use decode::{Decoder, WireError, decode, decode_change, key_of_text};
+pub use encode::{Encoded, Encoder, change_json, encode, encode_change, image_json, key_json, key_text};
+pub use print::{changed_columns, print, row_print, same_value};
 
 /// A record as bytes, in the terms of Kafka: key, value, headers.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

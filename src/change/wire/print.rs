@@ -39,6 +39,41 @@ pub fn print(change: &Change) -> u64 {
     hash.0
 }
 
+/// Letters of a print that tell the whole row, and after them those of each column.
+const ROW_LETTERS: usize = 16;
+const COLUMN_LETTERS: usize = 4;
+
+/// What a row says in these columns, as letters: the same wherever it was read. A column that is unknown here tells so.
+pub fn row_print(shape: &Shape, image: &Image, columns: &[String]) -> String {
+    const START: u64 = 0xcbf2_9ce4_8422_2325;
+    let (mut row, mut each, mut text) = (Fnv(START), String::new(), Vec::new());
+    for name in columns {
+        text.clear();
+        match shape.find(name).and_then(|at| image.get(at)) {
+            Some(value) => {
+                text.push(if matches!(value, ValueRef::Bytes(_)) { b'b' } else { b'v' });
+                put_value(&mut text, value);
+            }
+            None => text.push(b'?'),
+        }
+        row.put(&text);
+        let mut column = Fnv(START);
+        column.put(&text);
+        // Folded, because the last bits of a short text depend on little.
+        each += &format!("{:04x}", (column.0 ^ column.0 >> 16 ^ column.0 >> 32 ^ column.0 >> 48) as u16);
+    }
+    format!("{:016x}{each}", row.0)
+}
+
+/// The columns in which two prints of the same columns differ.
+pub fn changed_columns(one: &str, other: &str, columns: &[String]) -> Vec<String> {
+    let of = |print: &str, at: usize| {
+        let start = ROW_LETTERS + at * COLUMN_LETTERS;
+        print.get(start..start + COLUMN_LETTERS).map(str::to_owned)
+    };
+    (0..columns.len()).filter(|&at| of(one, at) != of(other, at)).map(|at| columns[at].clone()).collect()
+}
+
 fn put_image(hash: &mut Fnv, shape: &Shape, image: Option<&Image>) {
     let Some(image) = image else { return hash.put(b"none") };
     let mut known: Vec<_> =

@@ -92,6 +92,18 @@ impl Orders for Asked {
         let open = all.iter_mut().find(|view| view.id == id && view.is_open());
         Ok(open.map(|view| view.ended_seconds = Some(1_800_000_001)).is_some())
     }
+
+    async fn verify(&self, _: VerifyWish) -> Result<VerifyView, Stop> {
+        Err(Stop::halt("a comparison is under way already", "wait"))
+    }
+
+    async fn verified(&self) -> Result<Option<VerifyView>, Stop> {
+        Ok(None)
+    }
+
+    async fn cancel_verify(&self) -> Result<bool, Stop> {
+        Ok(false)
+    }
 }
 
 struct Page {

@@ -11,9 +11,9 @@ use super::literal;
 use super::read::{held, key_values};
 use super::schema::Table;
 use super::session::Session;
-use super::statement::key_literal;
+use super::statement::{key_literal, keys_in};
 use crate::change::{BinlogCoordinates, GtidPosition, Image, RowKey, Shape, TableFilter, TableName, ValueRef};
-use crate::target::TargetError;
+use crate::target::{Held, Range, TargetError};
 
 /// Which rows are wanted next.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,10 @@ pub struct Wanted<'a> {
     pub table: &'a TableName,
     /// Rows after this key, in the order of the primary key.
     pub after: Option<&'a RowKey>,
+    /// And up to this one.
+    pub upto: Option<&'a RowKey>,
+    /// Only these rows, where there are any.
+    pub keys: &'a [RowKey],
     /// At most so many, and about so many bytes, but at least one.
     pub rows_max: usize,
     pub bytes_max: usize,
@@ -49,6 +53,9 @@ pub struct TableSize {
     /// False where its rows can only be told apart by all they hold.
     pub has_key: bool,
 }
+
+/// Bytes of a range that is read at once: beyond it, the rest of the range is not looked at.
+const RANGE_BYTES: usize = 64 << 20;
 
 const TASK: &str = "reading existing rows";
 
@@ -94,6 +101,22 @@ impl MariadbTarget {
             until
         };
         Ok(Rows { shape: table.shape.clone(), rows, moment, until, ends: all && count < wanted.rows_max })
+    }
+
+    /// Rows of a range, and the history that they hold all of.
+    pub(super) async fn rows_of(&self, wanted: &Range) -> Result<(Vec<Held>, GtidPosition), TargetError> {
+        let rows = self.existing_rows(Wanted {
+            table: &wanted.table,
+            after: wanted.after.as_ref(),
+            upto: wanted.upto.as_ref(),
+            keys: &wanted.keys,
+            rows_max: wanted.rows_max,
+            bytes_max: RANGE_BYTES,
+            condition: None,
+        });
+        let rows = rows.await?;
+        let held = |image: Image| RowKey::of(&rows.shape, &image).map(|key| Held { key, image });
+        Ok((rows.rows.into_iter().filter_map(held).collect(), rows.until))
     }
 
     /// The captured tables, those before others that refer to them, each with the rows that the server thinks it has.
@@ -150,12 +173,18 @@ fn select(table: &Table, wanted: Wanted<'_>) -> Result<Vec<u8>, TargetError> {
     sql.extend_from_slice(b" FROM ");
     literal::table(&mut sql, &table.shape.table);
     sql.extend_from_slice(b" FORCE INDEX (PRIMARY) WHERE ");
+    let values = |key| key_values(table, key).ok_or_else(|| super::canonical::other_key(table));
     match wanted.after {
         None => sql.push(b'1'),
-        Some(key) => {
-            let values = key_values(table, key).ok_or_else(|| super::canonical::other_key(table))?;
-            after(&mut sql, table, &values);
-        }
+        Some(key) => beyond(&mut sql, table, &values(key)?, b">", b">"),
+    }
+    if let Some(key) = wanted.upto {
+        sql.extend_from_slice(b" AND ");
+        beyond(&mut sql, table, &values(key)?, b"<", b"<=");
+    }
+    if !wanted.keys.is_empty() {
+        sql.extend_from_slice(b" AND ");
+        keys_in(&mut sql, table, wanted.keys.iter().map(values).collect::<Result<Vec<_>, _>>()?);
     }
     if let Some(condition) = wanted.condition {
         // On a line of its own, so that a comment at its end ends there.
@@ -171,7 +200,7 @@ fn select(table: &Table, wanted: Wanted<'_>) -> Result<Vec<u8>, TargetError> {
 }
 
 /// `(a > 1 OR a = 1 AND (b > 2))`: of this form the server makes a range of the index, of `(a, b) > (1, 2)` it does not.
-fn after(sql: &mut Vec<u8>, table: &Table, values: &[ValueRef]) {
+fn beyond(sql: &mut Vec<u8>, table: &Table, values: &[ValueRef], operator: &[u8], last: &[u8]) {
     let key: Vec<usize> = table.key().collect();
     let compare = |sql: &mut Vec<u8>, number: usize, operator: &[u8]| {
         let column = &table.shape.columns[key[number]];
@@ -181,7 +210,7 @@ fn after(sql: &mut Vec<u8>, table: &Table, values: &[ValueRef]) {
     };
     for number in 0..values.len() {
         sql.push(b'(');
-        compare(sql, number, b">");
+        compare(sql, number, if number + 1 < values.len() { operator } else { last });
         if number + 1 < values.len() {
             sql.extend_from_slice(b" OR ");
             compare(sql, number, b"=");
@@ -227,7 +256,15 @@ mod tests {
         Arc::make_mut(&mut riders.shape).key = vec![1, 0];
         let key = RowKey { shape: riders.shape.clone(), values: Box::new([Value::Int(4), Value::Int(7)]) };
         let name = riders.shape.table.clone();
-        let wanted = Wanted { table: &name, after: Some(&key), rows_max: 50, bytes_max: 1, condition: Some("id < 9 -- or so") };
+        let wanted = Wanted {
+            table: &name,
+            after: Some(&key),
+            upto: None,
+            keys: &[],
+            rows_max: 50,
+            bytes_max: 1,
+            condition: Some("id < 9 -- or so"),
+        };
         let sql = String::from_utf8(select(&riders, wanted).unwrap()).unwrap();
         assert_eq!(
             sql,

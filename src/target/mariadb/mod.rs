@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use mysql_async::Row;
 use secrecy::SecretString;
 
-use super::{ApplyTransaction, CanonicalKey, Target, TargetError, Tied};
-use crate::change::{Change, Hlc, Image, Mark, Offset, OriginId, RowKey, Shape, TableName};
+use super::{ApplyTransaction, CanonicalKey, Held, Range, Target, TargetError, Tied};
+use crate::change::{Change, GtidPosition, Hlc, Image, Mark, Offset, OriginId, RowKey, Shape, TableName};
 
 mod advice;
 mod canonical;
@@ -226,6 +226,10 @@ impl Target for MariadbTarget {
 
     async fn places(&self, shape: &Shape, image: &Image) -> Result<Vec<CanonicalKey>, TargetError> {
         Ok(self.names(Named::Places(shape, image)).await?.pop().unwrap_or_default())
+    }
+
+    async fn range(&self, wanted: &Range) -> Result<(Vec<Held>, GtidPosition), TargetError> {
+        self.rows_of(wanted).await
     }
 
     async fn begin(&self, mark: &Mark) -> Result<Box<dyn ApplyTransaction>, TargetError> {

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Target, TargetError, Tied};
+use super::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Held, Range, Target, TargetError, Tied};
 use crate::change::{Change, Gtid, GtidPosition, Image, Mark, OriginId, RowKey, Shape, TableName, Value};
 
 mod database;
@@ -31,7 +31,7 @@ mod tests;
 pub use faults::{Faults, NoFaults, Step, Verdict};
 pub use local::LocalWrite;
 
-use database::{Database, Resource};
+use database::{Database, Resource, Row};
 use transaction::MemoryTransaction;
 
 /// One commit, as the server's binlog would show it.
@@ -195,6 +195,29 @@ impl Target for MemoryTarget {
         let referred = self.lock_database().is_referred(&shape.table);
         let key = RowKey::of(&Arc::new(shape.clone()), image).filter(|_| referred);
         Ok(key.map(|key| fold::key(&shape.table, &key.values)).into_iter().collect())
+    }
+
+    async fn range(&self, wanted: &Range) -> Result<(Vec<Held>, GtidPosition), TargetError> {
+        let verdict = self.options.faults.before(Step::Canonical).await;
+        verdict.refused()?;
+        let database = self.lock_database();
+        let shape = database.table(&wanted.table)?.shape.clone();
+        let place = |key: &RowKey| fold::key(&wanted.table, &key.values);
+        let (after, upto) = (wanted.after.as_ref().map(place), wanted.upto.as_ref().map(place));
+        let keys: Vec<CanonicalKey> = wanted.keys.iter().map(place).collect();
+        let held = |row: Row| {
+            let image = Image::of(row.iter().cloned().map(Some));
+            Some(Held { key: RowKey::of(&shape, &image)?, image })
+        };
+        let meant = |held: &Held| {
+            let own = place(&held.key);
+            match keys.is_empty() {
+                true => after.as_ref().is_none_or(|after| *after < own) && upto.as_ref().is_none_or(|upto| own <= *upto),
+                false => keys.contains(&own),
+            }
+        };
+        let rows = database.committed_rows(&wanted.table).into_iter().filter_map(held).filter(meant).take(wanted.rows_max);
+        Ok((rows.collect(), database.position(self.options.server_id)))
     }
 
     async fn begin(&self, mark: &Mark) -> Result<Box<dyn ApplyTransaction>, TargetError> {

@@ -1,0 +1,78 @@
+//! What nodes tell each other beside changes: who wants to compare rows, and what rows are like.
+
+use serde::{Deserialize, Serialize};
+
+use super::{OriginId, TableName};
+
+/// One note, in the topic of the node that tells it. A node that does not know a note passes it by.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "about", rename_all = "snake_case")]
+pub enum Note {
+    Ask(Ask),
+    Prints(Prints),
+}
+
+/// A comparison: the node that wants it, its number there, and which of its rounds.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct VerifyId {
+    pub asker: OriginId,
+    pub number: u64,
+    pub round: u32,
+}
+
+/// Asks other nodes for their rows.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Ask {
+    pub verify: VerifyId,
+    /// The nodes that are meant.
+    pub of: Vec<OriginId>,
+    pub tables: Vec<AskedTable>,
+    /// Not prints of the rows are wanted but the rows, as a snapshot publishes them.
+    pub publish: bool,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AskedTable {
+    pub database: String,
+    pub table: String,
+    /// Only these rows, as [`wire::key_text`](super::wire::key_text) writes keys; all where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
+}
+
+impl AskedTable {
+    pub fn name(&self) -> TableName {
+        TableName::new(&self.database, &self.table)
+    }
+}
+
+/// Prints of a table's rows as they are at this place of the history: of all from one key to another, or of some.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Prints {
+    pub verify: VerifyId,
+    pub database: String,
+    pub table: String,
+    /// The columns that are in the prints, in their order.
+    pub columns: Vec<String>,
+    /// Rows after this key, up to the other one: to the table's end where there is none.
+    pub after: Option<String>,
+    pub upto: Option<String>,
+    /// Only of these rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
+    /// Key and print of each row.
+    pub rows: Vec<(String, String)>,
+    /// Keys of rows that changed while they were read: nothing is said of them.
+    pub left_out: Vec<String>,
+    /// The table has no more.
+    pub ends: bool,
+    /// Why there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+impl Prints {
+    pub fn name(&self) -> TableName {
+        TableName::new(&self.database, &self.table)
+    }
+}

@@ -1,0 +1,292 @@
+//! COMPARES this node's rows with those of the others, and has what differs settled.
+//!
+//! Every other node is asked for prints of its rows, which come in its topic, each at its place of the history; the applier
+//! compares them with the rows here when it has come to that place ([`apply::compare`](crate::apply::NoteTaker)). Both sides
+//! may be written to all the while. What differs is asked for again, up to [`LOOKS`] times in all, because what a foreign key
+//! does in silence may still be on its way. To repair, both sides publish the rows in question as a snapshot does, and they
+//! are settled by the same rules.
+//!
+//! Contract of [`VerifyDesk`]: one comparison at a time; it lives with the process; what it finds is counted in full and
+//! named up to a limit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::apply::{Compared, Differing, NoteTaker};
+use crate::change::{Ask, AskedTable, Cluster, Note, OriginId, Prints, TableName, VerifyId, wire};
+use crate::observe::{DIFFERENCES_MAX, DifferenceView, Observer, VerifyPartView, VerifyView};
+use crate::runtime::{Clock, Stop};
+use crate::tail::SnapshotDesk;
+
+/// How often a row is looked at before it is said to differ.
+pub const LOOKS: u32 = 3;
+/// The round in which rows are published, and not compared.
+const REPAIR: u32 = 1_000;
+/// Differing rows of one table and node that are looked at again; where there are more, the first look counts.
+const AGAIN_MAX: usize = 5_000;
+
+/// Whoever asks, the applier and the tailer meet here.
+pub struct VerifyDesk {
+    cluster: Cluster,
+    snapshots: Arc<SnapshotDesk>,
+    clock: Arc<dyn Clock>,
+    observer: Observer,
+    run: Mutex<Option<Run>>,
+}
+
+/// One comparison.
+struct Run {
+    number: u64,
+    asked_seconds: u64,
+    ended_seconds: Option<u64>,
+    repair: bool,
+    round: u32,
+    parts: BTreeMap<(OriginId, TableName), Part>,
+}
+
+/// One table beside that of one node.
+#[derive(Default)]
+struct Part {
+    rows_expected: u64,
+    rows: u64,
+    passed_by: u64,
+    begun: bool,
+    done: bool,
+    failed: Option<String>,
+    /// What differs by the last look, and how many more than are kept.
+    differing: Vec<Differing>,
+    more: u64,
+    /// Where the prints began that were compared in this round: they may come again.
+    compared: BTreeSet<Option<String>>,
+}
+
+impl VerifyDesk {
+    pub fn new(cluster: Cluster, snapshots: Arc<SnapshotDesk>, clock: Arc<dyn Clock>, observer: Observer) -> Self {
+        Self { cluster, snapshots, clock, observer, run: Mutex::default() }
+    }
+
+    /// Begins to compare these tables, each with the rows that it is thought to have; others are refused with a reason.
+    pub fn begin(
+        &self,
+        tables: &[(TableName, u64)],
+        refused: &[(TableName, String)],
+        repair: bool,
+    ) -> Result<VerifyView, Stop> {
+        let others: Vec<OriginId> = self.cluster.others().map(|rank| self.cluster.name(rank).clone()).collect();
+        let mut run = self.run();
+        if run.as_ref().is_some_and(|run| run.ended_seconds.is_none()) {
+            let hint = "see it with `tandem verify --list`, or end it with `tandem verify --cancel`";
+            return Err(Stop::halt("a comparison is under way already", hint));
+        }
+        let part = |rows_expected: u64| Part { rows_expected, ..Part::default() };
+        let parts =
+            others.iter().flat_map(|node| tables.iter().map(|(table, rows)| ((node.clone(), table.clone()), part(*rows))));
+        let without = |reason: &String| Part { done: true, failed: Some(reason.clone()), ..Part::default() };
+        let refused =
+            others.iter().flat_map(|node| refused.iter().map(|(table, why)| ((node.clone(), table.clone()), without(why))));
+        let mut begun = Run {
+            // Grows from one process to the next.
+            number: self.clock.now_micros() / 1_000,
+            asked_seconds: self.clock.now_seconds(),
+            ended_seconds: None,
+            repair,
+            round: 0,
+            parts: parts.chain(refused).collect(),
+        };
+        let all = |table: &TableName| AskedTable {
+            database: table.database.to_string(),
+            table: table.table.to_string(),
+            keys: Vec::new(),
+        };
+        let asked = tables.iter().map(|(table, _)| all(table)).collect();
+        if begun.parts.values().all(|part| part.done) {
+            begun.ended_seconds = Some(begun.asked_seconds);
+        } else {
+            self.tell(&begun, 0, others, asked, false);
+        }
+        let view = begun.view();
+        *run = Some(begun);
+        self.observer.verify(view.clone());
+        Ok(view)
+    }
+
+    /// Ends what is under way; false where nothing is. The other nodes go on for a while, and nobody listens.
+    pub fn cancel(&self) -> bool {
+        let mut run = self.run();
+        let Some(open) = run.as_mut().filter(|run| run.ended_seconds.is_none()) else { return false };
+        for part in open.parts.values_mut().filter(|part| !part.done) {
+            (part.done, part.failed) = (true, Some("ended early".into()));
+        }
+        open.ended_seconds = Some(self.clock.now_seconds());
+        self.observer.verify(open.view());
+        true
+    }
+
+    /// The comparison that is under way, or the last one of this process.
+    pub fn view(&self) -> Option<VerifyView> {
+        self.run().as_ref().map(Run::view)
+    }
+
+    fn tell(&self, run: &Run, round: u32, of: Vec<OriginId>, tables: Vec<AskedTable>, publish: bool) {
+        let verify = VerifyId { asker: self.cluster.own().clone(), number: run.number, round };
+        self.snapshots.tell(Note::Ask(Ask { verify, of, tables, publish }));
+    }
+
+    fn go_on(&self, run: &mut Run) {
+        if run.ended_seconds.is_some() || run.parts.values().any(|part| !part.done) {
+            return;
+        }
+        if run.round + 1 < LOOKS {
+            run.round += 1;
+            let again = run.look_again();
+            let asked = !again.is_empty();
+            for (node, tables) in again {
+                self.tell(run, run.round, vec![node], tables, false);
+            }
+            if asked {
+                return;
+            }
+        }
+        run.ended_seconds = Some(self.clock.now_seconds());
+        if run.repair {
+            self.repair(run);
+        }
+    }
+
+    /// Both sides publish what differs, and it is settled as two rows are that existed.
+    fn repair(&self, run: &Run) {
+        let mut own: BTreeMap<TableName, Vec<String>> = BTreeMap::new();
+        let mut theirs: BTreeMap<&OriginId, Vec<AskedTable>> = BTreeMap::new();
+        for ((node, table), part) in &run.parts {
+            let keys = |wanted: fn(&Differing) -> bool| -> Vec<String> {
+                part.differing.iter().filter(|row| wanted(row)).map(|row| wire::key_text(&row.key)).collect()
+            };
+            own.entry(table.clone()).or_default().extend(keys(|row| row.here));
+            let there = keys(|row| row.there);
+            if !there.is_empty() {
+                theirs.entry(node).or_default().push(asked(table, there));
+            }
+        }
+        for (node, tables) in theirs {
+            self.tell(run, REPAIR, vec![node.clone()], tables, true);
+        }
+        let tables: Vec<AskedTable> =
+            own.iter().filter(|(_, keys)| !keys.is_empty()).map(|(table, keys)| asked(table, keys.clone())).collect();
+        let verify = VerifyId { asker: self.cluster.own().clone(), number: run.number, round: REPAIR };
+        self.snapshots.ask_for_verify(&Ask { verify, of: Vec::new(), tables, publish: true });
+    }
+
+    fn run(&self) -> MutexGuard<'_, Option<Run>> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn asked(table: &TableName, keys: Vec<String>) -> AskedTable {
+    AskedTable { database: table.database.to_string(), table: table.table.to_string(), keys }
+}
+
+impl NoteTaker for VerifyDesk {
+    fn asked(&self, ask: &Ask) {
+        self.snapshots.ask_for_verify(ask);
+    }
+
+    fn wants(&self, from: &OriginId, prints: &Prints) -> bool {
+        let run = self.run();
+        let Some(open) = run.as_ref().filter(|run| run.ended_seconds.is_none()) else { return false };
+        let same = (open.number, open.round) == (prints.verify.number, prints.verify.round);
+        let part = open.parts.get(&(from.clone(), prints.name()));
+        same && part.is_some_and(|part| !part.done && !part.compared.contains(&prints.after))
+    }
+
+    fn compared(&self, from: &OriginId, prints: &Prints, compared: Compared) {
+        let mut run = self.run();
+        let Some(open) = run.as_mut().filter(|run| run.number == prints.verify.number && run.round == prints.verify.round)
+        else {
+            return;
+        };
+        let first_look = open.round == 0;
+        let Some(part) = open.parts.get_mut(&(from.clone(), prints.name())) else { return };
+        if !part.compared.insert(prints.after.clone()) {
+            return;
+        }
+        part.begun = true;
+        if first_look {
+            part.rows += compared.rows;
+            part.passed_by += compared.passed_by;
+        }
+        let room = AGAIN_MAX.saturating_sub(part.differing.len());
+        part.more += compared.differing.len().saturating_sub(room) as u64;
+        part.differing.extend(compared.differing.into_iter().take(room));
+        if compared.more {
+            part.failed = Some("there are many more rows here than there".into());
+        }
+        if let Some(reason) = compared.failed {
+            part.failed = Some(reason);
+        }
+        part.done = prints.ends || part.failed.is_some();
+        self.go_on(open);
+        self.observer.verify(open.view());
+    }
+}
+
+impl Run {
+    /// The rows that are to be looked at again; their parts begin anew. One question for each node, because by its round it is
+    /// known again.
+    fn look_again(&mut self) -> BTreeMap<OriginId, Vec<AskedTable>> {
+        let mut again: BTreeMap<OriginId, Vec<AskedTable>> = BTreeMap::new();
+        for ((node, table), part) in &mut self.parts {
+            if part.differing.is_empty() || part.more > 0 || part.failed.is_some() {
+                continue;
+            }
+            let keys = part.differing.drain(..).map(|row| wire::key_text(&row.key)).collect();
+            part.done = false;
+            part.compared.clear();
+            again.entry(node.clone()).or_default().push(asked(table, keys));
+        }
+        again
+    }
+
+    fn view(&self) -> VerifyView {
+        let part = |((node, table), part): (&(OriginId, TableName), &Part)| VerifyPartView {
+            node: node.to_string(),
+            table: table.to_string(),
+            state: match (&part.failed, part.done, part.begun) {
+                (Some(_), ..) => "failed",
+                (None, true, _) => "done",
+                (None, false, true) => "running",
+                (None, false, false) => "waiting",
+            }
+            .into(),
+            rows: part.rows,
+            rows_expected: part.rows_expected,
+            passed_by: part.passed_by,
+            reason: part.failed.clone(),
+        };
+        let all = || self.parts.iter().flat_map(|(of, part)| part.differing.iter().map(move |row| (of, row)));
+        let difference = |((node, table), row): (&(OriginId, TableName), &Differing)| DifferenceView {
+            node: node.to_string(),
+            table: table.to_string(),
+            key: serde_json::from_str(&wire::key_json(&row.key)).unwrap_or_default(),
+            kind: match (row.here, row.there) {
+                (true, true) => "differs",
+                (false, _) => "missing_here",
+                (true, false) => "missing_there",
+            }
+            .into(),
+            columns: row.columns.clone(),
+        };
+        VerifyView {
+            number: self.number,
+            asked_seconds: self.asked_seconds,
+            ended_seconds: self.ended_seconds,
+            repair: self.repair,
+            look: self.round,
+            parts: self.parts.iter().map(part).collect(),
+            differences: all().take(DIFFERENCES_MAX).map(difference).collect(),
+            differing: all().count() as u64 + self.parts.values().map(|part| part.more).sum::<u64>(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! The desk by itself: what it asks for, and when it is done.
+
+use super::*;
+use crate::change::{Column, ColumnKind, RowKey, Shape, Value};
+use crate::runtime::SystemClock;
+use crate::tail::NoBook;
+
+struct Place {
+    desk: VerifyDesk,
+    snapshots: Arc<SnapshotDesk>,
+}
+
+fn riders() -> TableName {
+    TableName::new("campus", "riders")
+}
+
+fn row(id: i64, here: bool, there: bool) -> Differing {
+    let column = Column { name: "id".into(), kind: ColumnKind::Integer, generated: false };
+    let shape = Shape { table: riders(), columns: vec![column], key: vec![0] };
+    Differing { key: RowKey { shape: Arc::new(shape), values: Box::new([Value::Int(id)]) }, there, here, columns: Vec::new() }
+}
+
+impl Place {
+    fn new() -> Self {
+        let names = ["a", "b"].map(OriginId::new);
+        let cluster = Cluster::new(names.clone(), &names[0]).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let snapshots = Arc::new(SnapshotDesk::open(Box::new(NoBook), clock.clone()).unwrap());
+        Self { desk: VerifyDesk::new(cluster, snapshots.clone(), clock, Observer::default()), snapshots }
+    }
+
+    fn begin(&self, repair: bool) -> VerifyView {
+        self.desk.begin(&[(riders(), 10)], &[], repair).unwrap()
+    }
+
+    /// What the node asked the others for since the last call.
+    fn asks(&self) -> Vec<Ask> {
+        let ask = |note| match note {
+            Note::Ask(ask) => ask,
+            other => panic!("{other:?}"),
+        };
+        self.snapshots.waiting_notes().into_iter().map(ask).collect()
+    }
+
+    fn answer(&self, of: &Ask, after: Option<&str>, ends: bool, compared: Compared) {
+        let prints = Prints {
+            verify: of.verify.clone(),
+            database: "campus".into(),
+            table: "riders".into(),
+            columns: Vec::new(),
+            after: after.map(Into::into),
+            upto: None,
+            keys: Vec::new(),
+            rows: Vec::new(),
+            left_out: Vec::new(),
+            ends,
+            failed: None,
+        };
+        let from = OriginId::new("b");
+        if self.desk.wants(&from, &prints) {
+            self.desk.compared(&from, &prints, compared);
+        }
+    }
+}
+
+fn compared(rows: u64, differing: &[Differing]) -> Compared {
+    Compared { rows, differing: differing.to_vec(), ..Compared::default() }
+}
+
+#[test]
+fn prints_that_come_twice_count_once_and_the_last_ends_it() {
+    let place = Place::new();
+    place.begin(false);
+    let ask = place.asks().remove(0);
+    assert_eq!((ask.publish, ask.tables[0].keys.len()), (false, 0));
+    place.answer(&ask, None, false, compared(6, &[]));
+    place.answer(&ask, None, false, compared(6, &[]));
+    assert!(place.desk.begin(&[(riders(), 1)], &[], false).is_err(), "one at a time");
+    place.answer(&ask, Some("k"), true, compared(4, &[]));
+    let view = place.desk.view().unwrap();
+    assert_eq!((view.is_open(), view.rows(), view.verdict().as_str()), (false, (10, 10), "All rows are the same."));
+    assert!(place.asks().is_empty());
+}
+
+#[test]
+fn what_differs_is_looked_at_again_and_only_what_still_does_is_told() {
+    let place = Place::new();
+    place.begin(true);
+    let first = place.asks().remove(0);
+    place.answer(&first, None, true, compared(10, &[row(1, true, true), row(2, true, false), row(3, false, true)]));
+    let again = place.asks().remove(0);
+    assert_eq!((again.verify.round, again.tables[0].keys.len()), (1, 3));
+    place.answer(&first, None, true, compared(10, &[row(9, true, true)]));
+    place.answer(&again, None, true, compared(3, &[row(1, true, true), row(3, false, true)]));
+    let last = place.asks().remove(0);
+    place.answer(&last, None, true, compared(2, &[row(1, true, true), row(3, false, true)]));
+    let view = place.desk.view().unwrap();
+    let kinds: Vec<_> = view.differences.iter().map(|row| (row.key["id"].as_i64().unwrap(), row.kind.as_str())).collect();
+    assert_eq!(kinds, [(1, "differs"), (3, "missing_here")]);
+    assert_eq!((view.rows().0, view.differing, view.verdict().as_str()), (10, 2, "2 rows differ."));
+    // Both sides publish what they have.
+    let repair = place.asks();
+    assert!(repair[0].publish && repair[0].tables[0].keys.len() == 2, "{repair:?}");
+    let own = place.snapshots.orders();
+    assert_eq!(own.iter().map(|order| order.tables[0].rows_expected).collect::<Vec<_>>(), [1], "row 3 is not here");
+}
+
+#[test]
+fn a_table_that_cannot_be_compared_is_told_and_a_comparison_can_be_ended() {
+    let place = Place::new();
+    place.begin(false);
+    let ask = place.asks().remove(0);
+    place.answer(&ask, None, true, Compared { failed: Some("no such table".into()), ..Compared::default() });
+    let view = place.desk.view().unwrap();
+    assert_eq!(view.failed().next().unwrap().reason.as_deref(), Some("no such table"));
+    assert_eq!(view.verdict(), "1 of 1 comparisons could not be made.");
+    place.begin(false);
+    assert!(place.desk.cancel() && !place.desk.cancel());
+    assert!(!place.desk.view().unwrap().is_open());
+}
+
+/// A question is known again by its round, so that two of one round would be one.
+#[test]
+fn all_tables_of_a_node_are_looked_at_again_by_one_question() {
+    let place = Place::new();
+    let bikes = TableName::new("campus", "bikes");
+    place.desk.begin(&[(riders(), 1), (bikes.clone(), 1)], &[], false).unwrap();
+    let first = place.asks().remove(0);
+    place.answer(&first, None, true, compared(1, &[row(1, true, true)]));
+    let prints = |table: &TableName| Prints {
+        verify: first.verify.clone(),
+        database: table.database.to_string(),
+        table: table.table.to_string(),
+        columns: Vec::new(),
+        after: None,
+        upto: None,
+        keys: Vec::new(),
+        rows: Vec::new(),
+        left_out: Vec::new(),
+        ends: true,
+        failed: None,
+    };
+    place.desk.compared(&OriginId::new("b"), &prints(&bikes), compared(1, &[row(1, true, true)]));
+    let again = place.asks();
+    assert_eq!((again.len(), again[0].tables.len()), (1, 2), "{again:?}");
+}

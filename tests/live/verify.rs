@@ -1,0 +1,172 @@
+//! Proof that two sides are equal, and what it says where somebody made them differ.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use fastrand::Rng;
+use mysql_async::prelude::Queryable;
+use tandem::observe::VerifyView;
+
+use crate::harness::{Cluster, ClusterOptions, PrivateServer};
+use crate::quiet::Quiet;
+
+const SCHEMA: &str = "CREATE DATABASE campus CHARACTER SET utf8mb4;
+    CREATE TABLE campus.riders (id INT PRIMARY KEY, name VARCHAR(40), weight FLOAT, height DOUBLE, born DATE, photo BLOB,
+        upper_name VARCHAR(40) AS (UPPER(name)) STORED);
+    CREATE TABLE campus.codes (code VARCHAR(20) CHARACTER SET latin1 PRIMARY KEY, tag VARCHAR(20) COLLATE utf8mb4_bin);
+    CREATE TABLE campus.log (line VARCHAR(40));";
+const A: usize = 0;
+const B: usize = 1;
+const ROWS: u64 = 6_000;
+const DEADLINE: Duration = Duration::from_secs(180);
+
+async fn filled(config: &str) -> Cluster {
+    let options =
+        ClusterOptions { config: config.into(), ..ClusterOptions::new(env!("CARGO_BIN_EXE_tandem"), "campus", SCHEMA) };
+    let mut cluster = Cluster::start(options).await;
+    cluster
+        .server(A)
+        .query(&format!(
+            "INSERT INTO campus.riders (id, name, weight, height, born, photo) SELECT seq, CONCAT('Rider ', seq), seq / 7,
+             seq / 13, '2000-01-01' + INTERVAL seq DAY, UNHEX(HEX(seq)) FROM campus.seq_1_to_{ROWS}"
+        ))
+        .await;
+    cluster.server(A).query("UPDATE campus.riders SET born = '0000-00-00' WHERE id = 9").await;
+    cluster.server(A).query("INSERT INTO campus.codes SELECT CONCAT('Käse ', seq), 'x' FROM campus.seq_1_to_500").await;
+    cluster.wait_until_equal(DEADLINE).await.unwrap();
+    cluster
+}
+
+/// What somebody does on one side behind everybody's back.
+async fn sabotage(server: &PrivateServer, statements: &[&str]) {
+    let mut conn = server.conn().await;
+    conn.query_drop("SET SESSION sql_log_bin = 0, sql_mode = ''").await.unwrap();
+    for statement in statements {
+        conn.query_drop(*statement).await.unwrap();
+    }
+    conn.disconnect().await.unwrap();
+}
+
+/// The exit code of `tandem verify` on a site, and what it found.
+fn verify(cluster: &Cluster, site: usize, more: &[&str]) -> (Option<i32>, VerifyView) {
+    let args: Vec<&str> = ["verify", "riders", "codes", "--json"].into_iter().chain(more.iter().copied()).collect();
+    let output = cluster.nodes[site].options().run_once(&args);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let view = serde_json::from_str(&text);
+    let view = view.unwrap_or_else(|error| panic!("{error}: {text}{}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code(), view)
+}
+
+/// Table, key, kind and columns of each difference.
+fn found(view: &VerifyView) -> Vec<String> {
+    let line = |row: &tandem::observe::DifferenceView| {
+        let key: Vec<String> = row.key.values().map(ToString::to_string).collect();
+        format!("{} {} {} {}", row.table, key.join(","), row.kind, row.columns.join(","))
+    };
+    let mut lines: Vec<String> = view.differences.iter().map(line).collect();
+    lines.sort();
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_kind_of_difference_is_found_and_nothing_else_and_repair_mends_it() {
+    let mut cluster = filled("[conflicts]\nprefer = [\"laptop-a\"]\ndefault = \"prefer\"\n").await;
+    let other = cluster.server(B).clone();
+    let (code, view) = verify(&cluster, A, &[]);
+    assert_eq!((code, view.differing, view.rows().0), (Some(0), 0, ROWS + 500), "{:?}", view.parts);
+    let keyless = cluster.tandem(A, &["verify"]);
+    assert!(keyless.contains("campus.log") && keyless.contains("1 of 3 comparisons could not be made."), "{keyless}");
+
+    // The last bit of a float and of a double, letters that the collation calls equal, a NULL, an empty text in place of a
+    // NULL, a date, bytes, a row that is gone, one that is too many, and a key that is spelled in another way.
+    sabotage(
+        &other,
+        &[
+            "UPDATE campus.riders SET weight = 14.285715 WHERE id = 100",
+            "UPDATE campus.riders SET height = 15.384615384615387 WHERE id = 200",
+            "UPDATE campus.riders SET name = 'RIDER 300' WHERE id = 300",
+            "UPDATE campus.riders SET name = NULL WHERE id = 400",
+            "UPDATE campus.riders SET born = '0000-00-01' WHERE id = 9",
+            "UPDATE campus.riders SET photo = CONCAT(photo, x'00') WHERE id = 500",
+            "DELETE FROM campus.riders WHERE id = 600",
+            "INSERT INTO campus.riders (id, name) VALUES (99999, 'one more')",
+            "UPDATE campus.codes SET code = 'KÄSE 7' WHERE code = 'Käse 7'",
+        ],
+    )
+    .await;
+    let expected = [
+        "campus.codes \"Käse 7\" differs code",
+        "campus.riders 100 differs weight",
+        "campus.riders 200 differs height",
+        "campus.riders 300 differs name",
+        "campus.riders 400 differs name",
+        "campus.riders 500 differs photo",
+        "campus.riders 600 missing_there ",
+        "campus.riders 9 differs born",
+        "campus.riders 99999 missing_here ",
+    ];
+    let (code, view) = verify(&cluster, A, &[]);
+    assert_eq!((code, found(&view)), (Some(1), expected.map(str::to_owned).to_vec()));
+    // From the other side it is the same, the other way round.
+    let (code, view) = verify(&cluster, B, &["--dry-run"]);
+    assert_eq!((code, view.differing), (Some(1), expected.len() as u64));
+    assert!(found(&view).contains(&"campus.riders 600 missing_here ".to_owned()), "{:?}", found(&view));
+
+    let said = cluster.tandem(A, &["verify", "riders", "codes", "--repair"]);
+    assert!(said.ends_with("\nAll rows are the same.\n"), "{said}");
+    Quiet::new(&cluster).wait(&mut cluster, DEADLINE).await;
+    cluster.wait_until_equal(DEADLINE).await.unwrap();
+    let rows: Option<(u64, u64)> =
+        other.first("SELECT COUNT(*), CAST(SUM(id = 600 OR id = 99999) AS UNSIGNED) FROM campus.riders").await;
+    assert_eq!(rows, Some((ROWS + 1, 2)), "no row is lost");
+    let name: Option<String> = other.first("SELECT name FROM campus.riders WHERE id = 400").await;
+    assert_eq!(name.as_deref(), Some("Rider 400"), "the preferred node's row stands");
+    let kept: Option<u64> = cluster.server(A).first("SELECT COUNT(*) FROM tandem.conflicts WHERE kind = 'insert_exists'").await;
+    assert_eq!(kept, Some(7), "what was replaced is kept");
+    cluster.end().await.unwrap();
+}
+
+/// Nobody stops writing for it, and nothing that is only on its way is taken for a difference.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_on_both_sides_are_no_differences() {
+    let mut cluster = filled("").await;
+    let ended = AtomicBool::new(false);
+    let done = AtomicU64::new(0);
+    let write = async |site: usize| {
+        let mut dice = Rng::with_seed(site as u64);
+        let mut conn = cluster.server(site).conn().await;
+        let mut pace = tokio::time::interval(Duration::from_millis(4));
+        while !ended.load(Ordering::Relaxed) {
+            pace.tick().await;
+            let id = 1 + dice.u64(..ROWS);
+            let sql = match dice.u64(..3) {
+                0 => format!("DELETE FROM campus.riders WHERE id = {id}"),
+                1 => format!("REPLACE INTO campus.riders (id, name) VALUES ({id}, 'again')"),
+                _ => format!("UPDATE campus.riders SET name = '{}' WHERE id = {id}", dice.u64(..)),
+            };
+            match conn.query_drop(sql).await {
+                Ok(()) => _ = done.fetch_add(1, Ordering::Relaxed),
+                // The applier was there first.
+                Err(mysql_async::Error::Server(error)) if [1205, 1213].contains(&error.code) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        conn.disconnect().await.unwrap();
+    };
+    let looks = async {
+        let mut seen = 0;
+        for round in 0..8 {
+            let before = done.load(Ordering::Relaxed);
+            let (code, view) = tokio::task::block_in_place(|| verify(&cluster, round % 2, &[]));
+            assert_eq!((code, found(&view)), (Some(0), Vec::new()), "look {round}");
+            seen += view.parts.iter().map(|part| part.passed_by).sum::<u64>();
+            crate::harness::wait_for("more writes", DEADLINE, async || done.load(Ordering::Relaxed) > before + 50).await;
+        }
+        ended.store(true, Ordering::Relaxed);
+        seen
+    };
+    let (seen, ..) = tokio::join!(looks, write(A), write(B));
+    println!("{} writes meanwhile, {seen} rows passed by", done.load(Ordering::Relaxed));
+    cluster.wait_until_equal(DEADLINE).await.unwrap();
+    cluster.end().await.unwrap();
+}
