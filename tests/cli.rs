@@ -88,19 +88,21 @@ Keeps MariaDB databases of two or more sites the same, in both directions
 Usage: tandem <COMMAND>
 
 Commands:
-  init         Set up a node: its configuration, keys, and what its MariaDB needs
-  run          Run this node: all its roles, or those named
-  status       Show how the running node and its links are
-  snapshot     Publish rows that were there before, so that the other nodes get them
-  verify       Compare this node's rows with those of the other nodes, and settle what differs
-  tail         Print the changes of a database as they are committed, without a topic
-  topic        See what the topics hold
-  conflicts    See conflicts and both of their sides
-  failed       See changes that could not be applied
-  config       Check the configuration, or show what is in force
-  doctor       Look a node's set-up over: what must be mended, and how
-  hub          Keep the topics, without a database here: for a server between the nodes
-  completions  Print completions for a shell
+  init          Set up a node: its configuration, keys, and what its MariaDB needs
+  run           Run this node: all its roles, or those named
+  status        Show how the running node and its links are
+  snapshot      Publish rows that were there before, so that the other nodes get them
+  sync          Feed the clouds now, instead of at their next time
+  verify        Compare this node's rows with those of the other nodes, and settle what differs
+  tail          Print the changes of a database as they are committed, without a topic
+  topic         See what the topics hold
+  conflicts     See conflicts and both of their sides
+  failed        See changes that could not be applied
+  config        Check the configuration, or show what is in force
+  doctor        Look a node's set-up over: what must be mended, and how
+  hub           Keep the topics, without a database here: for a server between the nodes
+  cloud-server  Receive what nodes send to a cloud: rows, over HTTP. Needs no configuration file
+  completions   Print completions for a shell
 
 Options:
   -h, --help     Print help

@@ -123,6 +123,9 @@ impl Engine<'_> {
             // A key that is spelled differently on both sides is one row all the same.
             let row = joined.entry(place).or_insert((key, None, None));
             (row.1, row.2) = (row.1.or(print), row.2.or(own));
+            if let Some(own) = own {
+                row.0 = own.key.clone();
+            }
         }
         let difference = |(key, print, own): (RowKey, Option<&str>, Option<&Held>)| {
             let columns = match (print, own) {

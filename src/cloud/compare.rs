@@ -64,6 +64,7 @@ impl CloudApplier {
             after: None,
             rows_max: ROWS_AT_ONCE,
             bytes_max: BYTES_AT_ONCE,
+            keys: Vec::new(),
             condition: mapping.condition(now),
         };
         let mut chunk = self.rows.chunk(&asked).await?;

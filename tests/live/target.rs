@@ -238,6 +238,27 @@ async fn a_dropped_transaction_leaves_nothing_and_its_locks_end() {
 }
 
 #[tokio::test]
+async fn a_row_that_existed_fills_what_is_missing_and_replaces_nothing() {
+    for site in Site::all().await {
+        let existing =
+            |name: &str, email: Option<&str>, age: i64| Write::Put(Change { op: Op::Read, ..rider(name, email, age) });
+        apply(site.target(), 1, &[put("ann", None, 20)]).await;
+        apply(site.target(), 2, &[existing("bob", Some("b@x"), 30)]).await;
+        for (wanted, rows) in [
+            (vec![existing("ann", None, 99)], "the row stands"),
+            (vec![existing("cleo", Some("b@x"), 40)], "its unique value is taken"),
+            (vec![existing("dora", None, 50), existing("ann", None, 99)], "one of them stands"),
+        ] {
+            let mut transaction = site.target().begin(&mark(3)).await.unwrap();
+            let (_, error) = failure(&mut transaction, &wanted).await;
+            assert!(matches!(error, TargetError::UniqueTaken { .. }), "{rows}: {error}");
+            transaction.rollback().await;
+        }
+        assert_eq!(site.rows().await, [row("ann", None, 20), row("bob", Some("b@x"), 30)]);
+    }
+}
+
+#[tokio::test]
 async fn writing_twice_equals_once_and_a_put_replaces() {
     for site in Site::all().await {
         for round in 1..=2 {

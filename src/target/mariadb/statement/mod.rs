@@ -34,6 +34,8 @@ const BYTES_MAX: usize = 1 << 20;
 pub(super) enum Form {
     Upsert,
     Insert,
+    /// An insert that fails where the row stands already.
+    Fill,
     /// `or_insert`: where there is no such row, it is known well enough to be inserted.
     Update {
         or_insert: bool,
@@ -153,7 +155,7 @@ impl<'w> Run<'w> {
     pub fn statement(&self) -> Option<Vec<u8>> {
         match self.form {
             Form::Upsert => Some(self.upsert()),
-            Form::Insert => Some(self.insert(0..self.rows.len())),
+            Form::Insert | Form::Fill => Some(self.insert(0..self.rows.len())),
             Form::Delete => Some(self.delete()),
             Form::Update { .. } => None,
         }
@@ -372,7 +374,8 @@ fn form(table: &Table, change: &Change, columns: &[(usize, usize)]) -> Form {
             table.shape.columns.iter().enumerate().all(|(at, column)| column.generated || told(at))
         }
     };
-    match (whole, table.unique.is_empty() && change.op != Op::Read, inserted) {
+    match (whole, table.unique.is_empty(), inserted) {
+        _ if change.op == Op::Read => Form::Fill,
         (false, ..) => Form::Update { or_insert: false },
         (true, true, _) => Form::Upsert,
         (true, false, true) => Form::Insert,

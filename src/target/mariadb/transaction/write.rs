@@ -97,7 +97,7 @@ impl MariadbTransaction {
                 }
                 other => other,
             },
-            Form::Delete => self.statement(run, text).await,
+            Form::Delete | Form::Fill => self.statement(run, text).await,
             Form::Insert => match self.statement(run, text).await {
                 Err(TargetError::UniqueTaken { index, .. }) if index == PRIMARY => self.update(run, true).await,
                 other => other,
