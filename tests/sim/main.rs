@@ -34,7 +34,7 @@ fn seeds(ordinary: u64) -> std::ops::Range<u64> {
 }
 
 /// Seeds of the ordinary run.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 500;
 
 /// The same, for each kind of foreign key.
 const REFERENCE_SEEDS: u64 = 80;
@@ -106,7 +106,7 @@ fn the_seeds_meet_rows_without_a_key_that_are_equal_changed_and_deleted() {
 }
 
 /// The same, for rows that are there before the topics begin.
-const SNAPSHOT_SEEDS: u64 = 150;
+const SNAPSHOT_SEEDS: u64 = 100;
 
 /// Rows that differ on two nodes come to be one, and no row of a snapshot beats a write.
 #[test]
