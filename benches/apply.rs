@@ -4,13 +4,15 @@
 //! - Drains: a backlog is written and published while the other side is away; then it is applied, by tandem, and, removed
 //!   again, by the server's own replication with one thread and with several. Turns, and the median of each counts.
 //! - Delay: both sides write at a pace, and each is watched for the rows of the other; over a hub, and over Kafka.
+//! - Rows that were there before, carried over and compared, beside MariaDB's dump.
 //! - Memory of the nodes in all this.
 //!
 //! Prints tables and puts its figures into `target/bench/summary.json`. Not a test: nothing here fails for being slow. Names of
-//! parts after `--` measure these alone: `cargo bench --bench apply -- single bulk absence delay kafka`.
+//! parts after `--` measure these alone: `cargo bench --bench apply -- single bulk absence existing delay kafka`.
 
 mod cost;
 mod drain;
+mod existing;
 #[path = "../tests/harness/mod.rs"]
 mod harness;
 mod load;
@@ -48,13 +50,14 @@ fn asked(part: &str) -> bool {
 }
 
 /// What we want to reach.
-const AIMS: [(&str, &str); 8] = [
+const AIMS: [(&str, &str); 9] = [
     ("apply_single_vs_native_serial", "at least 5"),
     ("apply_single_vs_native_parallel", "above 1"),
     ("apply_bulk_vs_native", "at least 1"),
     ("catch_up_1m_s", "as native"),
     ("visible_p99_ms_hub", "below 50"),
     ("visible_p99_ms_kafka", "below 50"),
+    ("snapshot_vs_dump", "at least 1"),
     ("node_idle_rss_mb", "below 64"),
     ("node_peak_rss_mb", "below 256"),
 ];
@@ -76,6 +79,16 @@ async fn measure() {
     let mut cluster = start(false).await;
     memory.idle(&cluster);
     drains(&mut cluster, &mut memory, &mut figures).await;
+    if asked("existing") {
+        let existing::Times { snapshot, dump, verify } = existing::measure(&cluster).await;
+        memory.look(&cluster);
+        println!(
+            "1 M existing rows: tandem snapshot {snapshot:.1} s, mariadb-dump | mariadb {dump:.1} s; tandem verify {verify:.1} s"
+        );
+        figures.put("snapshot_rows_per_s", existing::ROWS as f64 / snapshot);
+        figures.put("snapshot_vs_dump", dump / snapshot);
+        figures.put("verify_rows_per_s", existing::ROWS as f64 / verify);
+    }
     if asked("delay") {
         delays(&mut cluster, "hub", &mut memory, &mut figures).await;
         for node in &mut cluster.nodes {
@@ -101,7 +114,7 @@ async fn start(kafka: bool) -> Cluster {
     let options = ClusterOptions::new(
         env!("CARGO_BIN_EXE_tandem"),
         "bench",
-        load::schema(&["single", "bulk", "absence", "stream", "native_stream"]),
+        load::schema(&["single", "bulk", "absence", "stream", "native_stream", "existing"]),
     );
     let server = |number| {
         let server = ServerOptions { sync: Sync::EachCommit, ..ServerOptions::node(number) };

@@ -9,6 +9,7 @@ mod lease;
 mod node;
 mod snapshots;
 mod topics;
+mod weekly;
 
 pub use capture::{Authority, Capture, CaptureOptions, Captured, From};
 pub use cloud::{CloudServer, run_cloud_server};

@@ -356,6 +356,10 @@ impl Orders for Asked {
     async fn cancel_verify(&self) -> Result<bool, Stop> {
         Ok(false)
     }
+
+    async fn settle(&self, conflict: &str, _put_back: bool) -> Result<Option<ConflictView>, Stop> {
+        Kept.conflict(conflict).await
+    }
 }
 
 /// The pages of a node without the node: what a command asks.
@@ -525,6 +529,11 @@ c-7f3a: campus.riders, row with id 7: update origin differs, waits for a decisio
 *  name    Ada                                 Ida\u{fffd}[31m
 "
     );
+    let settled = node.place.run(&["conflicts", "settle", "c-7f3a", "--keep", "loser"]);
+    assert_eq!((settled.code, settled.err.as_str()), (0, ""));
+    assert_eq!(settled.out, "c-7f3a: campus.riders, row with id 7: the row that lost is written again.\n");
+    let unknown = node.place.run(&["conflicts", "settle", "c-9", "--keep", "winner"]);
+    assert_eq!((unknown.code, unknown.err.as_str()), (2, "error: there is no such conflict — see the list\n"));
     let missing = node.place.run(&["conflicts", "show", "c-9"]);
     assert_eq!((missing.code, missing.err.as_str()), (2, "error: there is no such conflict — see the list\n"));
     let failed = node.place.run(&["failed", "list"]);

@@ -192,6 +192,7 @@ impl Applier {
                 let compared = self.engine(known, &Notify::new()).compare(&record.origin, &record.seen, prints).await?;
                 self.notes.compared(&record.origin, prints, compared);
             }
+            Some(Note::Settled { conflict }) => self.target.settle(conflict).await?,
             _ => {}
         }
         Ok(())

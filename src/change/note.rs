@@ -1,4 +1,4 @@
-//! What nodes tell each other beside changes: who wants to compare rows, and what rows are like.
+//! What nodes tell each other beside changes: who wants to compare rows, what rows are like, and what a person decided.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,10 @@ use super::{OriginId, TableName};
 pub enum Note {
     Ask(Ask),
     Prints(Prints),
+    /// Somebody has decided about a conflict, which other nodes keep under the same id.
+    Settled {
+        conflict: String,
+    },
 }
 
 /// A comparison: the node that wants it, its number there, and which of its rounds.

@@ -148,6 +148,7 @@ impl Record {
     pub fn weight(&self) -> usize {
         let note = |note: &Note| match note {
             Note::Ask(ask) => ask.tables.iter().flat_map(|table| &table.keys).map(String::len).sum(),
+            Note::Settled { conflict } => conflict.len(),
             Note::Prints(prints) => prints.rows.iter().map(|(key, print)| key.len() + print.len() + 48).sum::<usize>(),
         };
         size_of::<Self>() + self.change().map_or(0, Change::weight) + self.note().map_or(0, note)

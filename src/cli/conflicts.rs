@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::observe::{ConflictView, SideView, spoken_time};
 
@@ -33,6 +33,17 @@ enum ConflictsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Decide about conflicts, on all nodes: keep the row that stands, or put the other one back.
+    Settle {
+        #[command(flatten)]
+        common: Common,
+        /// Their ids, or the beginnings of them.
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// Which row is to stand.
+        #[arg(long, value_enum)]
+        keep: Keep,
+    },
     /// Show both sides of one conflict.
     Show {
         #[command(flatten)]
@@ -45,10 +56,19 @@ enum ConflictsCommand {
     },
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Keep {
+    /// The row that stands stays.
+    Winner,
+    /// The row that lost is written again, as a new write of this node.
+    Loser,
+}
+
 pub async fn run(args: ConflictsArgs) -> Outcome {
     match args.command {
         ConflictsCommand::List { common, limit, open, json } => list(&common, limit, open, json).await,
         ConflictsCommand::Show { common, id, json } => show(&common, &id, json).await,
+        ConflictsCommand::Settle { common, ids, keep } => settle(&common, &ids, keep).await,
     }
 }
 
@@ -106,6 +126,23 @@ async fn show(common: &Common, id: &str, json: bool) -> Outcome {
         rows.add_row(line);
     }
     output::print(&rows);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One after the other; what is settled before one that cannot be stays settled.
+async fn settle(common: &Common, ids: &[String], keep: Keep) -> Outcome {
+    let api = NodeApi::new(common)?;
+    api.status().await?;
+    let (word, said) = match keep {
+        Keep::Winner => ("winner", "its row stays as it is"),
+        Keep::Loser => ("loser", "the row that lost is written again"),
+    };
+    for id in ids {
+        let path = format!("/api/conflicts/{}/settle", path_part(id));
+        let settled: ConflictView = api.post(&path, &serde_json::json!({ "keep": word })).await?;
+        let (table, key) = (output::plain(&settled.table), output::key(&settled.key));
+        output::line(format_args!("{}: {table}, row with {key}: {said}.", settled.id));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

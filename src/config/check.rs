@@ -56,6 +56,7 @@ pub fn check(file: &Path, table: &Table, environment: Environment) -> Result<Con
     let conflicts = conflicts(top.section("conflicts"), &nodes, &complaints);
     let web = web(top.section("web"), &folder);
     let limits = limits(top.section("limits"));
+    let verify_every = verify_every(top.section("verify"));
     let dangerous_ddl = dangerous_ddl(top.section("ddl"));
     let clouds = clouds(top.section("cloud"), &nodes, &folder, &complaints);
     top.finish();
@@ -72,6 +73,7 @@ pub fn check(file: &Path, table: &Table, environment: Environment) -> Result<Con
             conflicts,
             web,
             state_folder,
+            verify_every,
             limits,
             dangerous_ddl,
             clouds,
@@ -412,6 +414,14 @@ fn limits(mut section: Section) -> Limits {
     };
     section.finish();
     limits
+}
+
+/// How often rows are compared by themselves; `None` for never.
+fn verify_every(mut section: Section) -> Option<Duration> {
+    let every = section.duration("every", Duration::from_secs(3600)..=DAY * 366).unwrap_or(DAY * 7);
+    let scheduled = section.flag("scheduled").is_none_or(|spot| spot.value);
+    section.finish();
+    scheduled.then_some(every)
 }
 
 fn dangerous_ddl(mut section: Section) -> DdlPolicy {

@@ -55,6 +55,8 @@ pub struct Config {
     pub web: Web,
     /// Where nodes and hub keep files; each node in a folder of its own.
     pub state_folder: PathBuf,
+    /// How often a node compares its rows with the others' by itself; `None` for never.
+    pub verify_every: Option<Duration>,
     pub limits: Limits,
     /// What the tailer does with statements that take rows away without telling their keys.
     pub dangerous_ddl: DdlPolicy,

@@ -86,6 +86,11 @@ pub fn show(config: &Config) -> String {
     }
     line("\n[state]".into());
     line(format!("folder = {}", quote(&config.state_folder.display().to_string())));
+    line("\n[verify]".into());
+    match config.verify_every {
+        Some(every) => line(format!("every = {}", quote(&show_duration(every)))),
+        None => line("scheduled = false".into()),
+    }
     let dangerous = match config.dangerous_ddl {
         DdlPolicy::Stop => "stop",
         DdlPolicy::Ignore => "ignore",

@@ -235,6 +235,13 @@ impl Observer {
         self.board().verify = Some(view);
     }
 
+    /// A comparison that begins by itself could not begin now.
+    pub fn verify_put_off(&self, reason: &str) {
+        if let Some(repeated) = self.pass("verify_put_off", "") {
+            info!(reason, repeated, "comparison put off");
+        }
+    }
+
     // ---- the applier ----
 
     /// Something new of this origin was read, so the node lives; and this is what it has seen.

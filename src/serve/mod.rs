@@ -50,6 +50,10 @@ pub trait Orders: Send + Sync {
     /// Ends a snapshot; false where none of this number is under way. What is published stays.
     async fn cancel_snapshot(&self, id: u64) -> Result<bool, Stop>;
 
+    /// Decide about a conflict, on all nodes: the winner's row stays, or the loser's is written again as a new write of this node.
+    /// `None` where there is no such conflict.
+    async fn settle(&self, conflict: &str, put_back: bool) -> Result<Option<ConflictView>, Stop>;
+
     /// Compare this node's rows with those of the others, and perhaps have what differs settled.
     async fn verify(&self, wish: VerifyWish) -> Result<VerifyView, Stop>;
 

@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use crate::observe::{Observer, SnapshotView, SnapshotWish, Status, VerifyView, VerifyWish};
+use crate::observe::{ConflictView, Observer, SnapshotView, SnapshotWish, Status, VerifyView, VerifyWish};
 use crate::runtime::{Shutdown, Stop};
 
 use super::access::{Access, Refusal};
@@ -99,6 +99,7 @@ fn router(shown: Shown, access: Access) -> Router {
         .route("/api/status", get(status))
         .route("/api/conflicts", get(conflicts))
         .route("/api/conflicts/{id}", get(conflict))
+        .route("/api/conflicts/{id}/settle", post(settle))
         .route("/api/failed", get(failed))
         .route("/api/snapshots", get(snapshots).post(snapshot))
         .route("/api/snapshots/{id}/cancel", post(cancel_snapshot))
@@ -151,6 +152,29 @@ async fn conflicts(State(shown): State<Shown>, Query(asked): Query<Asked>) -> Re
 async fn conflict(State(shown): State<Shown>, Path(id): Path<String>) -> Result<Response, Trouble> {
     let conflict = shown.keeper.conflict(&id).await?;
     Ok(Json(conflict.ok_or(Trouble::NoSuch("conflict"))?).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Decision {
+    keep: Kept,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kept {
+    Winner,
+    Loser,
+}
+
+async fn settle(
+    State(shown): State<Shown>,
+    Path(id): Path<String>,
+    decision: Result<Json<Decision>, JsonRejection>,
+) -> Result<Json<ConflictView>, Trouble> {
+    let Json(decision) = decision.map_err(|rejection| Trouble::NotUnderstood(rejection.body_text()))?;
+    let settled = shown.orders.settle(&id, matches!(decision.keep, Kept::Loser)).await?;
+    Ok(Json(settled.ok_or(Trouble::NoSuch("conflict"))?))
 }
 
 async fn failed(State(shown): State<Shown>, Query(asked): Query<Asked>) -> Result<Response, Trouble> {

@@ -13,11 +13,13 @@ mod known_ids;
 mod ledger;
 mod published;
 mod snapshots;
+mod stamp;
 
 pub use known_ids::IdsFile;
 pub use ledger::LedgerFile;
 pub use published::{PUBLISHED_FILE, PublishedFile};
 pub use snapshots::SnapshotFile;
+pub use stamp::StampFile;
 
 /// The causal index's overflow in a SQLite file without any durability: a crash loses nothing that the topics do not hold.
 pub struct IndexFile(Connection);

@@ -30,7 +30,7 @@ impl ConflictKind {
         Self::ParentDeleted,
     ];
 
-    pub fn word(self) -> &'static str {
+    pub const fn word(self) -> &'static str {
         match self {
             Self::InsertExists => "insert_exists",
             Self::UpdateOriginDiffers => "update_origin_differs",

@@ -47,6 +47,9 @@ pub trait Target: Send + Sync {
     /// Rows of a table as they are now, in no particular order, and the history that they hold all of. Nothing is locked.
     async fn range(&self, wanted: &Range) -> Result<(Vec<Held>, GtidPosition), TargetError>;
 
+    /// A conflict that is kept waits for nobody any more. Nothing, where none of this id does.
+    async fn settle(&self, conflict: &str) -> Result<(), TargetError>;
+
     /// Starts a transaction and writes the mark.
     async fn begin(&self, mark: &Mark) -> Result<Box<dyn ApplyTransaction>, TargetError>;
 }

@@ -34,7 +34,7 @@ impl Keeper for DatabaseKeeper {
     }
 }
 
-fn conflict_view(kept: KeptConflict) -> ConflictView {
+pub fn conflict_view(kept: KeptConflict) -> ConflictView {
     ConflictView {
         id: kept.id,
         table: kept.table,

@@ -14,6 +14,7 @@ use super::keeper::DatabaseKeeper;
 use super::lease::Seat;
 use super::snapshots::{Book, DatabaseRows, Desk};
 use super::topics::Topics;
+use super::weekly::Weekly;
 use crate::apply::{Applier, ApplyOptions, LocalFeed, Policy};
 use crate::change::{GtidPosition, Offset, Record, TableFilter};
 use crate::config::{self, Config, OwnNode};
@@ -23,7 +24,7 @@ use crate::serve::hub::HubServer;
 use crate::serve::{Web, WebOptions};
 use crate::source::Source;
 use crate::source::binlog::{BinlogOptions, BinlogSource};
-use crate::state::{IndexFile, PublishedFile, SnapshotFile};
+use crate::state::{IndexFile, PublishedFile, SnapshotFile, StampFile};
 use crate::tail::{DdlPolicy, Follower, SnapshotDesk, Snapshots, TailOptions, Tailer};
 use crate::target::mariadb::{Kept, MariadbOptions, MariadbTarget, TableFault};
 use crate::target::{ConflictKind, TargetError};
@@ -91,6 +92,7 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
         database: Arc::new(Database::new(&own, config.tables.clone())),
         apply: apply_options(config, &own),
         dangerous_ddl: config.dangerous_ddl,
+        verify_every: config.verify_every,
         verify: Arc::new(VerifyDesk::new(own.cluster.clone(), desk.clone(), clock.clone(), observer.clone())),
         desk,
         own,
@@ -147,6 +149,7 @@ struct Node {
     database: Arc<Database>,
     apply: ApplyOptions,
     dangerous_ddl: DdlPolicy,
+    verify_every: Option<Duration>,
     desk: Arc<SnapshotDesk>,
     verify: Arc<VerifyDesk>,
     topics: Topics,
@@ -225,7 +228,12 @@ impl Node {
             database: self.database.clone(),
             tables: self.tables.clone(),
         });
-        let web = Web::bind(options, self.observer.clone(), keeper, desk).await?.with_clouds(Arc::new(orders));
+        let web = Web::bind(options, self.observer.clone(), keeper, desk.clone()).await?.with_clouds(Arc::new(orders));
+        let weekly = async {
+            let Some(every) = self.verify_every else { return std::future::pending().await };
+            let (stamp, clock) = (StampFile::new(&self.own.state_folder, "verified"), self.clock.clone());
+            Weekly { desk: desk.clone(), every, stamp, clock, observer: self.observer.clone() }.run().await
+        };
         let counting = async {
             loop {
                 // An unreachable database is shown by the roles that need it; the last counts stay meanwhile.
@@ -240,6 +248,7 @@ impl Node {
         tokio::select! {
             served = web.run(shutdown) => Ok(served?),
             () = counting => Ok(()),
+            () = weekly => Ok(()),
         }
     }
 

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::keeper::conflict_view;
 use super::node::Database;
-use crate::change::{TableFilter, TableName, TablePattern};
-use crate::observe::{Observer, SnapshotTableView, SnapshotView, SnapshotWish, VerifyView, VerifyWish};
+use crate::change::{Note, TableFilter, TableName, TablePattern};
+use crate::observe::{ConflictView, Observer, SnapshotTableView, SnapshotView, SnapshotWish, VerifyView, VerifyWish};
 use crate::runtime::Stop;
 use crate::serve::Orders;
 use crate::source::{Chunk, ChunkRequest, RowReader, SourceError};
 use crate::state::SnapshotFile;
 use crate::tail::{SnapshotBook, SnapshotDesk, SnapshotOrder, TableState};
-use crate::target::TargetError;
 use crate::target::mariadb::{TableSize, Wanted};
+use crate::target::{Target, TargetError};
 use crate::verify::VerifyDesk;
 
 /// The node's database, as the tailer reads rows of it. The rooms do not know each other.
@@ -105,6 +106,18 @@ impl Orders for Desk {
 
     async fn cancel_snapshot(&self, id: u64) -> Result<bool, Stop> {
         Ok(self.desk.cancel(id))
+    }
+
+    async fn settle(&self, conflict: &str, put_back: bool) -> Result<Option<ConflictView>, Stop> {
+        let target = self.database.target().await?;
+        let Some(kept) = target.conflict(conflict).await? else { return Ok(None) };
+        if put_back {
+            target.put_back(&kept).await?;
+        } else {
+            target.settle(&kept.id).await?;
+        }
+        self.desk.tell(Note::Settled { conflict: kept.id.clone() });
+        Ok(target.conflict(&kept.id).await?.map(conflict_view))
     }
 
     async fn verify(&self, wish: VerifyWish) -> Result<VerifyView, Stop> {

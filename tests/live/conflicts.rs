@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Cluster, ClusterOptions};
+use crate::harness::{Cluster, ClusterOptions, wait_for};
 use crate::quiet::Quiet;
 
 const SCHEMA: &str = "CREATE DATABASE campus CHARACTER SET utf8mb4;
@@ -93,5 +93,42 @@ async fn by_the_policy_manual_the_newest_stands_and_the_conflict_stays_open() {
     for server in &cluster.servers {
         assert_eq!(server.rows::<String>("SELECT state FROM tandem.conflicts").await, ["open"]);
     }
+    // Somebody decides on one side, and it is decided on both.
+    let id: String = cluster.server(0).first("SELECT id FROM tandem.conflicts").await.unwrap();
+    let said = cluster.tandem(0, &["conflicts", "settle", &id[..6], "--keep", "loser"]);
+    assert_eq!(said, format!("{id}: campus.riders, row with name ann: the row that lost is written again.\n"));
+    let settled = "SELECT COUNT(*) FROM tandem.conflicts WHERE state = 'settled' AND settled_at IS NOT NULL";
+    for server in cluster.servers.clone() {
+        wait_for("the decision", DEADLINE, async || server.first::<u64>(settled).await == Some(1)).await;
+    }
+    quiet.wait(&mut cluster, DEADLINE).await;
+    cluster.wait_until_equal(DEADLINE).await.unwrap();
+    for server in &cluster.servers {
+        let note: Option<String> = server.first("SELECT note FROM campus.riders").await;
+        assert_eq!(note.as_deref(), Some("a"), "the row that lost stands now");
+    }
+
+    // What had deleted the row deletes it; and a winner that is kept stays.
+    let one = format!("{BEFORE}DELETE FROM campus.riders");
+    let rows = apart(&mut cluster, &mut quiet, &one, "UPDATE campus.riders SET note = 'c'").await;
+    assert_eq!(rows, [row("ann", "c", None)]);
+    let open = "SELECT id FROM tandem.conflicts WHERE state = 'open'";
+    let id: String = cluster.server(1).first(open).await.unwrap();
+    cluster.tandem(1, &["conflicts", "settle", &id, "--keep", "loser"]);
+    for server in cluster.servers.clone() {
+        wait_for("the row to go", DEADLINE, async || {
+            server.first::<u64>("SELECT COUNT(*) FROM campus.riders").await == Some(0)
+        })
+        .await;
+    }
+    quiet.wait(&mut cluster, DEADLINE).await;
+    let two = format!("{BEFORE}INSERT INTO campus.riders VALUES ('ann', 'd', NULL)");
+    apart(&mut cluster, &mut quiet, &two, "INSERT INTO campus.riders VALUES ('ann', 'e', NULL)").await;
+    let id: String = cluster.server(0).first(open).await.unwrap();
+    cluster.tandem(0, &["conflicts", "settle", &id, "--keep", "winner"]);
+    for server in cluster.servers.clone() {
+        wait_for("the decision", DEADLINE, async || server.first::<String>(open).await.is_none()).await;
+    }
+    assert_eq!(cluster.server(0).first::<String>("SELECT note FROM campus.riders").await.as_deref(), Some("e"));
     cluster.end().await.unwrap();
 }

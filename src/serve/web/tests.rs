@@ -104,6 +104,10 @@ impl Orders for Asked {
     async fn cancel_verify(&self) -> Result<bool, Stop> {
         Ok(false)
     }
+
+    async fn settle(&self, conflict: &str, _put_back: bool) -> Result<Option<ConflictView>, Stop> {
+        Ok(Some(self::conflict()).filter(|kept| kept.id == conflict))
+    }
 }
 
 struct Page {

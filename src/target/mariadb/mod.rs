@@ -30,6 +30,7 @@ mod references;
 mod rights;
 mod schema;
 mod session;
+mod settle;
 mod statement;
 mod transaction;
 
@@ -230,6 +231,10 @@ impl Target for MariadbTarget {
 
     async fn range(&self, wanted: &Range) -> Result<(Vec<Held>, GtidPosition), TargetError> {
         self.rows_of(wanted).await
+    }
+
+    async fn settle(&self, conflict: &str) -> Result<(), TargetError> {
+        self.settle_kept(conflict).await
     }
 
     async fn begin(&self, mark: &Mark) -> Result<Box<dyn ApplyTransaction>, TargetError> {

@@ -165,6 +165,14 @@ pub(super) fn insert_conflict(out: &mut Vec<u8>, conflict: &Conflict) {
     out.extend_from_slice(b") ON DUPLICATE KEY UPDATE id = VALUES(id)");
 }
 
+/// The first decision stays.
+pub(super) fn settle(out: &mut Vec<u8>, conflict: &str) {
+    out.extend_from_slice(
+        b"UPDATE tandem.conflicts SET state = 'settled', settled_at = NOW(6) WHERE state <> 'settled' AND id = ",
+    );
+    literal::text(out, conflict);
+}
+
 pub(super) fn insert_dead_letter(out: &mut Vec<u8>, letter: &DeadLetter) {
     out.extend_from_slice(
         b"INSERT INTO tandem.dead_letters (origin, record_offset, gtid, hlc, table_name, row_key, row_change, reason,

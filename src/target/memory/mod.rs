@@ -220,6 +220,13 @@ impl Target for MemoryTarget {
         Ok((rows.collect(), database.position(self.options.server_id)))
     }
 
+    async fn settle(&self, conflict: &str) -> Result<(), TargetError> {
+        if let Some(conflict) = self.lock_database().kept.conflicts.get_mut(conflict) {
+            conflict.open = false;
+        }
+        Ok(())
+    }
+
     async fn begin(&self, mark: &Mark) -> Result<Box<dyn ApplyTransaction>, TargetError> {
         let verdict = self.options.faults.before(Step::Begin).await;
         verdict.refused()?;

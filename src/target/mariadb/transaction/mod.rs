@@ -60,6 +60,16 @@ impl MariadbTransaction {
         Ok(own)
     }
 
+    /// Starts a transaction of this node itself, which settles a conflict: its tailer publishes it.
+    pub async fn begin_own(inner: Arc<Inner>, conflict: &str) -> Result<Self, TargetError> {
+        let session = inner.session().await?;
+        let mut own = Self { inner, session: Some(session), foreign_keys_off: false, rewrote: false };
+        let mut sql = format!("SET {APPLYING}=1;START TRANSACTION;").into_bytes();
+        own_tables::settle(&mut sql, conflict);
+        own.own(&sql, "settling a conflict").await?;
+        Ok(own)
+    }
+
     async fn renew(&mut self, mark: &Mark) -> Result<(), TargetError> {
         let mut sql = Vec::new();
         own_tables::renew_mark(&mut sql, mark);
