@@ -7,7 +7,7 @@ use fastrand::Rng;
 use mysql_async::prelude::Queryable;
 use tandem::observe::VerifyView;
 
-use crate::harness::{Cluster, ClusterOptions, PrivateServer};
+use crate::harness::{Cluster, ClusterOptions, PrivateServer, wait_for};
 use crate::quiet::Quiet;
 
 const SCHEMA: &str = "CREATE DATABASE campus CHARACTER SET utf8mb4;
@@ -173,5 +173,31 @@ async fn writes_on_both_sides_are_no_differences() {
     let (seen, ..) = tokio::join!(looks, write(A), write(B));
     println!("{} writes meanwhile, {seen} rows passed by", done.load(Ordering::Relaxed));
     cluster.wait_until_equal(DEADLINE).await.unwrap();
+    cluster.end().await.unwrap();
+}
+
+/// Nobody asks, and a week after the last time it is done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_comparison_that_is_due_begins_by_itself() {
+    let mut cluster = filled("").await;
+    let stamp = cluster.dir().join("tandem-state").join("laptop-a").join("verified");
+    let port = cluster.web_port(A);
+    wait_for("the first start to be noted", DEADLINE, async || stamp.exists()).await;
+    assert!(
+        crate::harness::status(port).await.is_some_and(|status| status["verify"].is_null()),
+        "a new node has other things to do"
+    );
+    cluster.nodes[A].terminate().await;
+    // As if it had been noted long ago.
+    std::fs::write(&stamp, "1\n").unwrap();
+    cluster.nodes[A].restart();
+    wait_for("the comparison", DEADLINE, async || {
+        crate::harness::status(port).await.is_some_and(|status| status["verify"]["ended_seconds"].is_u64())
+    })
+    .await;
+    let status = crate::harness::status(port).await.unwrap();
+    assert_eq!(status["verify"]["differing"], 0);
+    let noted: u64 = std::fs::read_to_string(&stamp).unwrap().trim().parse().unwrap();
+    assert!(noted > 1_700_000_000, "the next is due in a week");
     cluster.end().await.unwrap();
 }
