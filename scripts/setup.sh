@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what building and testing need and is missing: a C toolchain, pkg-config, the headers of OpenSSL and zlib, MariaDB's
+# Installs what building and testing need and is missing: a C toolchain, pkg-config, the headers of OpenSSL and zlib, Python 3, MariaDB's
 # programs; and, for the tests with a real Kafka, Java, Maven and kcat, without which the rest of the tests runs. Where it may not install, it says precisely what to install and ends with 1. Run it as often as you
 # like: with everything there it takes a moment and changes nothing.
 #
@@ -27,6 +27,8 @@ else
     missing+=(openssl-headers zlib-headers)
 fi
 have mariadbd && have mariadb-install-db || missing+=(mariadb-server)
+# A small cloud in another language, which the tests of the cloud applier talk to.
+have python3 || missing+=(python3)
 have mariadb && have mariadb-binlog || missing+=(mariadb-client)
 
 package() { # package MANAGER THING
@@ -39,6 +41,7 @@ package() { # package MANAGER THING
     apt-get:java) echo default-jdk-headless ;;
     dnf:java) echo java-17-openjdk-devel ;;
     pacman:java) echo jdk17-openjdk ;;
+    pacman:python3) echo python ;;
     zypper:java) echo java-17-openjdk-devel ;;
     apk:java) echo openjdk17-jdk ;;
     brew:java) echo openjdk@17 ;;
