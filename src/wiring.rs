@@ -7,6 +7,7 @@ mod hub;
 mod keeper;
 mod lease;
 mod node;
+mod roles;
 mod snapshots;
 mod topics;
 mod weekly;

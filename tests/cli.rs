@@ -15,8 +15,12 @@ use tandem::observe::{
 use tandem::runtime::{ManualClock, RoleState, RoleWatch, Shutdown, Stop};
 use tandem::serve::{Keeper, Orders, Web, WebOptions};
 
+#[path = "cli/hub.rs"]
+mod hub;
 #[path = "cli/init.rs"]
 mod init;
+#[path = "cli/roles.rs"]
+mod roles;
 
 const HASH_A: &str = "blake3:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const HASH_B: &str = "blake3:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -91,6 +95,9 @@ Commands:
   init          Set up a node: its configuration, keys, and what its MariaDB needs
   run           Run this node: all its roles, or those named
   status        Show how the running node and its links are
+  pause         Let a role of the running node do nothing until it is resumed, also over a new start
+  resume        Let a paused role go on
+  restart       Start a role of the running node anew, also one that has stopped
   snapshot      Publish rows that were there before, so that the other nodes get them
   sync          Feed the clouds now, instead of at their next time
   verify        Compare this node's rows with those of the other nodes, and settle what differs
@@ -188,32 +195,6 @@ fn a_node_that_lacks_a_secret_does_not_start() {
         "error: tandem.toml: the secret of `nodes.laptop-a.hub_key` cannot be had: the environment variable HUB_KEY is not set — \
          set it for this process, for example in the service's environment file\n"
     );
-}
-
-#[test]
-fn a_key_of_the_hub_comes_with_the_hash_that_the_configuration_takes() {
-    let place = Place::with("");
-    let (one, two) = (place.run(&["hub", "key"]), place.run(&["hub", "key"]));
-    assert_eq!((one.code, two.code), (0, 0));
-    let part = |said: &Said, name: &str| said.out.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
-    assert_ne!(part(&one, "key"), part(&two, "key"));
-    let place = Place::with(&config("127.0.0.1:7420").replace(HASH_A, &part(&one, "hub_key_hash")));
-    assert_eq!(place.run(&["config", "check"]).code, 0);
-}
-
-#[test]
-fn a_hub_needs_to_be_asked_for() {
-    let text = config("127.0.0.1:7420");
-    let without = text.replace("[hub]\nlisten = \"127.0.0.1:0\"\n", "");
-    let said = Place::with(&without).run(&["hub"]);
-    assert_eq!(said.code, 2);
-    assert_eq!(
-        said.err,
-        "error: tandem.toml has no [hub], so it is not said where the topics are kept — add [hub] with listen = \"0.0.0.0:7421\"\n"
-    );
-    let of_node = text.replace("[hub]\n", "[hub]\nnode = \"laptop-b\"\n");
-    let said = Place::with(&of_node).run(&["hub"]);
-    assert!(said.code == 2 && said.err.contains("kept by laptop-b, whose `tandem run` does it"), "{}", said.err);
 }
 
 #[test]
@@ -378,6 +359,7 @@ impl Shown {
         let listen: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let options = WebOptions { listen, key: key.map(Into::into) };
         let web = Web::bind(options, observer.clone(), Arc::new(Kept), Arc::new(Asked::default())).await.unwrap();
+        let web = web.with_roles(Arc::new(roles::Told(observer.clone())));
         let mut text = config(&web.address().to_string());
         if key.is_some() {
             text += "key_env = \"WEB_KEY\"\n";
@@ -569,29 +551,4 @@ async fn a_command_says_when_it_cannot_ask_the_node_it_means() {
              configuration\n"
         )
     );
-}
-
-#[cfg(unix)]
-#[test]
-fn a_hub_alone_runs_until_it_is_told_to_end_and_ends_well() {
-    use std::io::{BufRead, BufReader};
-    use std::process::Stdio;
-
-    let place = Place::with(&config("127.0.0.1:7420"));
-    let mut hub = std::process::Command::new(env!("CARGO_BIN_EXE_tandem"))
-        .current_dir(place.path())
-        .args(["hub", "--config", "tandem.toml", "--log-format", "json"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = BufReader::new(hub.stderr.take().unwrap()).lines();
-    let first: serde_json::Value = serde_json::from_str(&log.next().unwrap().unwrap()).unwrap();
-    assert_eq!(
-        (&first["level"], &first["message"], &first["listen"]),
-        (&json!("INFO"), &json!("hub starts"), &json!("127.0.0.1:0"))
-    );
-    let told = std::process::Command::new("kill").args(["-TERM", &hub.id().to_string()]).status().unwrap();
-    assert!(told.success());
-    assert_eq!(hub.wait().unwrap().code(), Some(0));
-    assert!(place.path().join("tandem-state/hub").is_dir(), "the topics are kept beside the configuration");
 }

@@ -21,6 +21,7 @@ mod hub;
 mod init;
 mod node_api;
 mod output;
+mod roles;
 mod run;
 mod snapshot;
 mod status;
@@ -42,6 +43,9 @@ enum Command {
     Init(init::InitArgs),
     Run(run::RunArgs),
     Status(status::StatusArgs),
+    Pause(roles::PauseArgs),
+    Resume(roles::ResumeArgs),
+    Restart(roles::RestartArgs),
     Snapshot(snapshot::SnapshotArgs),
     Sync(sync::SyncArgs),
     Verify(verify::VerifyArgs),
@@ -116,6 +120,9 @@ pub fn main() -> ExitCode {
         Command::Config(args) => config::run(args),
         Command::Completions(args) => completions::run(&args),
         Command::Status(args) => block_on(status::run(args)),
+        Command::Pause(args) => block_on(roles::pause(args)),
+        Command::Resume(args) => block_on(roles::resume(args)),
+        Command::Restart(args) => block_on(roles::restart(args)),
         Command::Snapshot(args) => block_on(snapshot::run(args)),
         Command::Sync(args) => block_on(sync::run(args)),
         Command::Verify(args) => block_on(verify::run(args)),

@@ -74,6 +74,11 @@ impl NodeApi {
         self.read(&self.ask(self.client.get(self.url(path)).timeout(SLOW_ANSWER_WITHIN)).await?)
     }
 
+    /// As `post`, for what answers only when it is done.
+    pub async fn post_slowly<T: DeserializeOwned>(&self, path: &str, order: &impl Serialize) -> Result<T, Stop> {
+        self.read(&self.ask(self.client.post(self.url(path)).timeout(SLOW_ANSWER_WITHIN).json(order)).await?)
+    }
+
     /// Gives an order.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, order: &impl Serialize) -> Result<T, Stop> {
         self.read(&self.ask(self.client.post(self.url(path)).json(order)).await?)
@@ -137,4 +142,25 @@ fn local_address(config: &Config) -> SocketAddr {
         address.set_ip(if address.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) });
     }
     address
+}
+
+/// Text as one part of a path, whatever was typed.
+pub fn path_part(id: &str) -> String {
+    id.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_cannot_leave_its_place_in_the_path() {
+        assert_eq!(path_part("c-7f3a"), "c-7f3a");
+        assert_eq!(path_part("../status?x"), "%2E%2E%2Fstatus%3Fx");
+    }
 }

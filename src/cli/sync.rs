@@ -109,10 +109,11 @@ async fn finished(api: &NodeApi, cloud: &str, run: u64, quiet: bool) -> Result<C
             tokio::time::sleep(LOOK_EVERY).await;
             let Ok(status) = api.status().await else { continue };
             let Some(now) = status.clouds.iter().find(|other| other.name == cloud) else { continue };
-            let stopped = status.roles.iter().find(|role| role.name == format!("cloud {cloud}") && role.state == "stopped");
+            let stopped = status.roles.iter().find(|role| role.name == format!("cloud {cloud}") && stands(&role.state));
             if let Some(role) = stopped {
-                let reason = role.reason.clone().unwrap_or_else(|| "its role is stopped".into());
-                return Stop::halt(reason, role.hint.clone().unwrap_or_else(|| "see tandem status".into()));
+                let reason = role.reason.clone().unwrap_or_else(|| format!("the feeding of {cloud} is {}", role.state));
+                let hint = format!("`tandem resume cloud {cloud}`, or `tandem restart cloud {cloud}` where it has stopped");
+                return Stop::halt(reason, role.hint.clone().unwrap_or(hint));
             }
             if now.state == CloudState::Paused {
                 let reason = now.reason.clone().unwrap_or_else(|| "the cloud accepts nothing".into());
@@ -133,6 +134,11 @@ async fn finished(api: &NodeApi, cloud: &str, run: u64, quiet: bool) -> Result<C
     };
     bar.finish_and_clear();
     outcome
+}
+
+/// Of a role that does nothing until a person acts.
+fn stands(state: &str) -> bool {
+    matches!(state, "stopped" | "paused")
 }
 
 fn print(report: &CloudReport) {

@@ -72,13 +72,17 @@ impl Role {
     }
 
     pub fn change(&mut self, state: RoleState, why: Option<&Stop>, now_second: u64) {
+        let since_second = match state {
+            RoleState::Paused { since_second } => since_second,
+            _ => now_second,
+        };
         let tries_again = self.state == Some(RoleState::Retrying) && state == RoleState::Running;
         if !tries_again {
             self.reason = why.map(|stop| stop.message.clone());
             self.hint = why.and_then(|stop| stop.hint.clone());
         }
         self.state = Some(state);
-        self.since_second = now_second;
+        self.since_second = since_second;
         self.waits_for = None;
     }
 
@@ -91,6 +95,7 @@ impl Role {
             Some(RoleState::Running) if self.reason.is_none() => Shown::Running,
             Some(RoleState::Running) if now_second.saturating_sub(self.since_second) >= SETTLED_SECONDS => Shown::Running,
             Some(RoleState::Running | RoleState::Retrying) => Shown::Offline,
+            Some(RoleState::Paused { .. }) => Shown::Paused,
             Some(RoleState::Halted) => Shown::Stopped,
             Some(RoleState::Ended) => Shown::Ended,
         }
@@ -102,6 +107,7 @@ enum Shown {
     Waiting,
     Running,
     Offline,
+    Paused,
     Stopped,
     Ended,
 }
@@ -112,6 +118,7 @@ impl Shown {
             Self::Waiting => "waiting",
             Self::Running => "running",
             Self::Offline => "offline",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
             Self::Ended => "ended",
         }
@@ -223,6 +230,9 @@ impl Board {
         if applier_state == Some(Shown::Stopped) {
             return (LinkState::Stopped, applier_reason());
         }
+        if applier_state == Some(Shown::Paused) {
+            return (LinkState::Paused, None);
+        }
         if let Some(ahead) = link.clock_ahead {
             return (LinkState::ClockWrong, Some(format!("its clock is {ahead:.0} s ahead of this machine's")));
         }
@@ -250,6 +260,7 @@ impl Board {
         let (state, pending) = match (tailer, incoming) {
             // What was written meanwhile waits in the binlog, where it is not counted.
             (Some(Shown::Stopped), _) => (LinkState::Stopped, None),
+            (Some(Shown::Paused), _) => (LinkState::Paused, None),
             (Some(Shown::Offline), _) => (LinkState::Offline, None),
             _ if pending == 0 => (LinkState::UpToDate, Some(0)),
             (_, Some(LinkState::Offline)) => (LinkState::Offline, Some(pending)),

@@ -23,6 +23,7 @@ pub struct Metrics {
     registry: Registry,
     pub role_up: IntGaugeVec,
     pub role_stopped: IntGaugeVec,
+    pub role_paused: IntGaugeVec,
     pub link_state: IntGaugeVec,
     pub tailer_connected: IntGauge,
     pub tailer_changes: IntCounterVec,
@@ -75,6 +76,7 @@ impl Metrics {
                 "1 while the role stands still until a person acts; one that is offline tries again and is not stopped",
                 &["role"],
             ),
+            role_paused: gauges(&registry, "tandem_role_paused", "1 while somebody has paused the role", &["role"]),
             link_state: gauges(
                 &registry,
                 "tandem_link_state",
@@ -221,6 +223,7 @@ impl Metrics {
         for role in roles {
             self.role_up.with_label_values(&[role]).set(0);
             self.role_stopped.with_label_values(&[role]).set(0);
+            self.role_paused.with_label_values(&[role]).set(0);
         }
         FILTER_REASONS.iter().for_each(|reason| self.tailer_filtered.with_label_values(&[reason]).inc_by(0));
         for other in others {

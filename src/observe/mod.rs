@@ -440,6 +440,8 @@ impl RoleWatch for Observer {
         let now = self.now();
         self.0.metrics.role_up.with_label_values(&[role]).set(i64::from(state == RoleState::Running));
         self.0.metrics.role_stopped.with_label_values(&[role]).set(i64::from(state == RoleState::Halted));
+        let is_paused = matches!(state, RoleState::Paused { .. });
+        self.0.metrics.role_paused.with_label_values(&[role]).set(i64::from(is_paused));
         let before = {
             let mut board = self.board();
             let record = board.roles.entry(role.into()).or_insert_with(|| Role::new(now));
@@ -452,6 +454,7 @@ impl RoleWatch for Observer {
         match state {
             RoleState::Running if before == Some(RoleState::Retrying) => debug!(role, "role tries again"),
             RoleState::Running => info!(role, "role started"),
+            RoleState::Paused { since_second } => info!(role, since_second, "role is paused until somebody resumes it"),
             RoleState::Ended => info!(role, "role ended"),
             RoleState::Halted => error!(role, reason, hint, "role stopped until somebody acts"),
             RoleState::Retrying => {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::cloud::{CloudState, CloudStatus};
-use super::{SnapshotView, VerifyView};
+use super::{SnapshotView, VerifyView, spoken_time};
 
 /// A node as it is now.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -53,7 +53,8 @@ pub enum Level {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct RoleStatus {
     pub name: String,
-    /// `waiting` (not started yet, or another process has it), `running`, `offline` (tries again), `stopped` (until a person acts), `ended`.
+    /// `waiting` (not started yet, or another process has it), `running`, `offline` (tries again), `paused` (somebody
+    /// wants it so, since then), `stopped` (until a person acts), `ended`.
     pub state: String,
     pub reason: Option<String>,
     pub hint: Option<String>,
@@ -86,13 +87,15 @@ pub enum LinkState {
     Offline,
     /// The source's clock is too far ahead: its changes are held.
     ClockWrong,
+    /// Somebody has paused the role that moves its changes.
+    Paused,
     /// The applier has stopped until a person acts.
     Stopped,
 }
 
 impl LinkState {
-    pub const ALL: [Self; 6] =
-        [Self::Starting, Self::UpToDate, Self::CatchingUp, Self::Offline, Self::ClockWrong, Self::Stopped];
+    pub const ALL: [Self; 7] =
+        [Self::Starting, Self::UpToDate, Self::CatchingUp, Self::Offline, Self::ClockWrong, Self::Paused, Self::Stopped];
 
     /// For people.
     pub fn words(self) -> &'static str {
@@ -102,6 +105,7 @@ impl LinkState {
             Self::CatchingUp => "catching up",
             Self::Offline => "offline",
             Self::ClockWrong => "clock wrong",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         }
     }
@@ -114,6 +118,7 @@ impl LinkState {
             Self::CatchingUp => "catching_up",
             Self::Offline => "offline",
             Self::ClockWrong => "clock_wrong",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         }
     }
@@ -175,6 +180,10 @@ impl Status {
         if let Some(cloud) = self.clouds.iter().find(|cloud| cloud.set_aside > 0) {
             let rows = counted(cloud.set_aside, "row", "rows");
             return (Level::Attention, format!("The cloud {} refused {rows}: see `tandem sync --only cloud`.", cloud.name));
+        }
+        if let Some(role) = self.roles.iter().find(|role| role.state == "paused") {
+            let (name, since) = (&role.name, spoken_time(role.since_seconds));
+            return (Level::Attention, format!("The {name} is paused since {since}: `tandem resume {name}` lets it go on."));
         }
         if let Some(role) = self.roles.iter().find(|role| role.state == "offline") {
             let reason = role.reason.as_deref().unwrap_or("no reason given");
@@ -259,6 +268,15 @@ mod tests {
         check(|status| status.links[0].pending = Some(412), Level::Working, "Catching up: 412 changes wait.");
         let offline = "b is offline; everything goes on by itself when it is back.";
         check(|status| status.links[0].state = LinkState::Offline, Level::Working, offline);
+        check(
+            |status| {
+                let role = &status.roles[0];
+                let paused = RoleStatus { name: "cloud main".into(), state: "paused".into(), ..role.clone() };
+                status.roles.push(RoleStatus { since_seconds: 0, ..paused });
+            },
+            Level::Attention,
+            &format!("The cloud main is paused since {}: `tandem resume cloud main` lets it go on.", spoken_time(0)),
+        );
         check(|status| status.failed_open = Some(1), Level::Attention, "1 change could not be applied and was set aside.");
         check(|status| status.conflicts_open = Some(2), Level::Attention, "2 conflicts wait for a decision.");
         let clock = "The clock of b is wrong, so its changes wait.";

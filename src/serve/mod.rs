@@ -1,10 +1,11 @@
 //! SHOWS and takes orders over HTTP.
 //!
 //! Contract: nothing here decides or waits on the pipeline; it shows what `observe` knows and asks the node through
-//! [`Keeper`] and [`Orders`]. Without a key only loopback is served, and only under a loopback name; with one, every request but the health
+//! [`Keeper`], [`Orders`] and [`Roles`]. Without a key only loopback is served, and only under a loopback name; with one, every request but the health
 //! checks must bring it. Connections and answers have limits. All values are escaped.
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::observe::{CloudReport, ConflictView, FailedView, SnapshotView, SnapshotWish, VerifyView, VerifyWish};
 use crate::runtime::Stop;
@@ -16,6 +17,7 @@ pub mod hub;
 mod listener;
 mod page;
 pub mod receiver;
+mod roles;
 pub mod tls;
 mod web;
 
@@ -72,6 +74,29 @@ pub struct SyncAsked {
     /// Only say what would be sent.
     pub dry_run: bool,
     pub tables: Vec<String>,
+}
+
+/// From where a role is started anew. Nothing: from where it was.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StartFrom {
+    /// An offset or `beginning` for the applier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Of which node's topic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+}
+
+/// The roles of the running node. Each order answers when it is done, with the names of the roles that were meant.
+#[async_trait]
+pub trait Roles: Send + Sync {
+    /// Ends the work of a role until it is resumed, also over a new start of the process.
+    async fn pause(&self, role: &str) -> Result<Vec<String>, Stop>;
+
+    async fn resume(&self, role: &str) -> Result<Vec<String>, Stop>;
+
+    async fn restart(&self, role: &str, from: StartFrom) -> Result<Vec<String>, Stop>;
 }
 
 /// The clouds that the node feeds.

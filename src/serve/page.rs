@@ -219,6 +219,7 @@ fn roles(out: &mut String, status: &Status) {
         let class = match role.state.as_str() {
             "running" => "good",
             "stopped" => "stopped",
+            "paused" => "attention",
             _ => "working",
         };
         put(
@@ -337,6 +338,7 @@ fn link_class(state: LinkState) -> &'static str {
         LinkState::UpToDate => "good",
         // Offline is what this program is made for: neutral.
         LinkState::Starting | LinkState::CatchingUp | LinkState::Offline => "working",
+        LinkState::Paused => "attention",
         LinkState::ClockWrong | LinkState::Stopped => "stopped",
     }
 }

@@ -20,7 +20,7 @@ use crate::runtime::{Shutdown, Stop};
 
 use super::access::{Access, Refusal};
 use super::listener::LimitedListener;
-use super::{Clouds, Keeper, LIST_MAX, Orders, ServeError, cloud_sync, page};
+use super::{Clouds, Keeper, LIST_MAX, Orders, Roles, ServeError, cloud_sync, page, roles};
 
 /// Browsers open about six each, a scraper one: enough for a room full of people.
 const CONNECTIONS_MAX: usize = 128;
@@ -70,9 +70,14 @@ impl Web {
 
     /// With orders to the clouds that the node feeds.
     pub fn with_clouds(mut self, clouds: Arc<dyn Clouds>) -> Self {
-        let orders = cloud_sync::router(self.observer.clone(), clouds)
-            .layer(middleware::from_fn_with_state(self.access.clone(), guard))
-            .layer(middleware::map_response(with_headers));
+        let orders = guarded(cloud_sync::router(self.observer.clone(), clouds), &self.access);
+        self.router = self.router.merge(orders);
+        self
+    }
+
+    /// With orders to the roles of the node.
+    pub fn with_roles(mut self, orders: Arc<dyn Roles>) -> Self {
+        let orders = guarded(roles::router(self.observer.clone(), orders), &self.access);
         self.router = self.router.merge(orders);
         self
     }
@@ -88,6 +93,10 @@ impl Web {
         let served = axum::serve(listener, self.router).with_graceful_shutdown(shutdown.cancelled_owned()).await;
         served.map_err(|source| ServeError::Listen { listen: self.address, source })
     }
+}
+
+fn guarded(router: Router, access: &Access) -> Router {
+    router.layer(middleware::from_fn_with_state(access.clone(), guard)).layer(middleware::map_response(with_headers))
 }
 
 fn router(shown: Shown, access: Access) -> Router {

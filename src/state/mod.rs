@@ -1,25 +1,44 @@
 //! KEEPS, on a node's own disk, what outgrows memory and can be rebuilt (a scratch file, empty at every start), how far
-//! the own topic was, what snapshots it was asked for, and how far each cloud is fed.
+//! the own topic was, what snapshots it was asked for, which roles are paused, and how far each cloud is fed.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
+use serde::Serialize;
 
 use crate::apply::{Entry, Fingerprint, Overflow, OverflowError};
 use crate::change::{Hlc, NodeRank, Offset, Version};
+use crate::runtime::Stop;
 
 mod known_ids;
 mod ledger;
+mod pauses;
 mod published;
 mod snapshots;
 mod stamp;
 
 pub use known_ids::IdsFile;
 pub use ledger::LedgerFile;
+pub use pauses::PauseFile;
 pub use published::{PUBLISHED_FILE, PublishedFile};
 pub use snapshots::SnapshotFile;
 pub use stamp::StampFile;
+
+/// Writes a small file beside the old one, and puts it in its place at once: a process that is killed leaves one or the other.
+fn replace_json<T: Serialize + ?Sized>(path: &Path, content: &T) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+    file.write_all(&serde_json::to_vec_pretty(content)?)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+fn make_folder(folder: &Path) -> Result<(), Stop> {
+    fs::create_dir_all(folder).map_err(|error| {
+        Stop::halt(format!("cannot use {}: {error}", folder.display()), "make the state folder writable for this user")
+    })
+}
 
 /// The causal index's overflow in a SQLite file without any durability: a crash loses nothing that the topics do not hold.
 pub struct IndexFile(Connection);

@@ -1,9 +1,10 @@
 //! What snapshots the node was asked for and how far they are, in a small file: so that one goes on after a restart.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use super::{make_folder, replace_json};
 use crate::runtime::Stop;
 use crate::tail::{SnapshotBook, SnapshotOrder};
 
@@ -14,19 +15,8 @@ pub struct SnapshotFile(PathBuf);
 
 impl SnapshotFile {
     pub fn open(folder: &Path) -> Result<Self, Stop> {
-        fs::create_dir_all(folder).map_err(|error| {
-            Stop::halt(format!("cannot use {}: {error}", folder.display()), "make the state folder writable for this user")
-        })?;
+        make_folder(folder)?;
         Ok(Self(folder.join(FILE)))
-    }
-
-    /// Beside the old one, and in its place at once: a process that is killed leaves one or the other.
-    fn write(&self, orders: &[SnapshotOrder]) -> io::Result<()> {
-        let folder = self.0.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(&serde_json::to_vec_pretty(orders)?)?;
-        file.persist(&self.0)?;
-        Ok(())
     }
 }
 
@@ -43,7 +33,7 @@ impl SnapshotBook for SnapshotFile {
 
     fn save(&self, orders: &[SnapshotOrder]) {
         // A full disk costs rows that are published twice, which changes nothing.
-        let _ = self.write(orders);
+        let _ = replace_json(&self.0, orders);
     }
 }
 

@@ -12,6 +12,7 @@ use super::cloud::{CloudOrders, Feeds, TableRows};
 use super::hub::hub_options;
 use super::keeper::DatabaseKeeper;
 use super::lease::Seat;
+use super::roles::RoleOrders;
 use super::snapshots::{Book, DatabaseRows, Desk};
 use super::topics::Topics;
 use super::weekly::Weekly;
@@ -19,12 +20,12 @@ use crate::apply::{Applier, ApplyOptions, LocalFeed, Policy};
 use crate::change::{GtidPosition, Offset, Record, TableFilter};
 use crate::config::{self, Config, OwnNode};
 use crate::observe::{self, KeptCount, Observer};
-use crate::runtime::{Clock, Shutdown, Stop, Supervisor, SystemClock};
+use crate::runtime::{Clock, Shutdown, Stop, Supervisor, Switches, SystemClock};
 use crate::serve::hub::HubServer;
 use crate::serve::{Web, WebOptions};
 use crate::source::Source;
 use crate::source::binlog::{BinlogOptions, BinlogSource};
-use crate::state::{IndexFile, PublishedFile, SnapshotFile, StampFile};
+use crate::state::{IndexFile, PauseFile, PublishedFile, SnapshotFile, StampFile};
 use crate::tail::{DdlPolicy, Follower, SnapshotDesk, Snapshots, TailOptions, Tailer};
 use crate::target::mariadb::{Kept, MariadbOptions, MariadbTarget, TableFault};
 use crate::target::{ConflictKind, TargetError};
@@ -86,7 +87,9 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
     };
     let book = Book { file: SnapshotFile::open(&own.state_folder)?, observer: observer.clone() };
     let desk = Arc::new(SnapshotDesk::open(Box::new(book), clock.clone())?);
+    let switches = Switches::open(Box::new(PauseFile::open(&own.state_folder)?), clock.clone())?;
     let node = Arc::new(Node {
+        switches: switches.clone(),
         cluster: config.cluster.clone(),
         tables: config.tables.clone(),
         database: Arc::new(Database::new(&own, config.tables.clone())),
@@ -101,7 +104,7 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
         clock,
         observer: observer.clone(),
     });
-    let mut supervisor = Supervisor::new(Arc::new(observer), shutdown);
+    let mut supervisor = Supervisor::new(Arc::new(observer), shutdown).with_switches(switches);
     if let Some((options, store)) = keeps {
         supervisor.role(Role::Hub.name(), move |shutdown| {
             let (options, store) = (options.clone(), store.clone());
@@ -143,6 +146,7 @@ fn kept_count(kept: Kept) -> KeptCount {
 }
 
 struct Node {
+    switches: Switches,
     cluster: String,
     own: OwnNode,
     tables: TableFilter,
@@ -228,7 +232,9 @@ impl Node {
             database: self.database.clone(),
             tables: self.tables.clone(),
         });
-        let web = Web::bind(options, self.observer.clone(), keeper, desk.clone()).await?.with_clouds(Arc::new(orders));
+        let web = Web::bind(options, self.observer.clone(), keeper, desk.clone()).await?;
+        let roles = RoleOrders { switches: self.switches.clone() };
+        let web = web.with_clouds(Arc::new(orders)).with_roles(Arc::new(roles));
         let weekly = async {
             let Some(every) = self.verify_every else { return std::future::pending().await };
             let (stamp, clock) = (StampFile::new(&self.own.state_folder, "verified"), self.clock.clone());

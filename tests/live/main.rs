@@ -28,6 +28,7 @@ mod large;
 mod lease;
 mod quiet;
 mod rig;
+mod roles;
 mod servers;
 mod snapshot;
 mod soak;

@@ -11,6 +11,7 @@ use super::*;
 use crate::change::OriginId;
 use crate::observe::{ConflictView, FailedView, SideView};
 use crate::runtime::{RoleState, RoleWatch};
+use crate::serve::StartFrom;
 
 /// A database that holds one conflict, or cannot be reached.
 struct Kept {
@@ -128,6 +129,7 @@ impl Page {
         let observer = Observer::default();
         let options = WebOptions { listen: "127.0.0.1:0".parse().unwrap(), key: key.map(SecretString::from) };
         let web = Web::bind(options, observer.clone(), Arc::new(Kept { reachable }), Arc::new(Asked::default())).await.unwrap();
+        let web = web.with_roles(Arc::new(Obedient));
         let (address, shutdown) = (web.address(), Shutdown::new());
         Self { address, observer, running: tokio::spawn(web.run(shutdown.clone())), shutdown }
     }
@@ -212,6 +214,44 @@ async fn orders_are_taken_as_json_and_in_no_form_that_a_strange_page_could_send(
     assert_eq!(page.post("/api/snapshots/1/cancel", "text/plain", "{}").await.status, 400);
     assert_eq!(page.post("/api/snapshots/1/cancel", json, "{}").await.status, 200);
     assert_eq!(page.post("/api/snapshots/1/cancel", json, "{}").await.status, 404);
+    page.end().await;
+}
+
+/// Roles that do what they are told, and tell what that was.
+struct Obedient;
+
+#[async_trait]
+impl Roles for Obedient {
+    async fn pause(&self, role: &str) -> Result<Vec<String>, Stop> {
+        Err(Stop::halt(format!("pause {role}"), "as told"))
+    }
+
+    async fn resume(&self, role: &str) -> Result<Vec<String>, Stop> {
+        Err(Stop::halt(format!("resume {role}"), "as told"))
+    }
+
+    async fn restart(&self, role: &str, from: StartFrom) -> Result<Vec<String>, Stop> {
+        Err(Stop::halt(format!("restart {role} {:?} {:?}", from.from, from.origin), "as told"))
+    }
+}
+
+#[tokio::test]
+async fn roles_are_ordered_by_their_names() {
+    let page = Page::start(None, true).await;
+    let json = "application/json";
+    for (path, body, said) in [
+        ("applier/pause", "{}", "pause applier"),
+        ("cloud%20main/resume", "{}", "resume cloud main"),
+        ("tailer/restart", "{}", "restart tailer None None"),
+    ] {
+        let answer = page.post(&format!("/api/roles/{path}"), json, body).await;
+        assert_eq!((answer.status, answer.body), (409, format!("{{\"error\":\"{said}\",\"hint\":\"as told\"}}")));
+    }
+    for (kind, body) in [("text/plain", "{}"), (json, r#"{"form": "9"}"#), (json, "")] {
+        assert_eq!(page.post("/api/roles/applier/restart", kind, body).await.status, 400, "{kind} {body}");
+    }
+    assert_eq!(page.post("/api/roles/applier/stop", json, "{}").await.status, 404);
+    assert_eq!(page.get("/api/roles/applier/pause").await.status, 405);
     page.end().await;
 }
 

@@ -1,0 +1,97 @@
+//! Orders to the roles of the running node: `POST /api/roles/{role}/pause`, `/resume`, `/restart`.
+//!
+//! `{role}` is a role as the status names it, or `cloud` for all clouds. The answer lists the roles that were meant, as they are
+//! then.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::post;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Roles, StartFrom};
+use crate::observe::{Observer, RoleStatus};
+use crate::runtime::Stop;
+
+/// An order is some words.
+const ORDER_BYTES_MAX: usize = 4 << 10;
+
+#[derive(Clone)]
+struct Asked {
+    observer: Observer,
+    roles: Arc<dyn Roles>,
+}
+
+pub fn router(observer: Observer, roles: Arc<dyn Roles>) -> Router {
+    Router::new()
+        .route("/api/roles/{role}/pause", post(pause))
+        .route("/api/roles/{role}/resume", post(resume))
+        .route("/api/roles/{role}/restart", post(restart))
+        .layer(DefaultBodyLimit::max(ORDER_BYTES_MAX))
+        .with_state(Asked { observer, roles })
+}
+
+enum Trouble {
+    NotUnderstood(String),
+    Refused(Stop),
+}
+
+impl From<JsonRejection> for Trouble {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::NotUnderstood(rejection.body_text())
+    }
+}
+
+impl From<Stop> for Trouble {
+    fn from(stop: Stop) -> Self {
+        Self::Refused(stop)
+    }
+}
+
+impl IntoResponse for Trouble {
+    fn into_response(self) -> Response {
+        let (status, error, hint) = match self {
+            Self::NotUnderstood(error) => {
+                (StatusCode::BAD_REQUEST, error, Some("send {}, as content type application/json".to_owned()))
+            }
+            Self::Refused(stop) => (StatusCode::CONFLICT, stop.message, stop.hint),
+        };
+        (status, Json(json!({ "error": error, "hint": hint }))).into_response()
+    }
+}
+
+type Answer = Result<Json<Vec<RoleStatus>>, Trouble>;
+
+/// Only JSON is taken, which no page of another site can send from somebody's browser without asking us first.
+type Order<T> = Result<Json<T>, JsonRejection>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Plain {}
+
+async fn pause(State(asked): State<Asked>, Path(role): Path<String>, order: Order<Plain>) -> Answer {
+    let Json(Plain {}) = order?;
+    asked.answer(asked.roles.pause(&role).await?)
+}
+
+async fn resume(State(asked): State<Asked>, Path(role): Path<String>, order: Order<Plain>) -> Answer {
+    let Json(Plain {}) = order?;
+    asked.answer(asked.roles.resume(&role).await?)
+}
+
+async fn restart(State(asked): State<Asked>, Path(role): Path<String>, order: Order<StartFrom>) -> Answer {
+    let Json(from) = order?;
+    asked.answer(asked.roles.restart(&role, from).await?)
+}
+
+impl Asked {
+    fn answer(&self, meant: Vec<String>) -> Answer {
+        let roles = self.observer.status().roles;
+        Ok(Json(roles.into_iter().filter(|role| meant.contains(&role.name)).collect()))
+    }
+}
