@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs what building and testing need and is missing: a C toolchain, pkg-config, the headers of OpenSSL and zlib, Python 3, MariaDB's
-# programs; and, for the tests with a real Kafka, Java, Maven and kcat, without which the rest of the tests runs. Where it may not install, it says precisely what to install and ends with 1. Run it as often as you
+# programs, an S3 server in Python; and, for the tests with a real Kafka, Java, Maven and kcat, without which the rest of the tests runs. Where it may not install, it says precisely what to install and ends with 1. Run it as often as you
 # like: with everything there it takes a moment and changes nothing.
 #
 # No service is started or changed: the tests start private servers of their own. For this only the server's *programs* are
 # installed (mariadb-server-core), not the package that would start a system-wide server.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 # The oldest compiler that Cargo.toml accepts (rust-version).
 rust_wanted=1.95
@@ -29,6 +30,8 @@ fi
 have mariadbd && have mariadb-install-db || missing+=(mariadb-server)
 # A small cloud in another language, which the tests of the cloud applier talk to.
 have python3 || missing+=(python3)
+# It holds the S3 server of the same tests.
+have python3 && { python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv); }
 have mariadb && have mariadb-binlog || missing+=(mariadb-client)
 
 package() { # package MANAGER THING
@@ -42,6 +45,7 @@ package() { # package MANAGER THING
     dnf:java) echo java-17-openjdk-devel ;;
     pacman:java) echo jdk17-openjdk ;;
     pacman:python3) echo python ;;
+    dnf:python3-venv | pacman:python3-venv | zypper:python3-venv | apk:python3-venv | brew:python3-venv) echo python3 ;;
     zypper:java) echo java-17-openjdk-devel ;;
     apk:java) echo openjdk17-jdk ;;
     brew:java) echo openjdk@17 ;;
@@ -119,6 +123,18 @@ have mvn || missing+=(maven)
 have kcat || missing+=(kcat)
 if [ ${#missing[@]} -gt 0 ] && ! { have apt-get && install_with_apt; }; then
     say "not installed: ${missing[*]}. Without them the tests with a real Kafka do not run; everything else does."
+fi
+
+# The S3 server of the cloud's tests, in an environment of its own below target/. Without it those tests fail, and say so.
+s3_wanted=tests/s3/requirements.txt
+s3_place=${CARGO_TARGET_DIR:-target}/harness/s3-server
+if ! cmp -s "$s3_wanted" "$s3_place/installed.txt"; then
+    say "installing an S3 server for the tests into $s3_place"
+    if python3 -m venv --clear "$s3_place" && "$s3_place/bin/python" -m pip install --quiet --disable-pip-version-check -r "$s3_wanted" >&2; then
+        cp "$s3_wanted" "$s3_place/installed.txt"
+    else
+        say "not installed: the S3 server. Without it the tests with an object store fail; everything else runs. See that pip reaches its index."
+    fi
 fi
 
 if ! have cargo; then

@@ -1,29 +1,40 @@
 //! Files that rows name: found below their root, sent once by what they hold, their address put into the row.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata};
-use std::io::Read as _;
+use std::fs;
 use std::path::{Component, Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::sender::Sender;
+use super::content::{Survey, changed, unreadable};
+use super::upload::Transferred;
 use super::{CloudApplier, CloudFault, LedgerError};
 use crate::change::cloud::{CloudOp, CloudRow};
 use crate::observe::{CloudProblem, CloudReport};
 use crate::runtime::Shutdown;
-use crate::target::cloud::{CloudError, Upload};
+use crate::target::cloud::FileName;
 
 /// Where files lie, and which of them are sent.
 #[derive(Clone, Debug)]
 pub struct FileOptions {
     /// Paths in columns begin here; nothing outside it is ever read.
     pub root: PathBuf,
-    /// Larger ones are not sent. They are held in memory while they are.
+    /// Larger ones are not sent.
     pub size_max: u64,
     /// Names that are not sent, with `*` for any letters; the row is.
     pub skip: Vec<String>,
+    /// Larger ones are sent in parts of this size, one of which is in memory at a time.
+    pub part_bytes: u64,
+    /// After each file that was sent in parts, so that others can use the line too.
+    pub pause: Duration,
+}
+
+impl FileOptions {
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        // S3 takes no parts below 5 MiB, and at most 10,000 of them: 8 MiB go up to 80 GB.
+        Self { root: root.into(), size_max: 10 << 20, skip: Vec::new(), part_bytes: 8 << 20, pause: Duration::ZERO }
+    }
 }
 
 /// A column that names a file.
@@ -38,7 +49,7 @@ pub struct FileColumn {
 /// What became of a file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FileState {
-    /// `synced`, `missing`, `skipped`, `failed`.
+    /// `uploading`, `synced`, `missing`, `skipped`, `failed`.
     pub state: String,
     pub size: u64,
     /// When it was changed last, in nanoseconds of the Unix epoch.
@@ -48,30 +59,22 @@ pub struct FileState {
     pub reason: Option<String>,
 }
 
-/// KEEPS what became of files. Part of the ledger.
+/// KEEPS what became of files. Part of the ledger. `scope` is the kind, and the store where files do not go through the cloud's API.
 pub trait FileLedger {
-    fn file(&self, kind: &str, path: &str) -> Result<Option<FileState>, LedgerError>;
+    fn file(&self, scope: &str, path: &str) -> Result<Option<FileState>, LedgerError>;
 
     /// The address of what has this hash, if it was sent before under any name.
-    fn url_of(&self, kind: &str, hash: &str) -> Result<Option<String>, LedgerError>;
+    fn url_of(&self, scope: &str, hash: &str) -> Result<Option<String>, LedgerError>;
 
-    fn keep_file(&mut self, kind: &str, path: &str, state: &FileState) -> Result<(), LedgerError>;
+    fn keep_file(&mut self, scope: &str, path: &str, state: &FileState) -> Result<(), LedgerError>;
 
     /// How many files are in each state.
     fn file_counts(&self) -> Result<BTreeMap<String, u64>, LedgerError>;
 }
 
-/// A file as it was at one moment.
-struct Taken {
-    bytes: Vec<u8>,
-    hash: String,
-    size: u64,
-    changed: u64,
-}
-
 /// Why a file is not taken, by the state that says so.
 #[derive(Debug, PartialEq, Eq)]
-struct NotTaken(&'static str, String);
+pub struct NotTaken(pub &'static str, pub String);
 
 impl CloudApplier {
     /// Sends the files that these rows name, and puts their addresses into the rows. A file that cannot be sent is noted, and its
@@ -121,57 +124,65 @@ impl CloudApplier {
         path: &str,
         shutdown: &Shutdown,
     ) -> Result<FileState, CloudFault> {
-        let kind = &column.kind;
-        let before = self.ledger().file(kind, path)?;
-        let place = match place(options, path) {
-            Ok(place) => place,
-            Err(NotTaken(state, reason)) => return self.note_file(kind, path, not_sent(state, reason)),
-        };
-        if let (Some(before), Ok(now)) = (before.filter(|before| before.url.is_some()), fs::metadata(&place))
-            && (now.len(), changed(&now)) == (before.size, before.changed)
-        {
-            return Ok(before);
-        }
-        let size_max = options.size_max;
-        // A slow disk must not keep other tasks waiting.
-        let taken = tokio::task::spawn_blocking(move || take(&place, size_max)).await.map_err(|_| CloudFault::Ended)?;
-        let Taken { bytes, hash, size, changed } = match taken {
-            Ok(taken) => taken,
-            Err(NotTaken(state, reason)) => return self.note_file(kind, path, not_sent(state, reason)),
-        };
-        let known = self.ledger().url_of(kind, &hash)?;
-        let url = match known {
-            Some(url) => Ok(url),
-            None => {
-                let name = path.rsplit('/').next().unwrap_or(path).to_owned();
-                let upload = Upload { kind: kind.clone(), name, hash: hash.clone(), bytes: bytes.into() };
-                self.upload(&self.sender(shutdown), &upload).await?
+        let scope = self.scope(&column.kind);
+        let before = self.ledger().file(&scope, path)?.filter(|before| before.url.is_some());
+        for _ in 0..READS {
+            let place = match place(options, path) {
+                Ok(place) => place,
+                Err(NotTaken(state, reason)) => return self.note_file(&scope, path, not_sent(state, reason)),
+            };
+            if let (Some(before), Ok(now)) = (&before, fs::metadata(&place))
+                && (now.len(), changed(&now)) == (before.size, before.changed)
+            {
+                return Ok(before.clone());
             }
-        };
-        let state = match url {
-            Ok(url) => FileState { state: "synced".into(), size, changed, hash, url: Some(url), reason: None },
-            Err(reason) => not_sent("failed", reason),
-        };
-        self.note_file(kind, path, state)
-    }
-
-    /// The file's address, or why the cloud does not take it.
-    async fn upload(&self, sender: &Sender<'_>, upload: &Upload) -> Result<Result<String, String>, CloudFault> {
-        match sender.upload(upload).await {
-            Ok(url) => Ok(Ok(url)),
-            Err(CloudFault::Cloud(
-                error @ (CloudError::Refused { .. }
-                | CloudError::TooLarge { .. }
-                | CloudError::Conflict { .. }
-                | CloudError::NoSuch { .. }),
-            )) => Ok(Err(error.to_string())),
-            Err(fault) => Err(fault),
+            let (size_max, part_bytes) = (options.size_max, options.part_bytes);
+            // A slow disk must not keep other tasks waiting.
+            let survey = tokio::task::spawn_blocking(move || Survey::of(&place, size_max, part_bytes));
+            let content = match survey.await.map_err(|_| CloudFault::Ended)? {
+                Ok(Some(content)) => content,
+                Ok(None) => continue,
+                Err(NotTaken(state, reason)) => return self.note_file(&scope, path, not_sent(state, reason)),
+            };
+            let (kind, name) = (column.kind.clone(), path.rsplit('/').next().unwrap_or(path).to_owned());
+            let file = FileName { kind, name, hash: content.hash.clone(), size: content.size, part_bytes };
+            let state = FileState {
+                state: "uploading".into(),
+                size: content.size,
+                changed: content.changed,
+                hash: content.hash.clone(),
+                url: None,
+                reason: None,
+            };
+            let known = self.ledger().url_of(&scope, &file.hash)?;
+            if let Some(url) = known {
+                return self.note_file(&scope, path, FileState { state: "synced".into(), url: Some(url), ..state });
+            }
+            let large = file.parts() > 1;
+            if large {
+                self.note_file(&scope, path, state.clone())?;
+            }
+            let state = match self.transfer(&scope, &file, &content, shutdown).await? {
+                Transferred::There(url) => FileState { state: "synced".into(), url: Some(url), ..state },
+                Transferred::Refused(reason) => not_sent("failed", reason),
+                Transferred::Changed => continue,
+            };
+            let state = self.note_file(&scope, path, state)?;
+            if large {
+                tokio::select! {
+                    () = tokio::time::sleep(options.pause) => {}
+                    () = shutdown.cancelled() => return Err(CloudFault::Ended),
+                }
+            }
+            return Ok(state);
         }
+        let reason = "it changes while it is read or sent; it is tried again with its row's next version";
+        self.note_file(&scope, path, not_sent("failed", reason.into()))
     }
 
-    fn note_file(&self, kind: &str, path: &str, state: FileState) -> Result<FileState, CloudFault> {
+    fn note_file(&self, scope: &str, path: &str, state: FileState) -> Result<FileState, CloudFault> {
         let mut ledger = self.ledger();
-        ledger.keep_file(kind, path, &state)?;
+        ledger.keep_file(scope, path, &state)?;
         self.observer.cloud_files(&self.options.name, ledger.file_counts()?);
         Ok(state)
     }
@@ -195,10 +206,7 @@ fn place(options: &FileOptions, path: &str) -> Result<PathBuf, NotTaken> {
         return Err(NotTaken("skipped", "its name is among those that are not sent".into()));
     }
     let root = options.root.canonicalize().map_err(|error| NotTaken("failed", format!("the root cannot be read: {error}")))?;
-    let whole = root.join(relative).canonicalize().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => NotTaken("missing", "there is no such file".into()),
-        _ => NotTaken("failed", format!("it cannot be read: {error}")),
-    })?;
+    let whole = root.join(relative).canonicalize().map_err(unreadable)?;
     if whole.starts_with(&root) { Ok(whole) } else { Err(refused("a link leads outside the root, which is refused")) }
 }
 
@@ -216,47 +224,15 @@ fn matches(pattern: &str, name: &str) -> bool {
     left.ends_with(last)
 }
 
-fn changed(metadata: &Metadata) -> u64 {
-    let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    since.map_or(0, |since| since.as_nanos() as u64)
-}
-
-/// Attempts to read a file that somebody writes meanwhile.
+/// Attempts at a file that somebody writes meanwhile.
 const READS: u32 = 3;
-
-/// Reads the file as it is at one moment: again where it changed while it was read.
-fn take(place: &Path, size_max: u64) -> Result<Taken, NotTaken> {
-    let unreadable = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => NotTaken("missing", "there is no such file".into()),
-        _ => NotTaken("failed", format!("it cannot be read: {error}")),
-    };
-    for _ in 0..READS {
-        let mut file = File::open(place).map_err(unreadable)?;
-        let before = file.metadata().map_err(unreadable)?;
-        if !before.is_file() {
-            return Err(NotTaken("failed", "it is no ordinary file".into()));
-        }
-        if before.len() > size_max {
-            return Err(NotTaken("failed", format!("it has {} bytes, and at most {size_max} are sent", before.len())));
-        }
-        let mut bytes = Vec::with_capacity(before.len() as usize);
-        (&mut file).take(size_max + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        // Of the name, not of what was opened: it may have been replaced.
-        let after = fs::metadata(place).map_err(unreadable)?;
-        if (before.len(), changed(&before)) == (after.len(), changed(&after)) && bytes.len() as u64 == before.len() {
-            let hash = blake3::hash(&bytes).to_hex().to_string();
-            return Ok(Taken { size: before.len(), changed: changed(&before), hash, bytes });
-        }
-    }
-    Err(NotTaken("failed", "it changes while it is read; it is tried again with its row's next version".into()))
-}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn options(root: &Path) -> FileOptions {
-        FileOptions { root: root.into(), size_max: 10, skip: vec!["*.mp4".into(), "tmp*x*".into()] }
+        FileOptions { size_max: 10, skip: vec!["*.mp4".into(), "tmp*x*".into()], ..FileOptions::new(root) }
     }
 
     #[test]
@@ -280,23 +256,6 @@ mod tests {
         }
         assert_eq!(place(&options(&root), "in/none.jpg").unwrap_err().0, "missing");
         assert_eq!(place(&options(&root), "in/film.MP4").unwrap_err().0, "skipped");
-    }
-
-    #[test]
-    fn a_file_is_taken_whole_or_not_at_all() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("a");
-        fs::write(&file, "0123456789").unwrap();
-        let taken = take(&file, 10).ok().unwrap();
-        assert_eq!(
-            (taken.bytes.as_slice(), taken.hash),
-            (&b"0123456789"[..], blake3::hash(b"0123456789").to_hex().to_string())
-        );
-        fs::write(&file, "0123456789x").unwrap();
-        assert!(take(&file, 10).err().unwrap().1.contains("11 bytes"));
-        assert!(take(folder.path(), 10).err().unwrap().1.contains("no ordinary file"));
-        fs::remove_file(&file).unwrap();
-        assert_eq!(take(&file, 10).err().unwrap().0, "missing");
     }
 
     #[test]

@@ -9,9 +9,12 @@
 //! - **Completeness**: every change is sent, merged into a newer one, left out by a named rule (table, window of days), or set
 //!   aside with its reason; set aside is durable before the checkpoint passes it.
 //! - **Never two at once**: a run that is ordered while another is under way joins it or waits for it.
-//! - **Memory**: at most [`CloudOptions::window_rows`] rows and [`CloudOptions::window_bytes`] bytes wait for the cloud.
+//! - **Memory**: at most [`CloudOptions::window_rows`] rows and [`CloudOptions::window_bytes`] bytes wait for the cloud, and one part
+//!   of a file, however large it is.
+//! - **Nothing half**: an upload in parts that was begun is finished or taken back, by the next run if this one is killed.
 
 mod compare;
+mod content;
 mod control;
 mod error;
 mod files;
@@ -20,6 +23,7 @@ mod newest;
 mod schedule;
 mod seal;
 mod sender;
+mod upload;
 mod worker;
 
 pub use control::{CloudControl, Joined, Ordered, SyncOrder};
@@ -28,6 +32,7 @@ pub use files::{FileColumn, FileLedger, FileOptions, FileState};
 pub use mapping::{Mapping, Unsent};
 pub use schedule::{Schedule, ScheduleError};
 pub use seal::{SealKey, SealKeyError};
+pub use upload::{Pending, UploadLedger};
 pub use worker::CloudApplier;
 
 use std::collections::BTreeMap;
@@ -147,7 +152,7 @@ pub trait KnownIds: Send {
 ///
 /// Contract: what a call that answered has kept survives the loss of the process. Only one may be open for a cloud at a time. A
 /// checkpoint never moves back.
-pub trait Ledger: FileLedger + Send {
+pub trait Ledger: FileLedger + UploadLedger + Send {
     fn checkpoints(&self) -> Result<BTreeMap<OriginId, Offset>, LedgerError>;
 
     fn keep(&mut self, progress: &Progress) -> Result<(), LedgerError>;

@@ -10,7 +10,7 @@ use super::{Aside, CloudFault, CloudOptions, Mode};
 use crate::change::cloud::{BatchAnswer, CloudBatch, CloudOp, CloudRow, IdPage, RowAnswer, RowResult};
 use crate::observe::{CloudOutcome, CloudProblem, CloudReport, CloudState, Observer};
 use crate::runtime::{Backoff, Disposition, Fault, Shutdown};
-use crate::target::cloud::{Cloud, CloudError, IdQuestion, Upload};
+use crate::target::cloud::{Cloud, CloudError, IdQuestion};
 
 /// Waits while the cloud cannot be reached or has a fault.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -131,41 +131,28 @@ impl Sender<'_> {
         Instant::now() + wait
     }
 
-    /// Asks for a page of ids until there is one, or something is wrong that waiting does not mend.
+    /// A page of ids.
     pub async fn ids(&self, question: &IdQuestion<'_>) -> Result<IdPage, CloudFault> {
+        self.until_taken(|| false, || self.cloud.ids(question)).await
+    }
+
+    /// Asks until there is an answer, or something is wrong that waiting does not mend, or `enough` says that there is no point.
+    pub async fn until_taken<T, F>(&self, enough: impl Fn() -> bool, mut ask: impl FnMut() -> F) -> Result<T, CloudFault>
+    where
+        F: Future<Output = Result<T, CloudError>> + Send,
+    {
         let mut backoff = Backoff::new(FIRST_WAIT, MOST_WAIT);
         loop {
             let asked = tokio::select! {
-                asked = self.cloud.ids(question) => asked,
+                asked = ask() => asked,
                 () = self.shutdown.cancelled() => return Err(CloudFault::Ended),
             };
             let error = match asked {
-                Ok(page) => {
+                Ok(answer) => {
                     self.observer.cloud_state(&self.options.name, CloudState::Syncing, None);
-                    return Ok(page);
+                    return Ok(answer);
                 }
-                Err(error) if error.disposition() == Disposition::Retry => error,
-                Err(error) => return Err(error.into()),
-            };
-            self.wait(self.not_before(&error, 0, &mut backoff)).await?;
-        }
-    }
-
-    /// Sends a file until the cloud has it, or something is wrong that waiting does not mend; its address.
-    pub async fn upload(&self, upload: &Upload) -> Result<String, CloudFault> {
-        let mut backoff = Backoff::new(FIRST_WAIT, MOST_WAIT);
-        loop {
-            let sent = tokio::select! {
-                sent = self.cloud.upload(upload) => sent,
-                () = self.shutdown.cancelled() => return Err(CloudFault::Ended),
-            };
-            let error = match sent {
-                Ok(url) => {
-                    self.observer.cloud_state(&self.options.name, CloudState::Syncing, None);
-                    self.observer.cloud_file_sent(&self.options.name, upload.bytes.len() as u64);
-                    return Ok(url);
-                }
-                Err(error) if error.disposition() == Disposition::Retry => error,
+                Err(error) if error.disposition() == Disposition::Retry && !enough() => error,
                 Err(error) => return Err(error.into()),
             };
             self.wait(self.not_before(&error, 0, &mut backoff)).await?;

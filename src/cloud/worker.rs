@@ -13,7 +13,7 @@ use crate::change::cloud::{CloudRow, CloudVersion};
 use crate::change::{Offset, OriginId, Record, TableName};
 use crate::observe::{CloudProblem, CloudReport, CloudState, Observer};
 use crate::runtime::{Clock, Shutdown};
-use crate::target::cloud::Cloud;
+use crate::target::cloud::{Cloud, FileStore};
 use crate::topic::TopicReader;
 
 /// Bytes of records in one read.
@@ -35,6 +35,8 @@ const IDLE_CHECKPOINT: u64 = 360;
 pub struct CloudApplier {
     pub options: CloudOptions,
     pub cloud: Arc<dyn Cloud>,
+    /// Where files that rows name go: the cloud's own API, or a store beside it.
+    pub files: Arc<dyn FileStore>,
     pub reader: Arc<dyn TopicReader>,
     /// Used from one task only; a lock, because the file it stands for may not be shared without.
     pub ledger: Mutex<Box<dyn Ledger>>,
@@ -184,6 +186,9 @@ impl CloudApplier {
         if self.options.mode == Mode::Missing {
             self.observer.cloud_state(&name, CloudState::Syncing, None);
             self.compare(&wanted, dry_run, &mut report, shutdown).await?;
+            if !dry_run {
+                self.abort_leftovers(shutdown).await?;
+            }
             return self.conclude(report, true);
         }
         let mut places = self.places(passed).await?;
@@ -214,6 +219,9 @@ impl CloudApplier {
                 passed.clone_from(&places.next);
             }
             self.observer.cloud_pending(&name, places.pending());
+        }
+        if !dry_run {
+            self.abort_leftovers(shutdown).await?;
         }
         let worth = order.is_some() || self.options.schedule.interval(report.started_seconds).is_some();
         self.conclude(report, worth)

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::change::{OriginId, TablePattern};
-use crate::cloud::{CloudOptions, FileColumn, FileOptions, Mapping, Mode, Schedule, SealKey};
+use crate::cloud::{CloudOptions, FileColumn, Mapping, Mode, Schedule, SealKey};
 use crate::target::cloud::ApiOptions;
 
 use super::check::{known_node, pattern, required, secret, secret_or_none};
+use super::cloud_files::{self, Files, StoreChoice};
 use super::fault::Place;
 use super::raw::{Node as RawNode, Value};
 use super::section::{Complaints, Section, Spot, show_duration};
@@ -28,7 +29,9 @@ pub struct Cloud {
     /// In the order of the file, which is the order of sending. Without the key that encrypts.
     pub tables: Vec<(TablePattern, Mapping)>,
     /// Where files lie that rows name.
-    pub files: Option<FileOptions>,
+    pub files: Option<Files>,
+    /// Of rows and files together; as fast as it goes where it is not said.
+    pub bytes_per_second: Option<u64>,
     pub batch_rows: usize,
     pub batch_bytes: usize,
     pub batch_age: Duration,
@@ -58,6 +61,8 @@ pub struct CloudAddress {
 pub struct CloudFeed {
     pub options: CloudOptions,
     pub api: ApiOptions,
+    pub store: StoreChoice,
+    pub bytes_per_second: Option<u64>,
 }
 
 type Nodes = BTreeMap<OriginId, Option<super::Node>>;
@@ -105,7 +110,8 @@ fn cloud(name: &str, mut section: Section, nodes: &Nodes, folder: &Path, complai
         Some(list) if list.value.len() == 1 && list.value[0].value == "all" => Origins::All,
         Some(list) => Origins::Named(named(&section, "origins", list)),
     };
-    let files = files(section.section("files"), folder);
+    let files = cloud_files::files(section.section("files"), folder);
+    let bytes_per_second = section.bytes("bytes_per_second", 16 << 10..=1 << 40);
     let batch_rows = section.number("batch_rows", 1..=10_000).map_or(500, |spot| spot.value) as usize;
     let batch_bytes = section.bytes("batch_bytes", 1 << 10..=64 << 20).unwrap_or(1 << 20) as usize;
     let batch_age =
@@ -127,7 +133,7 @@ fn cloud(name: &str, mut section: Section, nodes: &Nodes, folder: &Path, complai
             let rule = format!("`{}` and \"{other}\" have the same resource \"{resource}\"", inner.full(table));
             complaints.add(&raw.place, rule, "their rows would be one another's: give each a resource of its own");
         }
-        if files.is_none() && !mapping.files.is_empty() {
+        if !section.has("files") && !mapping.files.is_empty() {
             let fix = format!("add files = {{ root = \"/var/www/uploads\" }} under [cloud.{name}]");
             complaints.add(&raw.place, format!("`{}` names files, and there is no root for them", inner.full(table)), fix);
         }
@@ -148,6 +154,7 @@ fn cloud(name: &str, mut section: Section, nodes: &Nodes, folder: &Path, complai
         encrypt_key,
         tables,
         files,
+        bytes_per_second,
         batch_rows,
         batch_bytes,
         batch_age,
@@ -214,18 +221,6 @@ fn api(mut section: Section, folder: &Path) -> Option<CloudAddress> {
     let within = section.duration("within", Duration::from_secs(1)..=Duration::from_secs(3_600));
     section.finish();
     Some(CloudAddress { url: url?, key: key?, allow_http, ca, within: within.unwrap_or(Duration::from_secs(30)) })
-}
-
-fn files(mut section: Section, folder: &Path) -> Option<FileOptions> {
-    if !section.is_present() {
-        return None;
-    }
-    let root = required(&mut section, "root", "root = \"/var/www/uploads\"");
-    // They are held in memory while they are sent.
-    let size_max = section.bytes("size_max", 1..=64 << 20).unwrap_or(10 << 20);
-    let skip = section.texts("skip").into_iter().flat_map(|list| list.value).map(|spot| spot.value).collect();
-    section.finish();
-    Some(FileOptions { root: folder.join(root?.value), size_max, skip })
 }
 
 /// The mapping, and where it says that something is to be encrypted.
@@ -323,7 +318,11 @@ impl Config {
         options.schedule = cloud.schedule.clone();
         options.tables = cloud.tables.clone();
         options.tables.iter_mut().for_each(|(_, mapping)| mapping.seal = seal.clone());
-        options.files = cloud.files.clone();
+        options.files = cloud.files.as_ref().map(|files| files.options.clone());
+        let store = match &cloud.files {
+            Some(files) => self.store_choice(&files.store, &format!("cloud.{name}.files.store"), faults),
+            None => Some(StoreChoice::Api),
+        };
         options.batch_rows = cloud.batch_rows;
         options.batch_bytes = cloud.batch_bytes;
         options.batch_age = cloud.batch_age;
@@ -334,7 +333,7 @@ impl Config {
             within: cloud.api.within,
             authority: cloud.api.ca.clone(),
         };
-        Some(CloudFeed { options, api })
+        Some(CloudFeed { options, api, store: store?, bytes_per_second: cloud.bytes_per_second })
     }
 }
 
@@ -370,11 +369,10 @@ pub(super) fn show(
         lines.push(format!("nodes = {}", list(&mut cloud.nodes.iter().map(OriginId::as_str))));
     }
     lines.extend(cloud.encrypt_key.as_ref().map(|source| secret("encrypt_key", source)));
-    if let Some(files) = &cloud.files {
-        let (root, size) = (quote(&files.root.display().to_string()), quote(&super::section::show_bytes(files.size_max)));
-        let skip = list(&mut files.skip.iter().map(String::as_str));
-        lines.push(format!("files = {{ root = {root}, size_max = {size}, skip = {skip} }}"));
-    }
+    lines.extend(cloud.files.as_ref().map(|files| format!("files = {}", cloud_files::show(files, &quote, &secret))));
+    lines.extend(
+        cloud.bytes_per_second.map(|bytes| format!("bytes_per_second = {}", quote(&super::section::show_bytes(bytes)))),
+    );
     lines.push(format!("batch_rows = {}", cloud.batch_rows));
     lines.push(format!("batch_bytes = {}", quote(&super::section::show_bytes(cloud.batch_bytes as u64))));
     lines.push(format!("batch_age = {}", quote(&show_duration(cloud.batch_age))));

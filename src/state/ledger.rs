@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::change::cloud::CloudRow;
 use crate::change::{Offset, OriginId};
-use crate::cloud::{Aside, FileLedger, FileState, Ledger, LedgerError, Progress};
+use crate::cloud::{Aside, FileLedger, FileState, Ledger, LedgerError, Pending, Progress, UploadLedger};
 use crate::observe::CloudReport;
 
 /// The ledger of one cloud. Held by one process at a time: the file is locked while it is open.
@@ -32,6 +32,8 @@ impl LedgerFile {
                  CREATE TABLE IF NOT EXISTS files (kind TEXT NOT NULL, path TEXT NOT NULL, state TEXT NOT NULL, size INTEGER NOT NULL,
                      changed INTEGER NOT NULL, hash TEXT NOT NULL, url TEXT, reason TEXT, PRIMARY KEY (kind, path)) WITHOUT ROWID;
                  CREATE INDEX IF NOT EXISTS files_by_hash ON files (kind, hash);
+                 CREATE TABLE IF NOT EXISTS uploads (scope TEXT NOT NULL, hash TEXT NOT NULL, kind TEXT NOT NULL,
+                     part_bytes INTEGER NOT NULL, upload TEXT NOT NULL, tags TEXT NOT NULL, PRIMARY KEY (scope, hash)) WITHOUT ROWID;
                  CREATE TABLE IF NOT EXISTS runs (one INTEGER PRIMARY KEY CHECK (one = 1), report TEXT NOT NULL);
                  COMMIT;",
             )?;
@@ -73,6 +75,44 @@ impl FileLedger for LedgerFile {
         let mut select = self.0.prepare_cached("SELECT state, count(*) FROM files GROUP BY state").map_err(fault)?;
         let rows = select.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)));
         rows.map_err(fault)?.collect::<rusqlite::Result<_>>().map_err(fault)
+    }
+}
+
+/// An upload in the order of the columns.
+fn pending(row: &Row<'_>) -> rusqlite::Result<Pending> {
+    let tags: String = row.get(5)?;
+    let tags = if tags.is_empty() { Vec::new() } else { tags.split('\n').map(str::to_owned).collect() };
+    let part_bytes = row.get::<_, i64>(3)? as u64;
+    Ok(Pending { scope: row.get(0)?, hash: row.get(1)?, kind: row.get(2)?, part_bytes, upload: row.get(4)?, tags })
+}
+
+const UPLOADS: &str = "SELECT scope, hash, kind, part_bytes, upload, tags FROM uploads";
+
+impl UploadLedger for LedgerFile {
+    fn pending(&self, scope: &str, hash: &str) -> Result<Option<Pending>, LedgerError> {
+        let mut select = self.0.prepare_cached(&format!("{UPLOADS} WHERE scope = ? AND hash = ?")).map_err(fault)?;
+        select.query_row([scope, hash], pending).optional().map_err(fault)
+    }
+
+    fn all_pending(&self) -> Result<Vec<Pending>, LedgerError> {
+        let mut select = self.0.prepare_cached(UPLOADS).map_err(fault)?;
+        let rows = select.query_map([], pending).map_err(fault)?;
+        rows.collect::<rusqlite::Result<_>>().map_err(fault)
+    }
+
+    fn keep_pending(&mut self, kept: &Pending) -> Result<(), LedgerError> {
+        // Words of stores are no lines; one that were could not be told from two.
+        if kept.tags.iter().any(|tag| tag.is_empty() || tag.contains('\n')) {
+            return Err(LedgerError { reason: "a store answered a part with no word".into() });
+        }
+        let sql = "INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?, ?, ?)";
+        let values = params![kept.scope, kept.hash, kept.kind, kept.part_bytes as i64, kept.upload, kept.tags.join("\n")];
+        self.0.execute(sql, values).map(drop).map_err(fault)
+    }
+
+    fn forget_pending(&mut self, scope: &str, hash: &str) -> Result<(), LedgerError> {
+        let sql = "DELETE FROM uploads WHERE scope = ? AND hash = ?";
+        self.0.execute(sql, [scope, hash]).map(drop).map_err(fault)
     }
 }
 
@@ -166,6 +206,23 @@ mod tests {
         assert_eq!(ledger.checkpoints().unwrap(), at(9).next);
         assert_eq!((ledger.aside(9).unwrap(), ledger.aside_count().unwrap()), (vec![aside("2")], 1));
         assert_eq!(ledger.last_run().unwrap(), Some(report));
+    }
+
+    #[test]
+    fn uploads_that_were_begun_are_known_by_the_next_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = LedgerFile::open(folder.path(), "main").unwrap();
+        let (scope, kind, hash, upload) = ("s3://b/images".into(), "images".into(), "ab".into(), "u 1".into());
+        let mut begun = Pending { scope, kind, hash, part_bytes: 8, upload, tags: Vec::new() };
+        ledger.keep_pending(&begun).unwrap();
+        assert_eq!(ledger.pending("s3://b/images", "ab").unwrap().as_ref(), Some(&begun));
+        begun.tags = vec!["\"e1\"".into(), "\"e2\"".into()];
+        ledger.keep_pending(&begun).unwrap();
+        drop(ledger);
+        let mut ledger = LedgerFile::open(folder.path(), "main").unwrap();
+        assert_eq!((ledger.pending("images", "ab").unwrap(), ledger.all_pending().unwrap()), (None, vec![begun]));
+        ledger.forget_pending("s3://b/images", "ab").unwrap();
+        assert_eq!(ledger.all_pending().unwrap(), []);
     }
 
     #[test]

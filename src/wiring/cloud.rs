@@ -12,7 +12,7 @@ use super::snapshots::{DatabaseRows, source_error};
 use super::topics::Topics;
 use crate::change::{TableFilter, TableName};
 use crate::cloud::{CloudApplier, CloudControl, LocalRows, SyncOrder};
-use crate::config::{CloudFeed, Config, OwnNode};
+use crate::config::{CloudFeed, Config, OwnNode, StoreChoice};
 use crate::observe::{self, CloudReport, Observer};
 use crate::receive::{FileShelf, SqliteShelf};
 use crate::runtime::{Clock, Shutdown, Stop, Supervisor, SystemClock};
@@ -21,7 +21,7 @@ use crate::serve::tls::TlsIdentity;
 use crate::serve::{Clouds, SyncAsked, SyncRefused};
 use crate::source::{Chunk, ChunkRequest, RowReader, SourceError};
 use crate::state::{IdsFile, LedgerFile};
-use crate::target::cloud::CloudApi;
+use crate::target::cloud::{CloudApi, CloudError, FileStore, FolderFiles, ObjectFiles, Pace};
 use crate::topic::hub::KeyHash;
 
 /// The clouds of one node.
@@ -77,8 +77,12 @@ impl Feeds {
                 let (feed, folder, control) = (feed.clone(), folder.clone(), control.clone());
                 let (reader, rows, clock, observer) = (topics.reader(), rows.clone(), clock.clone(), observer.clone());
                 async move {
+                    let pace = Arc::new(Pace::new(feed.bytes_per_second));
+                    let api = Arc::new(CloudApi::new(feed.api, pace.clone())?);
+                    let part_bytes = feed.options.files.as_ref().map_or(0, |files| files.part_bytes);
                     let applier = CloudApplier {
-                        cloud: Arc::new(CloudApi::new(feed.api)?),
+                        files: file_store(feed.store, &api, part_bytes, pace)?,
+                        cloud: api,
                         ledger: Mutex::new(Box::new(LedgerFile::open(&folder, &feed.options.name)?)),
                         known: Mutex::new(Box::new(IdsFile::create(&folder, &feed.options.name)?)),
                         options: feed.options,
@@ -93,6 +97,20 @@ impl Feeds {
             });
         }
     }
+}
+
+/// Where a node's files go.
+fn file_store(
+    store: StoreChoice,
+    api: &Arc<CloudApi>,
+    part_bytes: u64,
+    pace: Arc<Pace>,
+) -> Result<Arc<dyn FileStore>, CloudError> {
+    Ok(match store {
+        StoreChoice::Api => api.clone(),
+        StoreChoice::Folder { root, public } => Arc::new(FolderFiles::new(root, public, pace)),
+        StoreChoice::Bucket(options) => Arc::new(ObjectFiles::new(*options, part_bytes, pace)?),
+    })
 }
 
 /// The node's own tables and rows, for clouds that are sent what they lack.

@@ -11,7 +11,7 @@ use crate::rig::{Cloud, KEY, SOON, Site, insert, update};
 /// The column `name` of cameras names a picture.
 fn options(site: &Site, root: &Path) -> CloudOptions {
     let mut options = site.options();
-    options.files = Some(FileOptions { root: root.into(), size_max: 1_000, skip: vec!["*.mp4".into()] });
+    options.files = Some(FileOptions { size_max: 1_000, skip: vec!["*.mp4".into()], ..FileOptions::new(root) });
     let column = FileColumn { kind: "images".into(), field: "photo_url".into() };
     options.tables[1].1.files.insert("name".into(), column);
     options

@@ -9,3 +9,4 @@ mod files;
 mod mirror;
 mod missing;
 mod rig;
+mod stores;

@@ -18,7 +18,7 @@ use tandem::runtime::{Shutdown, Stop, SystemClock};
 use tandem::serve::receiver::{Receiver, ReceiverOptions};
 use tandem::source::{Chunk, ChunkRequest, RowReader, SourceError};
 use tandem::state::{IdsFile, LedgerFile};
-use tandem::target::cloud::{ApiOptions, CloudApi};
+use tandem::target::cloud::{ApiOptions, CloudApi, FileStore, Pace};
 use tandem::topic::TopicWriter as _;
 use tandem::topic::hub::KeyHash;
 use tandem::topic::memory::{FairWeather, MemoryTopics};
@@ -186,15 +186,15 @@ impl Site {
     }
 
     pub fn feed_with(&self, url: &str, options: CloudOptions) -> Feeding {
-        let api = ApiOptions {
-            url: url.into(),
-            key: KEY.into(),
-            key_name: "the environment variable CLOUD_KEY".into(),
-            within: Duration::from_millis(700),
-            authority: None,
-        };
+        let api = api(url, Pace::new(None));
+        self.feed_to(api.clone(), api, options)
+    }
+
+    /// Files go to a store of their own.
+    pub fn feed_to(&self, api: Arc<CloudApi>, files: Arc<dyn FileStore>, options: CloudOptions) -> Feeding {
         let applier = CloudApplier {
-            cloud: Arc::new(CloudApi::new(api).unwrap()),
+            cloud: api,
+            files,
             ledger: Mutex::new(Box::new(LedgerFile::open(self.folder.path(), "main").unwrap())),
             options,
             known: Mutex::new(Box::new(IdsFile::create(self.folder.path(), "main").unwrap())),
@@ -259,6 +259,18 @@ impl Site {
         })
         .await;
     }
+}
+
+/// The API at this address, as a node speaks to it.
+pub fn api(url: &str, pace: Pace) -> Arc<CloudApi> {
+    let options = ApiOptions {
+        url: url.into(),
+        key: KEY.into(),
+        key_name: "the environment variable CLOUD_KEY".into(),
+        within: Duration::from_millis(700),
+        authority: None,
+    };
+    Arc::new(CloudApi::new(options, Arc::new(pace)).unwrap())
 }
 
 fn shape(table: &str) -> Arc<Shape> {

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 /// What becomes of one request.
@@ -25,6 +26,8 @@ pub enum Step {
     LoseAnswer,
     /// Nothing is ever answered.
     Silence,
+    /// As [`Step::Pass`], when the test says [`FaultyCloud::release`].
+    Hold,
     /// As [`Step::Answer`] for every request that holds this text, from now on; the others pass.
     Always(&'static str, u16, &'static str),
 }
@@ -38,8 +41,8 @@ pub struct Came {
     pub body: String,
 }
 
-#[derive(Default)]
 struct Shared {
+    released: Semaphore,
     script: Mutex<VecDeque<Step>>,
     always: Mutex<Vec<(&'static str, u16, &'static str)>>,
     came: Mutex<Vec<Came>>,
@@ -59,17 +62,28 @@ impl Drop for FaultyCloud {
 
 impl FaultyCloud {
     /// In front of the receiver at this address. After the script everything passes.
-    pub async fn before(receiver: SocketAddr, script: impl IntoIterator<Item = Step>) -> Self {
+    pub async fn before(receiver: SocketAddr, steps: impl IntoIterator<Item = Step>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback has a free port");
         let address = listener.local_addr().expect("it listens");
-        let shared = Arc::new(Shared::default());
-        shared.script.lock().expect("nobody else has it yet").extend(script);
+        let (script, always, came) = Default::default();
+        let shared = Arc::new(Shared { released: Semaphore::new(0), script, always, came });
+        shared.script.lock().expect("nobody else has it yet").extend(steps);
         let serving = tokio::spawn(serve(listener, receiver, shared.clone()));
         Self { shared, address, serving }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}/api", self.address)
+        format!("{}/api", self.root())
+    }
+
+    /// Without a path.
+    pub fn root(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Lets one request pass that is held.
+    pub fn release(&self) {
+        self.shared.released.add_permits(1);
     }
 
     /// All that came so far.
@@ -132,6 +146,9 @@ async fn answer_all(mut stream: TcpStream, receiver: SocketAddr, shared: Arc<Sha
             }
             Step::Silence => std::future::pending().await,
             step => {
+                if matches!(step, Step::Hold) {
+                    shared.released.acquire().await.ok()?.forget();
+                }
                 let answer = ask(receiver, &head, &body).await?;
                 match step {
                     Step::CutAnswer => {
@@ -162,7 +179,10 @@ async fn ask(receiver: SocketAddr, head: &str, body: &[u8]) -> Option<Vec<u8>> {
     let mut stream = TcpStream::connect(receiver).await.ok()?;
     stream.write_all(head.as_bytes()).await.ok()?;
     stream.write_all(body).await.ok()?;
+    // An answer to HEAD says how long the body would be, and has none.
+    let asked_for_the_head = head.starts_with("HEAD ");
     let (head, length) = read_head(&mut stream).await?;
+    let length = if asked_for_the_head { 0 } else { length };
     let mut answer = head.into_bytes();
     let start = answer.len();
     answer.resize(start + length, 0);

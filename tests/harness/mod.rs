@@ -16,6 +16,7 @@ mod link;
 mod node;
 mod ports;
 mod process;
+mod s3_server;
 mod server;
 mod template;
 mod wait;
@@ -30,6 +31,7 @@ pub use link::Link;
 pub use node::{Node, NodeOptions};
 pub use ports::free_port;
 pub use process::Running;
+pub use s3_server::S3Server;
 pub use server::{PrivateServer, ServerOptions, Sync};
 pub use wait::{wait_for, wait_until};
 

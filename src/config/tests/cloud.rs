@@ -65,6 +65,51 @@ fn a_cloud_is_read_shown_and_read_again_and_its_secrets_cannot_be_printed() {
     assert!(fault.contains("CLOUD_KEY is not set") && fault.contains("32 random bytes") && !fault.contains("short"), "{fault}");
 }
 
+const FILES: &str = r#"files = { root = "uploads", size_max = "1MiB", skip = ["*.mp4"] }"#;
+
+/// The good section with this store, and secrets for all of them.
+fn with_store(store: &str) -> Result<Config, Faults> {
+    let files = format!(r#"files = {{ root = "uploads", store = {{ {store} }} }}"#);
+    let secrets = [("CLOUD_KEY", "geheim"), ("SEAL", SEAL), ("ID", "AKIA"), ("STORE", "verborgen")];
+    parse(&CLOUD.replacen(FILES, &files, 1), &secrets)
+}
+
+#[test]
+fn stores_of_files_are_read_shown_and_read_again_and_their_secrets_cannot_be_printed() {
+    let check = |store: &str, expected: &str| {
+        let config = with_store(store).unwrap_or_else(|faults| panic!("{faults}"));
+        let feed = config.cloud_feeds(&OriginId::new("laptop-a")).unwrap().remove(0);
+        let text = format!("{:?}", feed.store);
+        assert!(text.contains(expected) && !text.contains("verborgen") && !text.contains("AKIA"), "{text}");
+        let shown = config.show();
+        let again =
+            Config::parse(Path::new("/etc/t.toml"), &shown, environment(&[])).unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(again.show(), shown);
+        assert!(!shown.contains("verborgen"), "{shown}");
+    };
+    check(r#"url = "s3://b/p/q", key_id_env = "ID", key_env = "STORE", endpoint = "http://127.0.0.1:9000""#, "prefix: \"p/q\"");
+    check(r#"url = "gs://b", key_env = "STORE", public = "https://files.example""#, "Gcs");
+    check(r#"url = "az://box/p", account = "campus", key_env = "STORE""#, "account: \"campus\"");
+    check(r#"url = "file:///srv/files""#, "Folder { root: \"/srv/files\"");
+    check(r#"url = "files""#, "Folder { root: \"/etc/files\"");
+}
+
+#[test]
+fn every_fault_of_a_store_is_named() {
+    let check = |store: &str, expected: &str| {
+        let faults = with_store(store).expect_err(store);
+        assert!(faults.lines().any(|line| line.to_string().contains(expected)), "{faults}");
+    };
+    check("region = \"x\"", "`cloud.main.files.store.url` is missing");
+    check("url = \"ftp://b\"", "cannot begin with \"ftp://\"");
+    check("url = \"s3:///p\"", "names no bucket");
+    check("url = \"s3://b/../c\"", "names no bucket");
+    check("url = \"s3://b\", key_env = \"STORE\"", "`cloud.main.files.store.key_id_env` is missing");
+    check("url = \"az://b\", key_env = \"STORE\"", "`cloud.main.files.store.account` is missing");
+    check("url = \"gs://b\", key = \"x\"", "unknown key `cloud.main.files.store.key`");
+    check("url = \"gs://b\", key_env = \"STORE\", endpoint = \"http://far.example\"", "would send files unencrypted");
+}
+
 #[test]
 fn every_fault_of_a_cloud_is_named_with_its_remedy() {
     check("https://cloud.example/api", "http://cloud.example/api", &["would send the key and rows unencrypted"]);
@@ -84,7 +129,7 @@ fn every_fault_of_a_cloud_is_named_with_its_remedy() {
     check("days = 90, ", "", &["stands without `days`"]);
     check("\"campus.rooms\"", "\"rooms\"", &["which is not database.table"]);
     check("files = { root = \"uploads\", size_max = \"1MiB\", skip = [\"*.mp4\"] }\n", "", &["there is no root for them"]);
-    check("root = \"uploads\", ", "", &["`cloud.main.files.root` is missing", "there is no root for them"]);
+    check("root = \"uploads\", ", "", &["`cloud.main.files.root` is missing"]);
     check("kind = \"images\"", "kind = \"a/b\"", &["cannot be \"a/b\""]);
     check("files = { photo = { kind = \"images\" } }", "resource = \"others\"", &["have the same resource \"others\""]);
     check("resource = \"others\"", "resource = \"a/b\"", &["cannot be \"a/b\""]);

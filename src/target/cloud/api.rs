@@ -1,14 +1,17 @@
 //! A cloud behind HTTP, and what its answers mean.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use futures_util::{Stream, StreamExt as _, stream};
+use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Cloud, CloudError, IdQuestion, Upload};
+use super::pace::{Pace, SLICE_BYTES};
+use super::{Begun, Cloud, CloudError, Content, FileName, FileStore, IdQuestion, http};
 use crate::change::cloud::{BatchAnswer, CloudBatch, CloudRow, IdPage};
 
 /// How a cloud's API is reached.
@@ -25,11 +28,6 @@ pub struct ApiOptions {
     pub authority: Option<std::path::PathBuf>,
 }
 
-/// The least speed of a connection over which files are worth sending.
-const UPLOAD_BYTES_PER_SECOND_MIN: u64 = 16 << 10;
-
-const CONNECT: Duration = Duration::from_secs(10);
-
 /// A page of ids, or the results of a batch.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
@@ -41,34 +39,19 @@ pub struct CloudApi {
     base: Url,
     options: ApiOptions,
     place: String,
+    pace: Arc<Pace>,
 }
 
 impl CloudApi {
-    pub fn new(options: ApiOptions) -> Result<Self, CloudError> {
+    pub fn new(options: ApiOptions, pace: Arc<Pace>) -> Result<Self, CloudError> {
         let wrong = |reason: &dyn std::fmt::Display| CloudError::Address { reason: reason.to_string() };
         let base = Url::parse(&options.url).map_err(|error| wrong(&error))?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() || !base.username().is_empty() {
             return Err(wrong(&"it must be http:// or https:// and a host, without a user"));
         }
-        // The first to come decides for the process; anybody else here would decide the same.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut http = reqwest::Client::builder();
-        if let Some(file) = &options.authority {
-            let unusable =
-                |why: &dyn std::fmt::Display| wrong(&format!("the authorities in {} cannot be used: {why}", file.display()));
-            let pem = std::fs::read(file).map_err(|error| unusable(&error))?;
-            http = http.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(&error))?);
-        }
-        let http = http
-            .connect_timeout(CONNECT)
-            .tcp_keepalive(Duration::from_secs(30))
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .user_agent(concat!("tandem/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| wrong(&error))?;
+        let http = http::client(options.authority.as_ref())?.build().map_err(|error| wrong(&error))?;
         let place = base.origin().ascii_serialization();
-        Ok(Self { http, base, options, place })
+        Ok(Self { http, base, options, place, pace })
     }
 
     fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
@@ -136,12 +119,7 @@ impl CloudApi {
         // Without the address, which is said already, and with the cause, which reqwest keeps to itself.
         let reason = match std::error::Error::source(error) {
             _ if error.is_timeout() => format!("no answer within {} s", self.options.within.as_secs()),
-            Some(mut cause) => {
-                while let Some(deeper) = cause.source() {
-                    cause = deeper;
-                }
-                cause.to_string()
-            }
+            Some(cause) => http::deepest(cause),
             None => "the connection broke".into(),
         };
         CloudError::Unreachable { place: self.place.clone(), reason }
@@ -152,12 +130,8 @@ impl CloudApi {
     }
 }
 
-/// Seconds, or nothing: the date form is rare, and a wrong clock would make it a long wait.
 fn retry_after(response: &Response) -> Option<Duration> {
-    /// A cloud that asks for more is asked again after this: it may have meant another unit.
-    const LONGEST: u64 = 3_600;
-    let text = response.headers().get(reqwest::header::RETRY_AFTER)?.to_str().ok()?;
-    text.trim().parse::<u64>().ok().map(|seconds| Duration::from_secs(seconds.min(LONGEST)))
+    http::wait_of(response.headers().get(reqwest::header::RETRY_AFTER)?.to_str().ok()?)
 }
 
 /// Why a body says failure although the status says success.
@@ -197,8 +171,10 @@ impl Cloud for CloudApi {
     async fn push(&self, batch: &CloudBatch) -> Result<BatchAnswer, CloudError> {
         let body = serde_json::to_vec(batch).expect("names, texts and numbers are JSON");
         let bytes = body.len();
+        self.pace.take(bytes).await;
         let request = self
             .request(Method::POST, &["batch"])
+            .timeout(self.options.within + self.pace.patience(bytes as u64))
             .header(reqwest::header::CONTENT_TYPE, "application/json")
             .header("idempotency-key", &batch.batch)
             .body(body);
@@ -225,40 +201,6 @@ impl Cloud for CloudApi {
             .ok_or_else(|| self.not_the_api(&format!("its answer for {} is no list of ids", question.resource)))
     }
 
-    async fn upload(&self, upload: &Upload) -> Result<String, CloudError> {
-        // The hash is in no way known ahead to whoever made the file, so the boundary is not in it.
-        let boundary = format!("tandem-{}", upload.hash);
-        // What ends a header or a quoted name would let a file's name write headers of its own.
-        let name: String = upload
-            .name
-            .chars()
-            .map(|letter| if letter.is_control() || "\"\\".contains(letter) { '_' } else { letter })
-            .collect();
-        let mut body = BytesMut::with_capacity(upload.bytes.len() + 512);
-        body.extend_from_slice(
-            format!(
-                "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\
-                 Content-Type: application/octet-stream\r\n\r\n"
-            )
-            .as_bytes(),
-        );
-        body.extend_from_slice(&upload.bytes);
-        body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-        let bytes = body.len();
-        let request = self
-            .request(Method::POST, &["upload", &upload.kind])
-            .timeout(self.options.within + Duration::from_secs(bytes as u64 / UPLOAD_BYTES_PER_SECOND_MIN))
-            .header(reqwest::header::CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"))
-            .header("idempotency-key", &upload.hash)
-            .header("tandem-blake3", &upload.hash)
-            .body(body.freeze());
-        let answer = self.ask(request, &format!("upload/{}", upload.kind), bytes).await?;
-        let of =
-            |object: &Value| ["url", "path", "location"].iter().find_map(|name| object.get(*name)?.as_str().map(str::to_owned));
-        let url = of(&answer).or_else(|| answer.get("data").and_then(of));
-        url.ok_or_else(|| self.not_the_api("its answer to a file has no url"))
-    }
-
     async fn create(&self, row: &CloudRow) -> Result<bool, CloudError> {
         let body = serde_json::to_vec(&row.row).expect("names, texts and numbers are JSON");
         let (resource, bytes) = (row.resource.as_str(), body.len());
@@ -280,10 +222,136 @@ impl Cloud for CloudApi {
     }
 }
 
+/// The content as it is to arrive, held to the pace.
+fn paced(
+    file: &FileName,
+    content: Arc<dyn Content>,
+    pace: Arc<Pace>,
+) -> impl Stream<Item = Result<Bytes, std::io::Error>> + use<> {
+    stream::iter(0..file.parts())
+        .then(move |number| {
+            let content = content.clone();
+            async move { content.part(number).await.map_err(std::io::Error::other) }
+        })
+        .flat_map(|part| match part {
+            Ok(bytes) => slices(bytes).map(Ok).left_stream(),
+            Err(error) => stream::iter([Err(error)]).right_stream(),
+        })
+        .then(move |slice| {
+            let pace = pace.clone();
+            async move {
+                if let Ok(bytes) = &slice {
+                    pace.take(bytes.len()).await;
+                }
+                slice
+            }
+        })
+}
+
+fn slices(mut bytes: Bytes) -> impl Stream<Item = Bytes> {
+    stream::iter(std::iter::from_fn(move || {
+        let length = bytes.len().min(SLICE_BYTES);
+        (length > 0).then(|| bytes.split_to(length))
+    }))
+}
+
+/// Where the cloud has what it was sent.
+fn address(answer: &Value) -> Option<String> {
+    let of =
+        |object: &Value| ["url", "path", "location"].iter().find_map(|name| object.get(*name)?.as_str().map(str::to_owned));
+    of(answer).or_else(|| answer.get("data").and_then(of))
+}
+
+#[async_trait]
+impl FileStore for CloudApi {
+    fn place(&self) -> &str {
+        ""
+    }
+
+    async fn put(&self, file: &FileName, content: Arc<dyn Content>) -> Result<String, CloudError> {
+        // The hash is in no way known ahead to whoever made the file, so the boundary is not in it.
+        let boundary = format!("tandem-{}", file.hash);
+        // What ends a header or a quoted name would let a file's name write headers of its own.
+        let name: String =
+            file.name.chars().map(|letter| if letter.is_control() || "\"\\".contains(letter) { '_' } else { letter }).collect();
+        let head = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\
+             Content-Type: application/octet-stream\r\n\r\n"
+        );
+        let tail = format!("\r\n--{boundary}--\r\n");
+        let bytes = (head.len() + tail.len()) as u64 + file.size;
+        let once = |text: String| stream::iter([Ok::<_, std::io::Error>(Bytes::from(text))]);
+        let body = once(head).chain(paced(file, content, self.pace.clone())).chain(once(tail));
+        let request = self
+            .request(Method::POST, &["upload", &file.kind])
+            .timeout(self.options.within + self.pace.patience(bytes))
+            .header(reqwest::header::CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"))
+            .header(reqwest::header::CONTENT_LENGTH, bytes)
+            .header("idempotency-key", &file.hash)
+            .header("tandem-blake3", &file.hash)
+            .body(Body::wrap_stream(body));
+        let answer = self.ask(request, &format!("upload/{}", file.kind), usize::try_from(bytes).unwrap_or(usize::MAX)).await?;
+        address(&answer).ok_or_else(|| self.not_the_api("its answer to a file has no url"))
+    }
+
+    async fn begin(&self, file: &FileName) -> Result<Begun, CloudError> {
+        let asked = json!({ "hash": file.hash, "size": file.size, "name": file.name, "part_bytes": file.part_bytes });
+        let path = format!("upload/{}/parts", file.kind);
+        let answer = match self.ask(self.request(Method::POST, &["upload", &file.kind, "parts"]).json(&asked), &path, 0).await {
+            Ok(answer) => answer,
+            // A cloud that knows files, but not in parts.
+            Err(CloudError::NoSuch { .. }) => return Ok(Begun::Whole),
+            Err(error) => return Err(error),
+        };
+        let upload = answer.get("upload").and_then(Value::as_str).map(|upload| Begun::Parts(upload.to_owned()));
+        let begun = upload.or_else(|| address(&answer).map(Begun::There));
+        begun.ok_or_else(|| self.not_the_api("its answer has neither an upload nor a url"))
+    }
+
+    async fn part(&self, file: &FileName, upload: &str, number: u32, bytes: Bytes) -> Result<String, CloudError> {
+        let (length, hash) = (bytes.len(), blake3::hash(&bytes).to_hex().to_string());
+        let pace = self.pace.clone();
+        let slices = slices(bytes).then(move |slice| {
+            let pace = pace.clone();
+            async move {
+                pace.take(slice.len()).await;
+                Ok::<_, std::io::Error>(slice)
+            }
+        });
+        let request = self
+            .request(Method::PUT, &["upload", &file.kind, "parts", upload, &number.to_string()])
+            .timeout(self.options.within + self.pace.patience(length as u64))
+            .header(reqwest::header::CONTENT_TYPE, "application/octet-stream")
+            .header(reqwest::header::CONTENT_LENGTH, length)
+            .header("tandem-blake3", hash)
+            .body(Body::wrap_stream(slices));
+        let answer = self.ask(request, &format!("upload/{}/parts/{upload}", file.kind), length).await?;
+        let tag = answer.get("part").and_then(Value::as_str).map(str::to_owned);
+        tag.ok_or_else(|| self.not_the_api("its answer to a part has no `part`"))
+    }
+
+    async fn finish(&self, file: &FileName, upload: &str, tags: &[String]) -> Result<String, CloudError> {
+        let asked = json!({ "hash": file.hash, "size": file.size, "parts": tags });
+        // It may have to read all of it again to see that it is whole.
+        let request = self
+            .request(Method::POST, &["upload", &file.kind, "parts", upload])
+            .timeout(self.options.within + self.pace.patience(file.size))
+            .json(&asked);
+        let answer = self.ask(request, &format!("upload/{}/parts/{upload}", file.kind), 0).await?;
+        address(&answer).ok_or_else(|| self.not_the_api("its answer to a file has no url"))
+    }
+
+    async fn abort(&self, file: &FileName, upload: &str) -> Result<(), CloudError> {
+        let request = self.request(Method::DELETE, &["upload", &file.kind, "parts", upload]);
+        match self.ask(request, &format!("upload/{}/parts/{upload}", file.kind), 0).await {
+            Ok(_) | Err(CloudError::NoSuch { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn api() -> CloudApi {
@@ -294,7 +362,7 @@ mod tests {
             within: Duration::from_secs(1),
             authority: None,
         };
-        CloudApi::new(options).unwrap()
+        CloudApi::new(options, Arc::new(Pace::new(None))).unwrap()
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! WRITES to a cloud service: rows over its HTTP API.
+//! WRITES to a cloud service: rows over its HTTP API; files over the same, into an object store, or into a folder.
 //!
 //! Contract of [`Cloud`]:
 //! - **Answers are believed when they say what was done**, not for their status alone: an answer of 200 whose body says failure, or is no
@@ -9,15 +9,24 @@
 //! - Every answer has a limit in bytes and in time.
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
 use crate::change::cloud::{BatchAnswer, CloudBatch, CloudRow, IdPage};
 
 mod api;
+mod bucket_client;
 mod error;
+mod folder;
+mod http;
+mod objects;
+mod pace;
+mod store;
 
 pub use api::{ApiOptions, CloudApi};
 pub use error::CloudError;
+pub use folder::FolderFiles;
+pub use objects::{BucketKind, BucketOptions, ObjectFiles};
+pub use pace::Pace;
+pub use store::{Begun, Content, ContentError, FileName, FileStore};
 
 /// A cloud service that takes rows.
 #[async_trait]
@@ -30,19 +39,6 @@ pub trait Cloud: Send + Sync {
 
     /// `POST /api/<resource>`: one row. False where the cloud says that it had the row already.
     async fn create(&self, row: &CloudRow) -> Result<bool, CloudError>;
-
-    /// `POST /api/upload/<kind>`: one file, whole; its address in the cloud.
-    async fn upload(&self, upload: &Upload) -> Result<String, CloudError>;
-}
-
-/// A file to be sent.
-#[derive(Clone, Debug)]
-pub struct Upload {
-    pub kind: String,
-    pub name: String,
-    /// BLAKE3 of the bytes, in hexadecimal digits.
-    pub hash: String,
-    pub bytes: Bytes,
 }
 
 /// Which ids are asked for.
