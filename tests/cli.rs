@@ -10,10 +10,10 @@ use serde_json::json;
 use tandem::change::{Cluster, Op, OriginId, TableName};
 use tandem::observe::{
     ConflictView, DifferenceView, FailedView, Fate, KeptCount, Observer, SideView, SnapshotTableView, SnapshotView,
-    SnapshotWish, Status, VerifyPartView, VerifyView, VerifyWish,
+    SnapshotWish, Status, TableView, VerifyPartView, VerifyView, VerifyWish,
 };
 use tandem::runtime::{ManualClock, RoleState, RoleWatch, Shutdown, Stop};
-use tandem::serve::{Keeper, Orders, Web, WebOptions};
+use tandem::serve::{Keeper, Orders, Part, Web, WebOptions};
 
 #[path = "cli/hub.rs"]
 mod hub;
@@ -228,16 +228,15 @@ fn conflict() -> ConflictView {
 
 #[async_trait]
 impl Keeper for Kept {
-    async fn conflicts(&self, at_most: usize, open_only: bool) -> Result<Vec<ConflictView>, Stop> {
+    async fn conflicts(&self, part: Part, open_only: bool) -> Result<Vec<ConflictView>, Stop> {
         let settled = ConflictView { id: "c-0001".into(), open: false, ..conflict() };
-        Ok([conflict(), settled].into_iter().filter(|conflict| conflict.open || !open_only).take(at_most).collect())
+        Ok([conflict(), settled].into_iter().filter(|conflict| conflict.open || !open_only).take(part.at_most).collect())
     }
 
     async fn conflict(&self, id: &str) -> Result<Option<ConflictView>, Stop> {
         Ok(Some(conflict()).filter(|conflict| conflict.id.starts_with(id)))
     }
-
-    async fn failed(&self, _at_most: usize) -> Result<Vec<FailedView>, Stop> {
+    async fn failed(&self, _part: Part) -> Result<Vec<FailedView>, Stop> {
         Ok(vec![FailedView {
             origin: "laptop-b".into(),
             offset: 12,
@@ -247,6 +246,9 @@ impl Keeper for Kept {
             reason: "a foreign key has no row".into(),
             attempts: 3,
         }])
+    }
+    async fn tables(&self) -> Result<Vec<TableView>, Stop> {
+        Ok(Vec::new())
     }
 }
 

@@ -120,7 +120,7 @@ async fn story(kafka: bool, keep: bool) -> Result<(), String> {
         say(&format!("Status pages: {} and {}", pages[A], pages[B]));
         say("To end it: make clean-services");
     } else {
-        say(&format!("The status page of a node was at {} (make demo KEEP=1 leaves it up).", laptops.status_page(A)));
+        say(&format!("The dashboard of a node was at {} (make demo KEEP=1 leaves it up).", laptops.status_page(A)));
         say(&format!("Logs and configuration: {}", laptops.dir().display()));
         laptops.end().await?;
     }

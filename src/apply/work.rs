@@ -7,7 +7,7 @@ use super::ApplyError;
 use super::group::Group;
 use super::step::{Step, delete_of};
 use crate::change::{Change, Offset, Op, OriginId, Rewrite, RowKey, TableName, Version};
-use crate::observe::{Fate, Observer};
+use crate::observe::{Fate, Followed, Observer};
 use crate::runtime::{Disposition, Fault};
 use crate::target::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, TargetError, Write, WriteError};
 
@@ -91,12 +91,17 @@ impl Work {
     }
 }
 
+/// Of a transaction too large for memory this many changes are followed one by one; all are counted.
+const FOLLOWED_MAX: usize = 10_000;
+
 /// What a transaction did, counted: told when it is durable.
 #[derive(Default)]
 pub struct Tally {
     changes: BTreeMap<(TableName, Op, Fate), u64>,
     conflicts: BTreeMap<(TableName, &'static str, OriginId), u64>,
     dead_letters: BTreeMap<(TableName, String), u64>,
+    /// What became of each of the last changes.
+    followed: Vec<Followed>,
     /// How long the row locks waited for the local tailer.
     pub waited: Duration,
     /// Commit time of the newest change at its origin.
@@ -112,13 +117,18 @@ impl Tally {
             }
             let change = group.change(step.at);
             *self.changes.entry((change.table().clone(), change.op, *fate)).or_default() += 1;
+            if self.followed.len() < FOLLOWED_MAX {
+                let (offset, record) = &group.records[step.at];
+                self.followed.push(Followed::new(change, (*fate).into(), Some(*offset), record.commit_second));
+            }
         }
         if let Some((_, last)) = group.records.last() {
             self.commit_second = Some(last.commit_second);
         }
     }
 
-    pub fn tell(&self, origin: &OriginId, observer: &Observer) {
+    pub fn tell(&mut self, origin: &OriginId, observer: &Observer) {
+        observer.followed(origin, std::mem::take(&mut self.followed));
         for ((table, op, fate), changes) in &self.changes {
             observer.applied(origin, table, *op, *fate, *changes);
         }

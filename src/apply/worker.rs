@@ -219,7 +219,7 @@ impl Applier {
                 Job::Group(group, steps) => engine.straight(group, steps).await,
             };
             let wait = match attempt {
-                Ok(Attempt::Committed(tally)) => {
+                Ok(Attempt::Committed(mut tally)) => {
                     tally.tell(origin, &self.observer);
                     return Ok(true);
                 }

@@ -37,3 +37,60 @@ pub struct FailedView {
     pub reason: String,
     pub attempts: u32,
 }
+
+/// A table of the databases that are synced, as people and programs see it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TableView {
+    pub name: String,
+    pub synced: bool,
+    /// Why it is not synced, or what is different about it.
+    pub why: Option<String>,
+    /// What the server thinks it has: no more than a guess.
+    pub rows: Option<u64>,
+}
+
+/// What to do about a change that could not be applied, by the reason that is kept with it.
+pub fn remedy(reason: &str) -> &'static str {
+    // The reasons are sentences of `target`; of each the part that no name of a table or column interrupts.
+    const REMEDIES: [(&str, &str); 13] = [
+        (
+            "no row here is equal",
+            "Look at the row on both sides and write it by hand; give the table a primary key, so that this cannot happen again.",
+        ),
+        ("refers to a row of another table", "Write the missing row here, or find out why it did not arrive; then retry."),
+        ("other rows here still refer", "Delete those rows, or keep this one; then retry or discard."),
+        ("must not be NULL", "The tables differ: allow NULL here too, or give the column a default; then retry."),
+        ("has no default", "The tables differ: give the column a default here, or add it on the other node; then retry."),
+        ("too long for", "The tables differ: make the column as wide here as it is there; then retry."),
+        ("out of range for", "The tables differ: give the column the same type on all nodes; then retry."),
+        (
+            "not text in the character set",
+            "Give the column the same character set on all nodes, utf8mb4 where you may choose; then retry.",
+        ),
+        ("does not fit the type", "The tables differ: give the column the same type on all nodes; then retry."),
+        ("no longer in the table", "The tables differ: run the same ALTER TABLE on all nodes; then retry."),
+        (
+            "does not exist here",
+            "Create the table here as it is on the other node, or exclude it on all nodes; then retry or discard.",
+        ),
+        (
+            "refuses it",
+            "A check or a trigger here says no: make it the same on all nodes, or mend the row; then retry or discard.",
+        ),
+        ("max_allowed_packet", "Raise max_allowed_packet of this server to that of the other; then retry."),
+    ];
+    let found = REMEDIES.iter().find(|(part, _)| reason.contains(part));
+    found.map_or("Find out with the reason what is different here, mend it, then retry or discard.", |(_, remedy)| remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_has_a_remedy_of_its_own() {
+        assert!(remedy("campus.riders: the value is too long for column `name` here").contains("as wide here"));
+        assert!(remedy("campus.riders: the check `seats` refuses it").contains("check or a trigger"));
+        assert!(remedy("something new").starts_with("Find out"));
+    }
+}

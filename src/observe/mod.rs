@@ -2,15 +2,17 @@
 //!
 //! Rooms say what happened; this room alone decides how it is logged and counted. Text of log lines is lower case and
 //! constant, values are fields; nothing above DEBUG is logged per row or batch, and repetitions are thinned out. No function
-//! here fails or waits, and none is given row values.
+//! here fails or waits, and none is given row values, save the keys of rows: these go to the [`activity`] that people look at,
+//! and into no log line and no metric.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::{debug, error, info, warn};
 
-use crate::change::{Cluster, Offset, Op, OriginId, Record, Seen, TableName};
+use crate::change::{Change, Cluster, Offset, Op, OriginId, Record, Seen, TableName};
 use crate::runtime::{Clock, RoleState, RoleWatch, Stop, SystemClock};
 
+mod activity;
 mod asked;
 mod board;
 mod cloud;
@@ -22,15 +24,17 @@ mod status;
 mod throttle;
 mod words;
 
+pub use activity::{ACTIVITY_MAX, ActivitySearch, ActivityView, Became, Followed};
 pub use asked::{
     DIFFERENCES_MAX, DifferenceView, SnapshotTableView, SnapshotView, SnapshotWish, VerifyPartView, VerifyView, VerifyWish,
 };
 pub use cloud::{CloudCounts, CloudOutcome, CloudProblem, CloudReport, CloudState, CloudStatus, CloudSummary};
-pub use kept::{ConflictView, FailedView, SideView};
+pub use kept::{ConflictView, FailedView, SideView, TableView, remedy};
 pub use log::{LogFormat, start_log};
 pub use status::{Level, LinkState, LinkStatus, RoleStatus, Status, TableStatus, TailerStatus};
 pub use words::{spoken_count, spoken_duration, spoken_time};
 
+use activity::Activity;
 use board::{Board, Role, TABLES_MAX};
 use metrics::Metrics;
 use throttle::Throttle;
@@ -45,6 +49,8 @@ struct Facts {
     metrics: Metrics,
     throttle: Throttle,
     board: Mutex<Board>,
+    /// Apart from the board, because a search takes longer than a count.
+    activity: Mutex<Activity>,
 }
 
 struct Identity {
@@ -111,7 +117,14 @@ impl Observer {
         });
         board.tailer.filtered.extend(FILTER_REASONS.map(|reason| (reason.to_owned(), 0)));
         let identity = Identity { cluster: cluster_name.to_owned(), node: cluster.own().clone(), others, started_second };
-        Self(Arc::new(Facts { identity, clock, metrics, throttle: Throttle::default(), board: Mutex::new(board) }))
+        Self(Arc::new(Facts {
+            identity,
+            clock,
+            metrics,
+            throttle: Throttle::default(),
+            board: Mutex::new(board),
+            activity: Mutex::default(),
+        }))
     }
 
     /// The node as it is now.
@@ -161,6 +174,12 @@ impl Observer {
             self.0.metrics.tailer_changes.with_label_values(&[counts.name.as_str(), change.op.word()]).inc();
             board.tailer.published += 1;
         }
+        drop(board);
+        let followed = records.iter().enumerate().filter_map(|(at, record)| {
+            let offset = Offset(first.0 + at as u64);
+            Some(Followed::new(record.change()?, Became::Published, Some(offset), record.commit_second))
+        });
+        self.note(&self.0.identity.node, followed.collect());
         debug!(records = records.len(), "published");
     }
 
@@ -168,6 +187,13 @@ impl Observer {
     pub fn filtered(&self, reason: &'static str, changes: u64) {
         self.0.metrics.tailer_filtered.with_label_values(&[reason]).inc_by(changes);
         *self.board().tailer.filtered.entry(reason.to_owned()).or_default() += changes;
+    }
+
+    /// A change that the tailer read and does not publish: an echo, or of a table that is not synced.
+    pub fn not_published(&self, change: &Change, became: Became, commit_second: u64) {
+        let reason = if became == Became::Echo { "echo" } else { "table" };
+        self.filtered(reason, 1);
+        self.note(&self.0.identity.node, vec![Followed::new(change, became, None, commit_second)]);
     }
 
     /// The tailer read a transaction committed at this second.
@@ -258,6 +284,16 @@ impl Observer {
         board.count_applied(origin, table, fate, changes, now);
         let table = &board.table(table).name;
         self.0.metrics.applied_changes.with_label_values(&[origin.as_str(), table, op.word(), fate.label()]).inc_by(changes);
+    }
+
+    /// What became of each change, of those that were just counted.
+    pub fn followed(&self, origin: &OriginId, followed: Vec<Followed>) {
+        self.note(origin, followed);
+    }
+
+    /// What became of the newest changes: those that are looked for, the newest first, at most so many.
+    pub fn activity(&self, search: &ActivitySearch, at_most: usize) -> Vec<ActivityView> {
+        self.0.activity.lock().unwrap_or_else(PoisonError::into_inner).search(search, at_most)
     }
 
     /// A commit of the applier, with the newest commit time it holds and how long it waited for the local tailer.
@@ -414,6 +450,11 @@ impl Observer {
     fn board(&self) -> MutexGuard<'_, Board> {
         // A panic elsewhere must not take the status away that would show it.
         self.0.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, origin: &OriginId, followed: Vec<Followed>) {
+        let now = self.now();
+        self.0.activity.lock().unwrap_or_else(PoisonError::into_inner).note(origin, now, followed);
     }
 
     fn now(&self) -> u64 {

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use secrecy::{ExposeSecret, SecretString};
-use subtle::ConstantTimeEq;
+use secrecy::SecretString;
+
+use crate::topic::hub::KeyHash;
 
 /// What a request must show.
 #[derive(Clone)]
@@ -14,7 +15,8 @@ pub enum Access {
     /// Only this machine can connect. The name in the request must be a loopback one too: otherwise a page on the internet
     /// could point its own name here and read our answers through a browser on this machine.
     Loopback,
-    Key(SecretString),
+    /// Kept as its hash only.
+    Key(KeyHash),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +24,8 @@ pub enum Refusal {
     WrongName,
     NoKey,
     WrongKey,
+    /// Too many keys were wrong, so none is looked at for a while.
+    TooMany,
 }
 
 impl Access {
@@ -34,10 +38,18 @@ impl Access {
             Self::Key(key) => {
                 let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or(Refusal::NoKey)?;
                 let given = presented_key(given).ok_or(Refusal::WrongKey)?;
-                let same: bool = given.as_bytes().ct_eq(key.expose_secret().as_bytes()).into();
-                if same { Ok(()) } else { Err(Refusal::WrongKey) }
+                if KeyHash::of(&given.into()).matches(key) { Ok(()) } else { Err(Refusal::WrongKey) }
             }
         }
+    }
+
+    pub fn key(key: &SecretString) -> Self {
+        Self::Key(KeyHash::of(key))
+    }
+
+    /// True for the key itself; false where there is none.
+    pub fn is_key(&self, given: &str) -> bool {
+        matches!(self, Self::Key(key) if KeyHash::of(&given.into()).matches(key))
     }
 }
 
@@ -86,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_key_is_taken_as_bearer_or_as_the_password_of_a_browser() {
-        let access = Access::Key(SecretString::from("open sesame"));
+        let access = Access::key(&SecretString::from("open sesame"));
         let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
         let check =
             |value: &str, expected| assert_eq!(access.check(&headers(header::AUTHORIZATION, value)), expected, "{value}");

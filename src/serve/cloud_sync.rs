@@ -12,6 +12,7 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::gate::is_foreign;
 use super::{Clouds, SyncAsked, SyncRefused};
 use crate::observe::{CloudReport, CloudState, Observer, spoken_time};
 
@@ -155,35 +156,5 @@ async fn answer(orders: &Orders, cloud: &str, run: u64) -> Result<Response, Trou
             Err(Trouble(StatusCode::NOT_FOUND, format!("this node feeds no cloud {cloud}"), "see GET /api/cloud-sync/status"))
         }
         Err(_) => Ok((StatusCode::ACCEPTED, Json(json!({ "cloud": cloud, "run": run }))).into_response()),
-    }
-}
-
-/// True for a request that a page of another site made a browser send: it must not give orders in a person's name.
-fn is_foreign(headers: &HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(site) = text("sec-fetch-site") {
-        return !matches!(site, "same-origin" | "none");
-    }
-    let host = text("host").unwrap_or_default();
-    text("origin").is_some_and(|origin| origin.split_once("://").map(|(_, place)| place) != Some(host))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_of_other_sites_give_no_orders() {
-        let check = |pairs: &[(&'static str, &str)], foreign: bool| {
-            let headers: HeaderMap =
-                pairs.iter().map(|(name, value)| (header::HeaderName::from_static(name), value.parse().unwrap())).collect();
-            assert_eq!(is_foreign(&headers), foreign, "{pairs:?}");
-        };
-        check(&[("host", "127.0.0.1:7420")], false);
-        check(&[("host", "127.0.0.1:7420"), ("origin", "http://127.0.0.1:7420")], false);
-        check(&[("host", "127.0.0.1:7420"), ("origin", "https://evil.example")], true);
-        check(&[("host", "127.0.0.1:7420"), ("origin", "null")], true);
-        check(&[("host", "127.0.0.1:7420"), ("sec-fetch-site", "cross-site")], true);
-        check(&[("host", "127.0.0.1:7420"), ("sec-fetch-site", "same-origin")], false);
     }
 }

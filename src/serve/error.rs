@@ -14,6 +14,8 @@ pub enum ServeError {
     },
     #[error("{listen} is open to other machines, and there is no key")]
     Open { listen: SocketAddr },
+    #[error("the system has no random numbers to give")]
+    NoChance,
 }
 
 impl Fault for ServeError {
@@ -22,12 +24,14 @@ impl Fault for ServeError {
             // The port may be free again when another process ends.
             Self::Listen { .. } => Disposition::Retry,
             Self::Open { .. } => Disposition::Halt,
+            Self::NoChance => Disposition::Retry,
         }
     }
 
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Listen { .. } => "is another tandem running here? Choose another `listen`, or stop it".into(),
+            Self::NoChance => "see the system's own log".into(),
             Self::Open { .. } => "add key_env or key_file under [web], or listen on 127.0.0.1".into(),
         })
     }

@@ -1,23 +1,26 @@
 //! SHOWS and takes orders over HTTP.
 //!
 //! Contract: nothing here decides or waits on the pipeline; it shows what `observe` knows and asks the node through
-//! [`Keeper`], [`Orders`] and [`Roles`]. Without a key only loopback is served, and only under a loopback name; with one, every request but the health
-//! checks must bring it. Connections and answers have limits. All values are escaped.
+//! [`Keeper`], [`Orders`], [`Roles`] and [`Setup`]. Without a key only loopback is served, and only under a loopback name; with one, every request but
+//! the health checks must bring it, or the cookie of somebody who signed in with it. Forms show that they are from our own pages.
+//! Connections, answers and attempts have limits. All values are escaped.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::observe::{CloudReport, ConflictView, FailedView, SnapshotView, SnapshotWish, VerifyView, VerifyWish};
-use crate::runtime::Stop;
+use crate::observe::{CloudReport, ConflictView, FailedView, SnapshotView, SnapshotWish, TableView, VerifyView, VerifyWish};
+use crate::runtime::{Finding, Stop};
 
 mod access;
 mod cloud_sync;
 mod error;
+mod gate;
 pub mod hub;
 mod listener;
 mod page;
 pub mod receiver;
 mod roles;
+mod screens;
 pub mod tls;
 mod web;
 
@@ -30,14 +33,34 @@ pub const LIST_MAX: usize = 500;
 /// What the node's database keeps for people to look at.
 #[async_trait]
 pub trait Keeper: Send + Sync {
-    /// The newest conflicts first, at most so many; with `open_only`, of those that wait for a decision.
-    async fn conflicts(&self, at_most: usize, open_only: bool) -> Result<Vec<ConflictView>, Stop>;
+    /// A part of the conflicts, the newest first; with `open_only`, of those that wait for a decision.
+    async fn conflicts(&self, part: Part, open_only: bool) -> Result<Vec<ConflictView>, Stop>;
 
     /// The conflict whose id is this or begins with it, if there is just one.
     async fn conflict(&self, id: &str) -> Result<Option<ConflictView>, Stop>;
 
-    /// The newest changes set aside first, at most so many.
-    async fn failed(&self, at_most: usize) -> Result<Vec<FailedView>, Stop>;
+    /// A part of the changes set aside, the newest first.
+    async fn failed(&self, part: Part) -> Result<Vec<FailedView>, Stop>;
+
+    /// The tables of the databases that are synced, by name, those that are left out too.
+    async fn tables(&self) -> Result<Vec<TableView>, Stop>;
+}
+
+/// Part of a list: so many entries, after so many that come before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Part {
+    pub skip: usize,
+    pub at_most: usize,
+}
+
+/// How this node is set up.
+#[async_trait]
+pub trait Setup: Send + Sync {
+    /// The configuration in force, secrets hidden.
+    fn shown(&self) -> String;
+
+    /// Looks everything over, and changes nothing.
+    async fn examine(&self) -> Vec<Finding>;
 }
 
 /// What people may ask the node to do.

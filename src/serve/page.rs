@@ -1,365 +1,233 @@
-//! The pages as HTML: written on the server, without scripts, readable on a telephone, by day and by night. Every value goes
-//! through [`escape`].
+//! The screens as HTML: written on the server, usable without scripts, readable on a telephone, by day and by night.
+//!
+//! One file a screen. Parts that are marked `data-live` are kept up to date by `live.js`; they hold nothing that a person
+//! types into or presses. Without scripts the page loads itself again.
 
-use std::collections::BTreeSet;
-use std::fmt::Write;
+use crate::observe::{Level, Status, spoken_time};
 
-use serde_json::{Map, Value};
+mod activity;
+mod cloud;
+mod conflicts;
+mod failed;
+mod login;
+mod markup;
+mod overview;
+mod settings;
+mod tables;
 
-use crate::observe::{
-    ConflictView, FailedView, Level, LinkState, LinkStatus, SideView, Status, spoken_count, spoken_duration, spoken_time,
-};
+pub use activity::{ActivityAsked, activity};
+pub use cloud::cloud;
+pub use conflicts::{ConflictsAsked, conflicts};
+pub use failed::{FailedAsked, failed};
+pub use login::login;
+pub use overview::overview;
+pub use settings::settings;
+pub use tables::tables;
 
-use super::LIST_MAX;
+use markup::{esc, plural, put};
 
-const STYLE: &str = include_str!("page/style.css");
+pub const STYLE: &str = include_str!("page/style.css");
+pub const SCRIPT: &str = include_str!("page/live.js");
 
-/// How often a page loads itself again. A conflict that somebody reads should not jump away, so lists do it less often.
+/// How often a page loads itself again without scripts. Somebody may be reading a list, or ticking boxes in it.
 const REFRESH_OVERVIEW_SECONDS: u32 = 5;
-const REFRESH_LIST_SECONDS: u32 = 60;
+const REFRESH_LIST_SECONDS: u32 = 120;
 
-/// A long value is shown by its beginning; the API has the whole.
-const VALUE_LETTERS_MAX: usize = 200;
+/// The screens in the order of the bar: path and name.
+const SCREENS: [(&str, &str); 7] = [
+    ("/", "Overview"),
+    ("/activity", "Activity"),
+    ("/conflicts", "Conflicts"),
+    ("/failed", "Failed"),
+    ("/tables", "Tables"),
+    ("/cloud", "Cloud"),
+    ("/settings", "Settings"),
+];
 
-pub fn overview(status: &Status) -> String {
-    let mut body = String::new();
-    verdict(&mut body, status);
-    snapshot(&mut body, status);
-    counts(&mut body, status);
-    links(&mut body, &status.links);
-    clouds(&mut body, status);
-    roles(&mut body, status);
-    tables(&mut body, status);
-    frame(status, "Overview", REFRESH_OVERVIEW_SECONDS, &body)
+/// True for the address of a screen, so that a login can lead there and nowhere else.
+pub fn is_screen(path: &str) -> bool {
+    SCREENS.iter().any(|(screen, _)| *screen == path)
 }
 
-pub fn conflicts(status: &Status, conflicts: &[ConflictView]) -> String {
-    let mut body = String::new();
-    put(&mut body, format_args!("<h2>Conflicts</h2>"));
-    match conflicts.len() {
-        0 => put(&mut body, format_args!("<p>There was none: no row was written on two nodes at once.</p>")),
-        LIST_MAX => put(&mut body, format_args!("<p class=soft>The newest {LIST_MAX}.</p>")),
-        _ => {}
+/// What every screen needs besides its own content.
+pub struct Frame<'a> {
+    pub status: &'a Status,
+    /// Proves that a form was sent from a page of this node.
+    pub token: &'a str,
+    /// By a key, so that there is something to leave.
+    pub signed_in: bool,
+    /// What the form that led here has done.
+    pub done: Option<Done>,
+}
+
+/// What a form has done. In an address it is a word and a number, so that no text of strangers gets onto a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Done {
+    Settled(u64),
+    PutBack(u64),
+    Nothing,
+    Ordered { run: u64, joined: bool },
+    Comparing,
+    Retried(u64),
+    Discarded(u64),
+}
+
+impl Done {
+    pub fn query(self) -> String {
+        let (word, number) = match self {
+            Self::Settled(rows) => ("settled", rows),
+            Self::PutBack(rows) => ("put-back", rows),
+            Self::Nothing => ("nothing", 0),
+            Self::Ordered { run, joined: false } => ("ordered", run),
+            Self::Ordered { run, joined: true } => ("joined", run),
+            Self::Comparing => ("comparing", 0),
+            Self::Retried(changes) => ("retried", changes),
+            Self::Discarded(changes) => ("discarded", changes),
+        };
+        format!("done={word}&count={number}")
     }
-    for conflict in conflicts {
-        let open = if conflict.open { "waits for a decision" } else { "settled" };
-        put(
-            &mut body,
-            format_args!(
-                "<article><header><b>{}</b> <span>{}</span> <span class=soft>{}, {open}</span> <code>{}</code></header>",
-                escape(&conflict.table),
-                row_inline(&conflict.key),
-                escape(&conflict.kind.replace('_', " ")),
-                escape(&conflict.id),
-            ),
+
+    pub fn read(word: &str, number: u64) -> Option<Self> {
+        Some(match word {
+            "settled" => Self::Settled(number),
+            "put-back" => Self::PutBack(number),
+            "nothing" => Self::Nothing,
+            "ordered" => Self::Ordered { run: number, joined: false },
+            "joined" => Self::Ordered { run: number, joined: true },
+            "comparing" => Self::Comparing,
+            "retried" => Self::Retried(number),
+            "discarded" => Self::Discarded(number),
+            _ => return None,
+        })
+    }
+
+    fn sentence(self) -> String {
+        match self {
+            Self::Settled(rows) => {
+                format!("{} settled on all nodes: the row that stands stays.", plural(rows, "conflict is", "conflicts are"))
+            }
+            Self::PutBack(rows) => format!("{} written again, and all nodes get it.", plural(rows, "row is", "rows are")),
+            Self::Nothing => "Nothing was chosen, so nothing was done.".into(),
+            Self::Ordered { run, joined: false } => format!("Run {run} is under way."),
+            Self::Ordered { run, joined: true } => format!("Run {run} is under way already: you joined it."),
+            Self::Comparing => "The nodes compare their rows now.".into(),
+            Self::Retried(changes) => format!("{} tried again.", plural(changes, "change is", "changes are")),
+            Self::Discarded(changes) => format!("{} discarded.", plural(changes, "change was", "changes were")),
+        }
+    }
+}
+
+impl Frame<'_> {
+    /// A whole page; `here` is the path of its screen.
+    fn page(&self, here: &str, body: &str) -> String {
+        let status = self.status;
+        let title = SCREENS.iter().find(|(path, _)| *path == here).map_or("Tandem", |(_, name)| *name);
+        let refresh = if here == "/" { REFRESH_OVERVIEW_SECONDS } else { REFRESH_LIST_SECONDS };
+        let mark = match status.level {
+            Level::Good | Level::Working => "",
+            Level::Attention | Level::Stopped => "● ",
+        };
+        let mut out = head(&format!("{mark}{title} · {}", esc(&status.node)), Some(refresh));
+        put!(
+            &mut out,
+            "<a class=skip href=\"#main\">Skip to the content</a><header class=bar><p class=who><b>{}</b> <span>{}</span></p>\
+             <nav aria-label=Screens>",
+            esc(&status.node),
+            esc(&status.cluster),
         );
-        sides(&mut body, &conflict.winner, &conflict.loser);
-        body.push_str("</article>");
-    }
-    frame(status, "Conflicts", REFRESH_LIST_SECONDS, &body)
-}
-
-pub fn failed(status: &Status, failed: &[FailedView]) -> String {
-    let mut body = String::from("<h2>Changes that could not be applied</h2>");
-    if failed.is_empty() {
-        body.push_str("<p>There is none.</p>");
-        return frame(status, "Failed", REFRESH_LIST_SECONDS, &body);
-    }
-    body.push_str("<div class=wide><table><tr><th>Table<th>Row<th>Change<th>From<th>Reason<th class=number>Attempts</tr>");
-    for letter in failed {
-        put(
-            &mut body,
-            format_args!(
-                "<tr><td>{}<td>{}<td>{}<td>{} <span class=soft>at {}</span><td>{}<td class=number>{}</tr>",
-                escape(&letter.table),
-                row_inline(&letter.key),
-                escape(&letter.op),
-                escape(&letter.origin),
-                letter.offset,
-                escape(&letter.reason),
-                letter.attempts,
-            ),
+        for (path, name) in SCREENS {
+            let current = if path == here { " aria-current=page" } else { "" };
+            let waiting = match path {
+                "/conflicts" => status.conflicts_open.unwrap_or(0),
+                "/failed" => status.failed_open.unwrap_or(0),
+                _ => 0,
+            };
+            put!(&mut out, "<a href=\"{path}\"{current}>{name}<span id=\"count-{}\" data-live>", name.to_lowercase());
+            if waiting > 0 {
+                put!(&mut out, "<span class=badge aria-label=\"{waiting} waiting\">{waiting}</span>");
+            }
+            out.push_str("</span></a>");
+        }
+        out.push_str("</nav>");
+        if self.signed_in {
+            put!(&mut out, "<form method=post action=\"/logout\">{}<button class=plain>Sign out</button></form>", self.proof());
+        }
+        out.push_str("</header><main id=main>");
+        out.push_str("<p id=lost class=\"notice attention\" role=status hidden>The node does not answer. This is what was known last.</p>");
+        if let Some(done) = self.done {
+            put!(&mut out, "<p class=notice role=status>{}</p>", done.sentence());
+        }
+        out.push_str(body);
+        put!(
+            &mut out,
+            "</main><footer><span id=moment data-live>As of {}.</span> Tandem {}, counting since {}.</footer></body></html>",
+            spoken_time(status.at_seconds),
+            esc(&status.version),
+            spoken_time(status.started_seconds),
         );
+        out
     }
-    body.push_str("</table></div>");
-    frame(status, "Failed", REFRESH_LIST_SECONDS, &body)
+
+    /// The field by which a form shows where it comes from.
+    fn proof(&self) -> String {
+        format!("<input type=hidden name=token value=\"{}\">", esc(self.token))
+    }
 }
 
-fn frame(status: &Status, title: &str, refresh_seconds: u32, body: &str) -> String {
-    let (node, cluster) = (escape(&status.node), escape(&status.cluster));
+/// What could not be shown or done, in place of a screen.
+pub fn trouble(frame: &Frame<'_>, error: &str, hint: Option<&str>) -> String {
+    let mut body = String::from("<h1>That did not work</h1>");
+    put!(&mut body, "<p class=\"notice attention\" role=alert>{}</p>", esc(error));
+    if let Some(hint) = hint {
+        put!(&mut body, "<p>{}</p>", esc(hint));
+    }
+    frame.page("", &body)
+}
+
+fn head(title: &str, refresh_seconds: Option<u32>) -> String {
+    let refresh = refresh_seconds.map(|seconds| format!("<noscript><meta http-equiv=refresh content={seconds}></noscript>"));
     format!(
         "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width, initial-scale=1\">\
-         <meta http-equiv=refresh content={refresh_seconds}><title>{title} · {node} · Tandem</title><style>{STYLE}</style></head><body>\
-         <header><b>{node}</b> <span class=soft>cluster {cluster}</span>\
-         <nav><a href=\"/\">Overview</a> <a href=\"/conflicts\">Conflicts</a> <a href=\"/failed\">Failed</a></nav></header>\
-         <main>{body}</main>\
-         <footer>Tandem {}. Counting since {}. Page of {}.</footer></body></html>",
-        escape(&status.version),
-        spoken_time(status.started_seconds),
-        spoken_time(status.at_seconds),
+         <meta name=color-scheme content=\"light dark\">{}<title>{title}</title><link rel=stylesheet href=\"/style.css\">\
+         <link rel=icon href=\"/icon.svg\"><script src=\"/live.js\" defer></script></head><body>",
+        refresh.unwrap_or_default(),
     )
 }
 
-fn verdict(out: &mut String, status: &Status) {
-    put(out, format_args!("<p class=\"verdict {}\">{}</p>", level_class(status.level), escape(&status.verdict)));
-}
+/// Two laptops that pull one cart: two rings and what joins them.
+pub const ICON: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 32 32\"><circle cx=\"9\" cy=\"16\" r=\"6\" fill=\"none\" \
+    stroke=\"#2f7d6b\" stroke-width=\"4\"/><circle cx=\"23\" cy=\"16\" r=\"6\" fill=\"none\" stroke=\"#2f7d6b\" stroke-width=\"4\"/>\
+    <path d=\"M9 16h14\" stroke=\"#2f7d6b\" stroke-width=\"4\"/></svg>";
 
-fn snapshot(out: &mut String, status: &Status) {
-    let Some(view) = &status.snapshot else { return };
-    let (done, expected) = view.rows();
-    let table = view.tables.iter().find(|table| table.state == "running").map(|table| format!(", now {}", table.name));
-    put(
-        out,
-        format_args!(
-            "<p>Publishing existing rows{}: {} of about {}. <progress max={} value={}></progress> {}</p>",
-            escape(&table.unwrap_or_default()),
-            spoken_count(done),
-            spoken_count(expected),
-            expected.max(1),
-            done,
-            escape(view.waits_for.as_deref().unwrap_or_default()),
-        ),
-    );
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn counts(out: &mut String, status: &Status) {
-    let sum = |count: fn(&LinkStatus) -> Option<u64>| status.links.iter().filter_map(count).sum::<u64>();
-    let told = |count: Option<u64>| count.map_or_else(|| "–".into(), spoken_count);
-    let incoming = status.links.iter().filter(|link| link.target == status.node);
-    let conflicts = incoming.filter_map(|link| link.conflicts).reduce(|one, two| one + two);
-    put(
-        out,
-        format_args!(
-            "<div class=counts><div><b>{}</b>waiting</div><div><b>{}</b>applied today</div><div><b>{}</b>published</div>\
-             <a href=\"/conflicts\"><b>{}</b>conflicts</a><a href=\"/failed\"><b>{}</b>failed</a></div>",
-            spoken_count(sum(|link| link.pending)),
-            spoken_count(sum(|link| link.applied_today)),
-            spoken_count(status.tailer.published),
-            told(conflicts),
-            told(status.failed_open),
-        ),
-    );
-}
-
-/// The clouds, with the button that feeds them now.
-fn clouds(out: &mut String, status: &Status) {
-    if status.clouds.is_empty() {
-        return;
+    #[test]
+    fn what_was_done_goes_through_an_address_as_a_word_and_a_number() {
+        let all = [
+            Done::Settled(3),
+            Done::PutBack(1),
+            Done::Nothing,
+            Done::Ordered { run: 5, joined: false },
+            Done::Ordered { run: 5, joined: true },
+            Done::Comparing,
+            Done::Retried(2),
+            Done::Discarded(7),
+        ];
+        for done in all {
+            let query = done.query();
+            let (word, number) = query.strip_prefix("done=").and_then(|rest| rest.split_once("&count=")).unwrap();
+            assert_eq!(Done::read(word, number.parse().unwrap()), Some(done));
+        }
+        assert_eq!(Done::read("<script>", 1), None);
     }
-    out.push_str(
-        "<h2>Clouds</h2><div class=wide><table><tr><th>Cloud<th>State<th class=number>Waiting<th class=number>Set aside\
-         <th>Last sync<th>Records synced then<th>Next run</tr>",
-    );
-    for cloud in &status.clouds {
-        let time = |second: Option<u64>| second.map_or_else(|| "–".into(), spoken_time);
-        let synced = cloud.last_run.as_ref().map_or_else(
-            || "–".into(),
-            |run| format!("{}{}", spoken_count(run.summary.synced), if run.success { "" } else { ", some failed" }),
-        );
-        let sending = if cloud.sending > 0 { format!(", {} sent", spoken_count(cloud.sending)) } else { String::new() };
-        put(
-            out,
-            format_args!(
-                "<tr><td>{}<td>{}{sending}<br><span class=soft>{}</span><td class=number>{}<td class=number>{}<td>{}<td>{synced}<td>{}</tr>",
-                escape(&cloud.name),
-                cloud.state.label(),
-                escape(cloud.reason.as_deref().unwrap_or_default()),
-                cloud.pending.map_or_else(|| "–".into(), spoken_count),
-                spoken_count(cloud.set_aside),
-                time(cloud.last_success_seconds),
-                time(cloud.next_run_seconds),
-            ),
-        );
-    }
-    out.push_str("</table></div><form method=post action=\"/api/cloud-sync/sync-now\"><button>Sync now</button></form>");
-    for cloud in &status.clouds {
-        for problem in cloud.last_run.iter().flat_map(|run| &run.errors).take(10) {
-            let place = [&problem.resource, &problem.id].into_iter().flatten().cloned().collect::<Vec<_>>().join(" ");
-            put(out, format_args!("<p class=soft>{}: {}</p>", escape(&place), escape(&problem.error)));
+
+    #[test]
+    fn a_login_leads_to_a_screen_and_nowhere_else() {
+        assert!(is_screen("/conflicts") && is_screen("/"));
+        for path in ["//evil.example", "https://evil.example", "/conflicts/../x", "/metrics", ""] {
+            assert!(!is_screen(path), "{path}");
         }
     }
-}
-
-fn links(out: &mut String, links: &[LinkStatus]) {
-    out.push_str("<h2>Links</h2>");
-    if links.is_empty() {
-        out.push_str("<p>This node is alone in its cluster.</p>");
-        return;
-    }
-    out.push_str(
-        "<div class=wide><table><tr><th>Link<th>State<th class=number>Waiting<th class=number>Lag<th class=number>Applied today\
-         <th class=number>Conflicts<th class=number>Failed</tr>",
-    );
-    for link in links {
-        let number = |value: Option<u64>| value.map_or_else(|| "–".into(), spoken_count);
-        put(
-            out,
-            format_args!(
-                "<tr><td>{} → {}<td class={}><span class=state>{}</span>{}<td class=number>{}<td class=number>{}<td class=number>{}\
-                 <td class=number>{}<td class=number>{}</tr>",
-                escape(&link.source),
-                escape(&link.target),
-                link_class(link.state),
-                link.state.words(),
-                why(link.reason.as_deref(), None),
-                number(link.pending),
-                link.lag_seconds.map_or_else(|| "–".into(), spoken_duration),
-                number(link.applied_today),
-                number(link.conflicts),
-                number(link.failed),
-            ),
-        );
-    }
-    out.push_str("</table></div>");
-}
-
-fn roles(out: &mut String, status: &Status) {
-    out.push_str("<h2>This node</h2><div class=wide><table><tr><th>Role<th>State<th class=number>For</tr>");
-    for role in &status.roles {
-        let class = match role.state.as_str() {
-            "running" => "good",
-            "stopped" => "stopped",
-            "paused" => "attention",
-            _ => "working",
-        };
-        put(
-            out,
-            format_args!(
-                "<tr><td>{}<td class={class}><span class=state>{}</span>{}<td class=number>{}</tr>",
-                escape(&role.name),
-                escape(&role.state),
-                why(role.reason.as_deref(), role.hint.as_deref()),
-                spoken_duration(status.at_seconds.saturating_sub(role.since_seconds)),
-            ),
-        );
-    }
-    out.push_str("</table></div>");
-    let filtered: Vec<String> = status
-        .tailer
-        .filtered
-        .iter()
-        .map(|(reason, changes)| format!("{} {}", escape(reason), spoken_count(*changes)))
-        .collect();
-    let last = status.tailer.last_commit_seconds.map_or_else(|| "none yet".into(), spoken_time);
-    put(
-        out,
-        format_args!(
-            "<p class=soft>Newest commit read here: {last}. Changes not published, by rule: {}.</p>",
-            filtered.join(", ")
-        ),
-    );
-}
-
-fn tables(out: &mut String, status: &Status) {
-    if status.tables.is_empty() {
-        return;
-    }
-    out.push_str(
-        "<h2>Tables</h2><div class=wide><table><tr><th>Table<th class=number>Published<th class=number>Applied\
-         <th class=number>Lost to newer<th class=number>Conflicts<th class=number>Set aside</tr>",
-    );
-    for table in &status.tables {
-        let numbers = [table.published, table.applied, table.lost_to_newer, table.conflicts, table.set_aside];
-        put(out, format_args!("<tr><td>{}", escape(&table.name)));
-        numbers.iter().for_each(|&number| put(out, format_args!("<td class=number>{}", spoken_count(number))));
-        out.push_str("</tr>");
-    }
-    out.push_str("</table></div>");
-}
-
-/// Both rows side by side; columns in which they differ are marked.
-fn sides(out: &mut String, winner: &SideView, loser: &SideView) {
-    put(
-        out,
-        format_args!(
-            "<div class=wide><table><tr><th>Column<th>Kept: {} <span class=soft>{}</span><th>Lost: {} <span class=soft>{}</span></tr>",
-            escape(&winner.origin),
-            spoken_time(winner.written_seconds),
-            escape(&loser.origin),
-            spoken_time(loser.written_seconds),
-        ),
-    );
-    let columns: BTreeSet<&String> = [&winner.row, &loser.row].into_iter().flatten().flat_map(Map::keys).collect();
-    if columns.is_empty() {
-        out.push_str("<tr><td><td class=soft>no row<td class=soft>no row</tr>");
-    }
-    for column in columns {
-        let of = |side: &SideView| side.row.as_ref().map(|row| row.get(column).cloned());
-        let (kept, lost) = (of(winner), of(loser));
-        let differs = kept != lost;
-        put(out, format_args!("<tr><th>{}", escape(column)));
-        for value in [kept, lost] {
-            let text = match value {
-                None => "<span class=soft>no row</span>".into(),
-                Some(None) => "<span class=soft>not known</span>".into(),
-                Some(Some(value)) if differs => format!("<mark>{}</mark>", shown(&value)),
-                Some(Some(value)) => shown(&value),
-            };
-            put(out, format_args!("<td>{text}"));
-        }
-        out.push_str("</tr>");
-    }
-    out.push_str("</table></div>");
-}
-
-fn row_inline(row: &Map<String, Value>) -> String {
-    let columns: Vec<String> = row.iter().map(|(name, value)| format!("{} {}", escape(name), shown(value))).collect();
-    columns.join(", ")
-}
-
-fn shown(value: &Value) -> String {
-    let text = match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let mut short: String = text.chars().take(VALUE_LETTERS_MAX).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    format!("<code>{}</code>", escape(&short))
-}
-
-fn why(reason: Option<&str>, hint: Option<&str>) -> String {
-    let texts: Vec<String> = [reason, hint].into_iter().flatten().map(escape).collect();
-    if texts.is_empty() { String::new() } else { format!("<div class=why>{}</div>", texts.join("<br>")) }
-}
-
-fn level_class(level: Level) -> &'static str {
-    match level {
-        Level::Good => "good",
-        Level::Working => "working",
-        Level::Attention => "attention",
-        Level::Stopped => "stopped",
-    }
-}
-
-fn link_class(state: LinkState) -> &'static str {
-    match state {
-        LinkState::UpToDate => "good",
-        // Offline is what this program is made for: neutral.
-        LinkState::Starting | LinkState::CatchingUp | LinkState::Offline => "working",
-        LinkState::Paused => "attention",
-        LinkState::ClockWrong | LinkState::Stopped => "stopped",
-    }
-}
-
-/// Text as HTML, in elements and in quoted attributes.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            letter => out.push(letter),
-        }
-    }
-    out
-}
-
-fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a String cannot fail.
-    let _ = out.write_fmt(text);
 }

@@ -1,26 +1,32 @@
-//! The node's own pages and API: status, conflicts, failed changes, metrics, health.
+//! The node's own server: the API, metrics and health; the screens are beside it, behind the same gate.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::connect_info::Connected;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::extract::{ConnectInfo, Path, Query, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::{Html, IntoResponse, Json, Response};
+use axum::response::{IntoResponse, Json, Redirect, Response};
 use axum::routing::{get, post};
+use axum::serve::IncomingStream;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use crate::observe::{ConflictView, Observer, SnapshotView, SnapshotWish, Status, VerifyView, VerifyWish};
+use crate::observe::{
+    ActivitySearch, ActivityView, Became, ConflictView, Observer, SnapshotView, SnapshotWish, Status, VerifyView, VerifyWish,
+};
 use crate::runtime::{Shutdown, Stop};
 
 use super::access::{Access, Refusal};
+use super::gate::Gate;
 use super::listener::LimitedListener;
-use super::{Clouds, Keeper, LIST_MAX, Orders, Roles, ServeError, cloud_sync, page, roles};
+use super::screens::{self, Screens};
+use super::{Clouds, Keeper, LIST_MAX, Orders, Part, Roles, ServeError, Setup, cloud_sync, page, roles};
 
 /// Browsers open about six each, a scraper one: enough for a room full of people.
 const CONNECTIONS_MAX: usize = 128;
@@ -37,8 +43,17 @@ pub struct Web {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
-    access: Access,
-    observer: Observer,
+    screens: Screens,
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
+impl Connected<IncomingStream<'_, LimitedListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, LimitedListener>) -> Self {
+        Self(stream.remote_addr().ip())
+    }
 }
 
 #[derive(Clone)]
@@ -57,29 +72,45 @@ impl Web {
     ) -> Result<Self, ServeError> {
         let listen = options.listen;
         let access = match options.key {
-            Some(key) => Access::Key(key),
+            Some(key) => Access::key(&key),
             None if listen.ip().is_loopback() => Access::Loopback,
             None => return Err(ServeError::Open { listen }),
         };
         let listen_error = |source| ServeError::Listen { listen, source };
         let listener = TcpListener::bind(listen).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
-        let router = router(Shown { observer: observer.clone(), keeper, orders }, access.clone());
-        Ok(Self { listener, address, router, access, observer })
+        let gate = Arc::new(Gate::new(access, false).ok_or(ServeError::NoChance)?);
+        let shown = Shown { observer: observer.clone(), keeper: keeper.clone(), orders: orders.clone() };
+        let screens = Screens { observer, keeper, orders, clouds: None, setup: None, gate, ordered: Arc::default() };
+        let router = router(shown, screens.gate.clone());
+        Ok(Self { listener, address, router, screens })
     }
 
     /// With orders to the clouds that the node feeds.
     pub fn with_clouds(mut self, clouds: Arc<dyn Clouds>) -> Self {
-        let orders = guarded(cloud_sync::router(self.observer.clone(), clouds), &self.access);
+        let orders = cloud_sync::router(self.screens.observer.clone(), clouds.clone());
+        let orders = self.guarded(orders);
         self.router = self.router.merge(orders);
+        self.screens.clouds = Some(clouds);
         self
     }
 
     /// With orders to the roles of the node.
     pub fn with_roles(mut self, orders: Arc<dyn Roles>) -> Self {
-        let orders = guarded(roles::router(self.observer.clone(), orders), &self.access);
+        let orders = self.guarded(roles::router(self.screens.observer.clone(), orders));
         self.router = self.router.merge(orders);
         self
+    }
+
+    /// With a screen of how the node is set up.
+    pub fn with_setup(mut self, setup: Arc<dyn Setup>) -> Self {
+        self.screens.setup = Some(setup);
+        self
+    }
+
+    fn guarded(&self, router: Router) -> Router {
+        let router = router.layer(middleware::from_fn_with_state(self.screens.gate.clone(), guard));
+        router.layer(middleware::map_response(with_headers))
     }
 
     /// Where it listens: the port is the system's choice where 0 was asked for.
@@ -89,23 +120,21 @@ impl Web {
 
     /// Serves until shutdown; requests under way are answered first.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), ServeError> {
+        let open = screens::open_router(self.screens.clone()).layer(middleware::map_response(with_headers));
+        let router = self.router.clone().merge(self.guarded(screens::router(self.screens.clone()))).merge(open);
         let listener = LimitedListener::new(self.listener, CONNECTIONS_MAX);
-        let served = axum::serve(listener, self.router).with_graceful_shutdown(shutdown.cancelled_owned()).await;
+        let served = axum::serve(listener, router.into_make_service_with_connect_info::<Peer>())
+            .with_graceful_shutdown(shutdown.cancelled_owned())
+            .await;
         served.map_err(|source| ServeError::Listen { listen: self.address, source })
     }
 }
 
-fn guarded(router: Router, access: &Access) -> Router {
-    router.layer(middleware::from_fn_with_state(access.clone(), guard)).layer(middleware::map_response(with_headers))
-}
-
-fn router(shown: Shown, access: Access) -> Router {
+fn router(shown: Shown, gate: Arc<Gate>) -> Router {
     let guarded = Router::new()
-        .route("/", get(overview))
-        .route("/conflicts", get(conflicts_page))
-        .route("/failed", get(failed_page))
         .route("/metrics", get(metrics))
         .route("/api/status", get(status))
+        .route("/api/activity", get(activity))
         .route("/api/conflicts", get(conflicts))
         .route("/api/conflicts/{id}", get(conflict))
         .route("/api/conflicts/{id}/settle", post(settle))
@@ -114,24 +143,10 @@ fn router(shown: Shown, access: Access) -> Router {
         .route("/api/snapshots/{id}/cancel", post(cancel_snapshot))
         .route("/api/verify", get(verified).post(verify))
         .route("/api/verify/cancel", post(cancel_verify))
-        .layer(middleware::from_fn_with_state(access, guard));
+        .layer(middleware::from_fn_with_state(gate, guard));
     // Whoever watches over the process need not know the key, and learns nothing from these.
     let open = Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready));
     guarded.merge(open).fallback(nowhere).layer(middleware::map_response(with_headers)).with_state(shown)
-}
-
-async fn overview(State(shown): State<Shown>) -> Html<String> {
-    Html(page::overview(&shown.observer.status()))
-}
-
-async fn conflicts_page(State(shown): State<Shown>) -> Result<Html<String>, Trouble> {
-    let conflicts = shown.keeper.conflicts(LIST_MAX, false).await?;
-    Ok(Html(page::conflicts(&shown.observer.status(), &conflicts)))
-}
-
-async fn failed_page(State(shown): State<Shown>) -> Result<Html<String>, Trouble> {
-    let failed = shown.keeper.failed(LIST_MAX).await?;
-    Ok(Html(page::failed(&shown.observer.status(), &failed)))
 }
 
 async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
@@ -145,17 +160,39 @@ async fn status(State(shown): State<Shown>) -> Json<Status> {
 #[derive(Deserialize)]
 struct Asked {
     limit: Option<usize>,
+    /// Entries that come before.
+    skip: Option<usize>,
     open: Option<bool>,
 }
 
 impl Asked {
-    fn limit(&self) -> usize {
-        self.limit.unwrap_or(LIST_MAX).min(LIST_MAX)
+    fn part(&self) -> Part {
+        Part { skip: self.skip.unwrap_or(0), at_most: self.limit.unwrap_or(LIST_MAX).min(LIST_MAX) }
     }
 }
 
+#[derive(Deserialize)]
+struct ActivityAsked {
+    limit: Option<usize>,
+    #[serde(default)]
+    table: String,
+    #[serde(default)]
+    key: String,
+    /// Table and key are whole.
+    #[serde(default)]
+    whole: bool,
+    became: Option<Became>,
+    before: Option<u64>,
+}
+
+async fn activity(State(shown): State<Shown>, Query(asked): Query<ActivityAsked>) -> Json<Vec<ActivityView>> {
+    let ActivityAsked { limit, table, key, whole, became, before } = asked;
+    let search = ActivitySearch { table, key, whole, became, before };
+    Json(shown.observer.activity(&search, limit.unwrap_or(LIST_MAX).min(LIST_MAX)))
+}
+
 async fn conflicts(State(shown): State<Shown>, Query(asked): Query<Asked>) -> Result<Response, Trouble> {
-    Ok(Json(shown.keeper.conflicts(asked.limit(), asked.open.unwrap_or(false)).await?).into_response())
+    Ok(Json(shown.keeper.conflicts(asked.part(), asked.open.unwrap_or(false)).await?).into_response())
 }
 
 async fn conflict(State(shown): State<Shown>, Path(id): Path<String>) -> Result<Response, Trouble> {
@@ -187,7 +224,7 @@ async fn settle(
 }
 
 async fn failed(State(shown): State<Shown>, Query(asked): Query<Asked>) -> Result<Response, Trouble> {
-    Ok(Json(shown.keeper.failed(asked.limit()).await?).into_response())
+    Ok(Json(shown.keeper.failed(asked.part()).await?).into_response())
 }
 
 async fn snapshots(State(shown): State<Shown>) -> Result<Response, Trouble> {
@@ -257,11 +294,28 @@ async fn nowhere() -> Trouble {
     Trouble::NoSuch("page")
 }
 
-async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
-    match access.check(request.headers()) {
-        Ok(()) => next.run(request).await,
+async fn guard(
+    State(gate): State<Arc<Gate>>,
+    ConnectInfo(Peer(from)): ConnectInfo<Peer>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match gate.check(request.headers(), from) {
+        Ok(visitor) => {
+            request.extensions_mut().insert(visitor);
+            next.run(request).await
+        }
+        Err(Refusal::NoKey) if wants_a_screen(&request) => {
+            Redirect::to(&format!("/login?to={}", request.uri().path())).into_response()
+        }
         Err(refusal) => Trouble::Refused(refusal).into_response(),
     }
+}
+
+/// True for a person's browser, which is better shown where to sign in.
+fn wants_a_screen(request: &Request) -> bool {
+    let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    request.method() == Method::GET && page::is_screen(request.uri().path()) && accepts.contains("text/html")
 }
 
 /// What goes wrong with one request.
@@ -293,6 +347,10 @@ impl IntoResponse for Trouble {
                 (StatusCode::FORBIDDEN, error, Some("use 127.0.0.1, or set a key under [web]".to_owned()))
             }
             Self::Refused(Refusal::NoKey) => (StatusCode::UNAUTHORIZED, "a key is needed".into(), None),
+            Self::Refused(Refusal::TooMany) => {
+                let hint = "wait a minute, and use the key that [web] of this node names".to_owned();
+                (StatusCode::TOO_MANY_REQUESTS, "too many keys were wrong".into(), Some(hint))
+            }
             Self::Refused(Refusal::WrongKey) => (StatusCode::UNAUTHORIZED, "this is not the key".into(), None),
             Self::NotUnderstood(what) => {
                 (StatusCode::BAD_REQUEST, what, Some("send JSON, as content type application/json".into()))
@@ -301,8 +359,7 @@ impl IntoResponse for Trouble {
         };
         let mut response = (status, Json(TroubleBody { error, hint })).into_response();
         if status == StatusCode::UNAUTHORIZED {
-            // A browser asks for a password then: any user name, and the key.
-            let ask = HeaderValue::from_static("Basic realm=\"tandem: any name, and the key as password\", charset=\"UTF-8\"");
+            let ask = HeaderValue::from_static("Bearer realm=\"tandem\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, ask);
         }
         response
@@ -312,7 +369,8 @@ impl IntoResponse for Trouble {
 /// No page may be framed, cached, or load anything from elsewhere.
 async fn with_headers(mut response: Response<Body>) -> Response<Body> {
     let headers = response.headers_mut();
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+    let policy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+        frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

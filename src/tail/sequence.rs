@@ -10,7 +10,7 @@ use crate::change::{
     BinlogCoordinates, Body, Change, ChangePrint, Gtid, GtidPosition, Hlc, Image, Mark, Note, Op, Record, Rewrite, Seen, Shape,
     TableName, Trace, wire,
 };
-use crate::observe::Observer;
+use crate::observe::{Became, Observer};
 use crate::source::{TransactionHeader, TransactionPart};
 
 /// Turns transactions into records. Its state is a pure function of the binlog and the last published record, but for
@@ -265,14 +265,14 @@ impl Sequencer {
             return Ok(());
         }
         if current.kind == Kind::Echo && !self.options.ablation.no_echo_filter {
-            self.observer.filtered("echo", 1);
+            self.observer.not_published(&change, Became::Echo, header.commit_second);
             return Ok(());
         }
         if current.kind == Kind::Undecided {
             current.kind = Kind::Local;
         }
         if !self.options.filter.captures(change.table()) {
-            self.observer.filtered("table", 1);
+            self.observer.not_published(&change, Became::NotSynced, header.commit_second);
             return Ok(());
         }
         if !change.shape.has_key() && !change.is_whole() {

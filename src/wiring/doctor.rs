@@ -2,10 +2,13 @@
 
 use std::fs;
 
+use async_trait::async_trait;
+
 use super::node::Database;
 use super::topics::Topics;
 use crate::config::{Config, OwnNode};
 use crate::runtime::{Disposition, Fault, Finding, Stop};
+use crate::serve::Setup;
 use crate::source::binlog::Expectations;
 pub use crate::target::mariadb::Facts;
 
@@ -15,6 +18,23 @@ pub async fn examine(config: &Config, own: &OwnNode) -> Vec<Finding> {
     found.push(topic(own).await);
     found.push(state(own));
     found
+}
+
+/// How a running node is set up, for its pages.
+pub struct NodeSetup {
+    pub config: Config,
+    pub own: OwnNode,
+}
+
+#[async_trait]
+impl Setup for NodeSetup {
+    fn shown(&self) -> String {
+        self.config.show()
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        examine(&self.config, &self.own).await
+    }
 }
 
 async fn database(config: &Config, own: &OwnNode) -> Vec<Finding> {

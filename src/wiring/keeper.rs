@@ -6,32 +6,54 @@ use async_trait::async_trait;
 use serde_json::{Map, Value as Json};
 
 use super::node::Database;
-use crate::change::{Change, Image, RowKey, wire};
-use crate::observe::{ConflictView, FailedView, SideView};
+use crate::change::{Change, Image, RowKey, TableFilter, TableName, wire};
+use crate::observe::{ConflictView, FailedView, SideView, TableView};
 use crate::runtime::Stop;
-use crate::serve::Keeper;
+use crate::serve::{Keeper, Part};
 use crate::target::keep::Side;
-use crate::target::mariadb::{KeptConflict, KeptDeadLetter};
+use crate::target::mariadb::{KeptConflict, KeptDeadLetter, TableSize};
 
 /// Answers from the node's database.
-pub struct DatabaseKeeper(pub Arc<Database>);
+pub struct DatabaseKeeper {
+    pub database: Arc<Database>,
+    pub tables: TableFilter,
+}
 
 #[async_trait]
 impl Keeper for DatabaseKeeper {
-    async fn conflicts(&self, at_most: usize, open_only: bool) -> Result<Vec<ConflictView>, Stop> {
-        let conflicts = self.0.target().await?.conflicts(open_only, at_most).await?;
+    async fn conflicts(&self, part: Part, open_only: bool) -> Result<Vec<ConflictView>, Stop> {
+        let conflicts = self.database.target().await?.conflicts(open_only, part.skip, part.at_most).await?;
         Ok(conflicts.into_iter().map(conflict_view).collect())
     }
 
     async fn conflict(&self, id: &str) -> Result<Option<ConflictView>, Stop> {
-        let target = self.0.target().await?;
+        let target = self.database.target().await?;
         Ok(target.conflict(id).await?.map(conflict_view))
     }
 
-    async fn failed(&self, at_most: usize) -> Result<Vec<FailedView>, Stop> {
-        let letters = self.0.target().await?.dead_letters(at_most).await?;
+    async fn failed(&self, part: Part) -> Result<Vec<FailedView>, Stop> {
+        let letters = self.database.target().await?.dead_letters(part.skip, part.at_most).await?;
         Ok(letters.into_iter().map(failed_view).collect())
     }
+
+    async fn tables(&self) -> Result<Vec<TableView>, Stop> {
+        let target = self.database.target().await?;
+        let sizes = target.sizes(&self.tables).await?;
+        let all = target.all_tables(&self.tables).await?;
+        Ok(all.into_iter().map(|name| table_view(&name, &sizes, &self.tables)).collect())
+    }
+}
+
+fn table_view(name: &TableName, sizes: &[TableSize], filter: &TableFilter) -> TableView {
+    let size = sizes.iter().find(|size| size.table == *name);
+    let excluded = filter.exclude.iter().find(|pattern| pattern.matches(name));
+    let why = match (size, excluded) {
+        (Some(size), _) if size.has_key => None,
+        (Some(_), _) => Some("it has no key: rows are found by all they hold, and no conflict is settled".to_owned()),
+        (None, Some(pattern)) => Some(format!("excluded by \"{pattern}\" under [tables]")),
+        (None, None) => Some("named by no `include` under [tables]".to_owned()),
+    };
+    TableView { name: name.to_string(), synced: size.is_some(), why, rows: size.map(|size| size.rows) }
 }
 
 pub fn conflict_view(kept: KeptConflict) -> ConflictView {
@@ -81,4 +103,24 @@ fn row_of(change: &Change) -> Map<String, Json> {
 /// Text that this program wrote as an object of columns.
 fn object(json: &str) -> Map<String, Json> {
     serde_json::from_str(json).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::TablePattern;
+
+    #[test]
+    fn a_table_that_is_left_out_says_why() {
+        let pattern = |text: &str| TablePattern::parse(text).unwrap();
+        let filter = TableFilter { include: vec![pattern("campus.*")], exclude: vec![pattern("campus.*_log")] };
+        let sizes = [TableSize { table: TableName::new("campus", "riders"), rows: 5, has_key: true }];
+        let check = |name: &str, synced: bool, why: Option<&str>| {
+            let view = table_view(&TableName::parse(name).unwrap(), &sizes, &filter);
+            assert_eq!((view.synced, view.why.as_deref()), (synced, why), "{name}");
+        };
+        check("campus.riders", true, None);
+        check("campus.bus_log", false, Some("excluded by \"campus.*_log\" under [tables]"));
+        check("shop.riders", false, Some("named by no `include` under [tables]"));
+    }
 }

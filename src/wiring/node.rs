@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 use tokio::time::sleep;
 
 use super::cloud::{CloudOrders, Feeds, TableRows};
+use super::doctor::NodeSetup;
 use super::hub::hub_options;
 use super::keeper::DatabaseKeeper;
 use super::lease::Seat;
@@ -90,6 +91,7 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
     let switches = Switches::open(Box::new(PauseFile::open(&own.state_folder)?), clock.clone())?;
     let node = Arc::new(Node {
         switches: switches.clone(),
+        setup: Arc::new(NodeSetup { config: config.clone(), own: own.clone() }),
         cluster: config.cluster.clone(),
         tables: config.tables.clone(),
         database: Arc::new(Database::new(&own, config.tables.clone())),
@@ -147,6 +149,7 @@ fn kept_count(kept: Kept) -> KeptCount {
 
 struct Node {
     switches: Switches,
+    setup: Arc<NodeSetup>,
     cluster: String,
     own: OwnNode,
     tables: TableFilter,
@@ -225,7 +228,7 @@ impl Node {
 
     /// Serves the pages and the API, and counts what waits for people.
     async fn show(self: Arc<Self>, options: WebOptions, orders: CloudOrders, shutdown: Shutdown) -> Result<(), Stop> {
-        let keeper = Arc::new(DatabaseKeeper(self.database.clone()));
+        let keeper = Arc::new(DatabaseKeeper { database: self.database.clone(), tables: self.tables.clone() });
         let desk = Arc::new(Desk {
             desk: self.desk.clone(),
             verify: self.verify.clone(),
@@ -234,7 +237,7 @@ impl Node {
         });
         let web = Web::bind(options, self.observer.clone(), keeper, desk.clone()).await?;
         let roles = RoleOrders { switches: self.switches.clone() };
-        let web = web.with_clouds(Arc::new(orders)).with_roles(Arc::new(roles));
+        let web = web.with_clouds(Arc::new(orders)).with_roles(Arc::new(roles)).with_setup(self.setup.clone());
         let weekly = async {
             let Some(every) = self.verify_every else { return std::future::pending().await };
             let (stamp, clock) = (StampFile::new(&self.own.state_folder, "verified"), self.clock.clone());

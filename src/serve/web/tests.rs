@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::change::OriginId;
-use crate::observe::{ConflictView, FailedView, SideView};
-use crate::runtime::{RoleState, RoleWatch};
+use crate::observe::{ConflictView, FailedView, SideView, TableView};
+use crate::runtime::{Finding, RoleState, RoleWatch};
 use crate::serve::StartFrom;
 
 /// A database that holds one conflict, or cannot be reached.
@@ -41,28 +41,47 @@ fn conflict() -> ConflictView {
 
 #[async_trait]
 impl Keeper for Kept {
-    async fn conflicts(&self, at_most: usize, open_only: bool) -> Result<Vec<ConflictView>, Stop> {
+    async fn conflicts(&self, part: Part, open_only: bool) -> Result<Vec<ConflictView>, Stop> {
         if !self.reachable {
             return Err(Stop::halt("cannot reach the database", "start it"));
         }
-        Ok([conflict()].into_iter().filter(|conflict| conflict.open || !open_only).take(at_most).collect())
+        let found = [conflict()].into_iter().filter(|conflict| conflict.open || !open_only);
+        Ok(found.skip(part.skip).take(part.at_most).collect())
     }
 
     async fn conflict(&self, id: &str) -> Result<Option<ConflictView>, Stop> {
         Ok(Some(conflict()).filter(|conflict| conflict.id.starts_with(id)))
     }
 
-    async fn failed(&self, _at_most: usize) -> Result<Vec<FailedView>, Stop> {
+    async fn failed(&self, _part: Part) -> Result<Vec<FailedView>, Stop> {
         let letter = FailedView {
             origin: "laptop-b".into(),
             offset: 12,
-            table: "campus.bookings".into(),
-            key: row(json!({"id": 1})),
+            table: "campus.<b>bookings</b>".into(),
+            key: row(json!({"id": "<script>1</script>"})),
             op: "insert".into(),
             reason: "a \"driver\" & <b>no</b> row".into(),
             attempts: 3,
         };
         Ok(vec![letter])
+    }
+
+    async fn tables(&self) -> Result<Vec<TableView>, Stop> {
+        let table = |name: &str, synced| TableView { name: name.into(), synced, why: Some("<script>".into()), rows: Some(7) };
+        Ok(vec![table("campus.<i>", true), table("campus.<script>log", false)])
+    }
+}
+
+struct Set;
+
+#[async_trait]
+impl Setup for Set {
+    fn shown(&self) -> String {
+        "cluster = \"<script>\"".into()
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        vec![Finding::fail("DB-FORMAT", "<script>", "<b>no</b>")]
     }
 }
 
@@ -111,6 +130,15 @@ impl Orders for Asked {
     }
 }
 
+/// A change whose table and key are written by somebody who means harm.
+fn hostile() -> crate::change::Change {
+    use crate::change::{Change, Checks, Column, ColumnKind, Image, Op, Shape, TableName, Value};
+    let column = Column { name: "<b>no</b>".into(), kind: ColumnKind::Text, generated: false };
+    let shape = Shape { table: TableName::new("campus", "<script>"), columns: vec![column], key: vec![0] };
+    let after = Some(Image::of(vec![Some(Value::text("<script>2</script>"))]));
+    Change { shape: Arc::new(shape), op: Op::Insert, before: None, after, checks: Checks::default() }
+}
+
 struct Page {
     address: SocketAddr,
     observer: Observer,
@@ -120,7 +148,9 @@ struct Page {
 
 struct Answer {
     status: u16,
+    /// In small letters.
     head: String,
+    cookie: Option<String>,
     body: String,
 }
 
@@ -129,7 +159,7 @@ impl Page {
         let observer = Observer::default();
         let options = WebOptions { listen: "127.0.0.1:0".parse().unwrap(), key: key.map(SecretString::from) };
         let web = Web::bind(options, observer.clone(), Arc::new(Kept { reachable }), Arc::new(Asked::default())).await.unwrap();
-        let web = web.with_roles(Arc::new(Obedient));
+        let web = web.with_roles(Arc::new(Obedient)).with_setup(Arc::new(Set));
         let (address, shutdown) = (web.address(), Shutdown::new());
         Self { address, observer, running: tokio::spawn(web.run(shutdown.clone())), shutdown }
     }
@@ -145,7 +175,8 @@ impl Page {
         let mut text = String::new();
         tokio::time::timeout(Duration::from_secs(10), stream.read_to_string(&mut text)).await.unwrap().unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        Answer { status: head[9..12].parse().unwrap(), head: head.to_ascii_lowercase(), body: body.into() }
+        let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).map(str::to_owned);
+        Answer { status: head[9..12].parse().unwrap(), head: head.to_ascii_lowercase(), cookie, body: body.into() }
     }
 
     async fn post(&self, path: &str, kind: &str, body: &str) -> Answer {
@@ -175,17 +206,30 @@ async fn every_page_answers_and_escapes_what_it_shows() {
         crate::observe::Fate::Applied,
         1,
     );
-    for path in ["/", "/conflicts", "/failed"] {
+    page.observer.followed(&OriginId::new("b"), vec![crate::observe::Followed::new(&hostile(), Became::Applied, None, 7)]);
+    let screens = ["/", "/activity", "/conflicts", "/failed", "/tables", "/cloud", "/settings", "/settings?doctor=1"];
+    for path in
+        screens.into_iter().chain(["/activity?table=%3Cscript%3E&key=%3Cb%3Eno%3C/b%3E&row=1", "/login?to=%3Cscript%3E"])
+    {
+        if path.starts_with("/login") {
+            assert_eq!(page.get(path).await.status, 303, "there is no key to ask for");
+            continue;
+        }
         let answer = page.get(path).await;
         assert_eq!(answer.status, 200, "{path}");
         assert!(answer.head.contains("content-type: text/html"), "{}", answer.head);
         assert!(answer.head.contains("content-security-policy: default-src 'none'"), "{}", answer.head);
-        for raw in ["<script", "<b>no</b>", "<no>", "<i>"] {
-            assert!(!answer.body.contains(raw), "{raw} in {path}");
+        // The one script of ours, and the one word in italics.
+        let body = answer.body.replace("<script src=\"/live.js\" defer></script>", "").replace("<i>echo</i>", "");
+        for raw in ["<script", "<b>no</b>", "<no>", "<i>", "<b>bookings"] {
+            assert!(!body.contains(raw), "{raw} in {path}");
         }
+        assert!(!body.contains(" style=") && !body.contains(" onclick="), "the policy refuses these: {path}");
     }
     let overview = page.get("/").await.body;
-    assert!(overview.contains("&lt;no&gt; &quot;route&quot;") && overview.contains("campus.&lt;i&gt;"), "{overview}");
+    assert!(overview.contains("&lt;no&gt; &quot;route&quot;"), "{overview}");
+    assert!(page.get("/tables").await.body.contains("campus.&lt;i&gt;"));
+    assert!(page.get("/activity").await.body.contains("&lt;script&gt;2"));
     let conflicts = page.get("/conflicts").await.body;
     assert!(conflicts.contains("c-7f3a") && conflicts.contains("&lt;script&gt;alert(1)"), "{conflicts}");
     page.end().await;
@@ -309,13 +353,118 @@ async fn health_is_the_process_and_readiness_its_roles() {
 #[tokio::test]
 async fn with_a_key_nothing_is_shown_without_it() {
     let page = Page::start(Some("geheim"), true).await;
-    for path in ["/", "/conflicts", "/failed", "/metrics", "/api/status", "/api/conflicts", "/api/conflicts/c", "/api/failed"] {
+    let screens = ["/", "/activity", "/conflicts", "/failed", "/tables", "/cloud", "/settings"];
+    let others = ["/metrics", "/api/status", "/api/activity", "/api/conflicts", "/api/conflicts/c", "/api/failed"];
+    for path in screens.into_iter().chain(others) {
         let bare = page.get(path).await;
         assert_eq!(bare.status, 401, "{path}");
-        assert!(bare.head.contains("www-authenticate: basic"), "{}", bare.head);
+        assert!(bare.head.contains("www-authenticate: bearer"), "{}", bare.head);
+        let browser = page.ask(path, "Host: x\r\nAccept: text/html,*/*\r\n").await;
+        assert_eq!(browser.status, if screens.contains(&path) { 303 } else { 401 }, "{path}");
         assert_eq!(page.ask(path, "Host: x\r\nAuthorization: Bearer wrong\r\n").await.status, 401, "{path}");
         assert_eq!(page.ask(path, "Host: x\r\nAuthorization: Bearer geheim\r\n").await.status, 200, "{path}");
     }
+    for path in ["/conflicts", "/sync", "/verify", "/logout", "/api/snapshots", "/api/conflicts/c-7f3a/settle"] {
+        let refused = page.post(path, "application/x-www-form-urlencoded", "one=loser:c-7f3a").await;
+        assert_eq!(refused.status, 401, "{path}");
+    }
+    page.end().await;
+}
+
+/// The value of the first field of this name in a page.
+fn field(body: &str, name: &str) -> String {
+    let rest = body.split(&format!("name={name} value=\"")).nth(1).unwrap_or_else(|| panic!("no {name} in {body}"));
+    rest.split('"').next().unwrap().to_owned()
+}
+
+const FORM: &str = "application/x-www-form-urlencoded";
+
+#[tokio::test]
+async fn a_browser_signs_in_once_presses_buttons_and_signs_out() {
+    let page = Page::start(Some("geheim"), true).await;
+    let send = async |path: &str, headers: &str, body: &str| {
+        let length = body.len();
+        let rest = format!("Host: x\r\n{headers}Content-Type: {FORM}\r\nContent-Length: {length}\r\n\r\n{body}");
+        page.send("POST", path, &rest).await
+    };
+    let to_login = page.ask("/conflicts", "Host: x\r\nAccept: text/html\r\n").await;
+    assert!(to_login.head.contains("location: /login?to=/conflicts"), "{}", to_login.head);
+    assert!(page.ask("/login?to=/conflicts", "Host: x\r\n").await.body.contains("type=password"));
+    let wrong = send("/login", "", "key=guess&to=/conflicts").await;
+    assert_eq!(wrong.status, 401);
+    assert!(wrong.body.contains("This is not the key.") && !wrong.head.contains("set-cookie"), "{}", wrong.body);
+    assert_eq!(send("/login", "Origin: https://evil.example\r\n", "key=geheim").await.status, 403);
+    let elsewhere = send("/login", "", "key=geheim&to=//evil.example").await;
+    assert!(elsewhere.head.contains("location: /\r\n"), "{}", elsewhere.head);
+
+    let right = send("/login", "", "key=geheim&to=/conflicts").await;
+    assert_eq!(right.status, 303);
+    assert!(right.head.contains("location: /conflicts\r\n"), "{}", right.head);
+    let cookie = right.cookie.expect("it is signed in");
+    let with_cookie = format!("Cookie: {}\r\n", cookie.split(';').next().unwrap());
+    let shown = page.ask("/conflicts", &format!("Host: x\r\n{with_cookie}")).await;
+    assert_eq!(shown.status, 200);
+    assert!(shown.body.contains("Sign out"), "{}", shown.body);
+    let token = field(&shown.body, "token");
+
+    assert_eq!(send("/conflicts", &with_cookie, "one=loser:c-7f3a").await.status, 403, "no token");
+    assert_eq!(send("/conflicts", &with_cookie, "token=guess&one=loser:c-7f3a").await.status, 403);
+    let foreign = format!("{with_cookie}Sec-Fetch-Site: cross-site\r\n");
+    assert_eq!(send("/conflicts", &foreign, &format!("token={token}&one=loser:c-7f3a")).await.status, 403);
+    let settled = send("/conflicts", &with_cookie, &format!("token={token}&show=open&one=loser:c-7f3a")).await;
+    assert_eq!(settled.status, 303);
+    assert!(settled.head.contains("location: /conflicts?show=open&done=put-back&count=1"), "{}", settled.head);
+    let many = send("/conflicts", &with_cookie, &format!("token={token}&many=winner&id=c-7f3a&id=c-gone")).await;
+    assert!(many.head.contains("done=settled&count=1"), "{}", many.head);
+    let nothing = send("/conflicts", &with_cookie, &format!("token={token}&many=winner")).await;
+    assert!(nothing.head.contains("done=nothing"), "{}", nothing.head);
+    assert_eq!(send("/conflicts", &with_cookie, &format!("token={token}")).await.status, 400);
+    let busy = send("/verify", &with_cookie, &format!("token={token}")).await;
+    assert_eq!(busy.status, 503);
+    assert!(busy.body.contains("a comparison is under way already") && busy.body.contains("wait"), "{}", busy.body);
+
+    let out = send("/logout", &with_cookie, &format!("token={token}")).await;
+    assert!(out.status == 303 && out.head.contains("max-age=0"), "{}", out.head);
+    assert_eq!(page.ask("/conflicts", &format!("Host: x\r\n{with_cookie}")).await.status, 401);
+    page.end().await;
+}
+
+#[tokio::test]
+async fn who_guesses_keys_is_put_off() {
+    let page = Page::start(Some("geheim"), true).await;
+    let mut statuses = std::collections::BTreeSet::new();
+    for _ in 0..30 {
+        statuses.insert(page.ask("/api/status", "Host: x\r\nAuthorization: Bearer guess\r\n").await.status);
+    }
+    assert_eq!(statuses, [401, 429].into());
+    assert_eq!(page.ask("/api/status", "Host: x\r\nAuthorization: Bearer geheim\r\n").await.status, 429);
+    assert_eq!(page.get("/healthz").await.status, 200);
+    page.end().await;
+}
+
+#[tokio::test]
+async fn a_form_too_large_is_refused() {
+    let page = Page::start(None, true).await;
+    let refused = page.post("/conflicts", FORM, &format!("token={}", "x".repeat(100 << 10))).await;
+    assert_eq!(refused.status, 413);
+    page.end().await;
+}
+
+#[tokio::test]
+async fn a_list_has_pages_and_a_search_finds_its_row() {
+    let page = Page::start(None, true).await;
+    let change = hostile();
+    let followed = |_| crate::observe::Followed::new(&change, Became::Applied, Some(crate::change::Offset(4)), 7);
+    page.observer.followed(&OriginId::new("b"), (0..120).map(followed).collect());
+    let first = page.get("/activity?became=applied").await.body;
+    assert!(first.contains("became=applied&amp;before=70") && !first.contains("Newer"), "{first}");
+    assert!(page.get("/activity?before=70").await.body.contains("Newer"));
+    let found: Vec<ActivityView> =
+        serde_json::from_str(&page.get("/api/activity?limit=3&key=script&before=9").await.body).unwrap();
+    assert_eq!(found.iter().map(|view| view.number).collect::<Vec<_>>(), [8, 7, 6]);
+    assert_eq!(page.get("/api/activity?became=nonsense").await.status, 400);
+    assert_eq!(page.get("/conflicts?page=3").await.status, 200);
+    assert_eq!(page.get("/api/conflicts?skip=1").await.body, "[]");
     page.end().await;
 }
 

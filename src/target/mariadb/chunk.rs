@@ -119,6 +119,14 @@ impl MariadbTarget {
         Ok((rows.rows.into_iter().filter_map(held).collect(), rows.until))
     }
 
+    /// The tables of the databases of which some could be captured, by name: those that are not, too.
+    pub async fn all_tables(&self, filter: &TableFilter) -> Result<Vec<TableName>, TargetError> {
+        let sql = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE')
+            AND TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') ORDER BY 1, 2";
+        let names = self.typed(sql).await?.into_iter().map(|(db, table): (String, String)| TableName::new(&db, &table));
+        Ok(names.filter(|name| !name.is_own() && filter.captures_database(&name.database)).collect())
+    }
+
     /// The captured tables, those before others that refer to them, each with the rows that the server thinks it has.
     pub async fn sizes(&self, filter: &TableFilter) -> Result<Vec<TableSize>, TargetError> {
         let captured: BTreeSet<TableName> = self.captured(filter).await?.into_iter().collect();

@@ -68,10 +68,10 @@ const LETTER: &str = "SELECT origin, record_offset, gtid, hlc, row_change, reaso
 const LIST_MAX: usize = 10_000;
 
 impl MariadbTarget {
-    /// The newest first, at most `limit`.
-    pub async fn conflicts(&self, open_only: bool, limit: usize) -> Result<Vec<KeptConflict>, TargetError> {
+    /// The newest first, at most `limit` after those that are skipped.
+    pub async fn conflicts(&self, open_only: bool, skip: usize, limit: usize) -> Result<Vec<KeptConflict>, TargetError> {
         let only = if open_only { "WHERE state = 'open'" } else { "" };
-        let sql = format!("{CONFLICT} {only} ORDER BY noted_at DESC, id LIMIT {}", limit.min(LIST_MAX));
+        let sql = format!("{CONFLICT} {only} ORDER BY noted_at DESC, id LIMIT {skip}, {}", limit.min(LIST_MAX));
         self.read(sql.as_bytes(), "listing the conflicts", conflict).await
     }
 
@@ -93,9 +93,9 @@ impl MariadbTarget {
         })
     }
 
-    /// The newest first, at most `limit`.
-    pub async fn dead_letters(&self, limit: usize) -> Result<Vec<KeptDeadLetter>, TargetError> {
-        let sql = format!("{LETTER} ORDER BY noted_at DESC, origin, record_offset LIMIT {}", limit.min(LIST_MAX));
+    /// The newest first, at most `limit` after those that are skipped.
+    pub async fn dead_letters(&self, skip: usize, limit: usize) -> Result<Vec<KeptDeadLetter>, TargetError> {
+        let sql = format!("{LETTER} ORDER BY noted_at DESC, origin, record_offset LIMIT {skip}, {}", limit.min(LIST_MAX));
         self.read(sql.as_bytes(), "listing the dead letters", dead_letter).await
     }
 

@@ -38,9 +38,10 @@ async fn conflicts_and_dead_letters_come_back_whole() {
     let kept = target.kept(&OriginId::new("nobody")).await.unwrap();
     let sum = |count: fn(&Kept) -> u64| kept.values().map(count).sum::<u64>();
     assert_eq!((sum(|kept| kept.conflicts), sum(|kept| kept.conflicts_open), sum(|kept| kept.dead_letters)), (2, 1, 1));
-    assert_eq!(target.conflicts(false, 10).await.unwrap().len(), 2);
-    assert_eq!(target.conflicts(false, 1).await.unwrap().len(), 1);
-    let open = target.conflicts(true, 10).await.unwrap();
+    assert_eq!(target.conflicts(false, 0, 10).await.unwrap().len(), 2);
+    assert_eq!(target.conflicts(false, 0, 1).await.unwrap().len(), 1);
+    assert_eq!(target.conflicts(false, 1, 10).await.unwrap()[0], target.conflicts(false, 0, 10).await.unwrap()[1]);
+    let open = target.conflicts(true, 0, 10).await.unwrap();
     let expected = conflict("c-1", true);
     assert_eq!(
         (open[0].id.as_str(), open[0].kind.as_str(), open[0].key.as_str()),
@@ -58,7 +59,7 @@ async fn conflicts_and_dead_letters_come_back_whole() {
     let shown = target.conflict("c-2").await.unwrap().unwrap();
     assert_eq!((shown.open, shown.winner.row, shown.table.as_str()), (false, None, "campus.riders"));
     assert!(target.conflict("c-3").await.unwrap().is_none());
-    let letters = target.dead_letters(10).await.unwrap();
+    let letters = target.dead_letters(0, 10).await.unwrap();
     assert_eq!((letters[0].letter.reason.as_str(), letters[0].letter.attempts), (letter.reason.as_str(), 3));
     assert_eq!(letters[0].letter.change.after, letter.change.after);
 
@@ -69,7 +70,7 @@ async fn conflicts_and_dead_letters_come_back_whole() {
     transaction.rewrite(&[Rewrite { change: change(&riders(), Op::Delete, rider("bob", None, 1).after, None) }]).await.unwrap();
     transaction.commit().await.unwrap();
     assert_eq!(target.kept(&OriginId::new("nobody")).await.unwrap(), kept);
-    assert_eq!(target.dead_letters(10).await.unwrap()[0].letter.attempts, 6);
+    assert_eq!(target.dead_letters(0, 10).await.unwrap()[0].letter.attempts, 6);
     assert_eq!(server.first::<u64>("SELECT COUNT(*) FROM tandem.resolutions").await, Some(1));
 }
 
