@@ -16,7 +16,7 @@ use crate::runtime::{Disposition, Fault};
 mod files;
 mod sqlite;
 
-pub use files::{FileShelf, Kept};
+pub use files::{Coming, FileShelf, Kept, is_hash};
 pub use sqlite::SqliteShelf;
 
 /// Where a receiver keeps rows.

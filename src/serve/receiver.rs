@@ -16,8 +16,9 @@ use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart, Path, Query, 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -29,7 +30,7 @@ use super::hub::HubError;
 use super::listener::LimitedListener;
 use super::tls::{Tls, TlsIdentity};
 use crate::change::cloud::{BatchAnswer, CloudBatch, CloudOp, RowAnswer, RowResult, id_text};
-use crate::receive::{FileShelf, Kept, Shelf, ShelfError};
+use crate::receive::{Coming, FileShelf, Kept, Shelf, ShelfError, is_hash};
 use crate::runtime::{Clock, Shutdown};
 use crate::topic::hub::{Fingerprint, KeyHash};
 
@@ -65,6 +66,12 @@ const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Ids in one answer, where the question does not say or asks for more.
 const IDS_MAX: usize = 10_000;
+
+/// Parts of one file, as S3 has it.
+const PARTS_MAX: u32 = 10_000;
+
+/// Of a file that is sent back, in memory at once.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Rows of one batch.
 const BATCH_ROWS_MAX: usize = 20_000;
@@ -141,6 +148,9 @@ fn router(app: App) -> Router {
         .route("/api/batch", post(batch))
         .route("/api/sync-status", get(sync_status))
         .route("/api/upload/{kind}", post(upload))
+        .route("/api/upload/{kind}/parts", post(begin_parts))
+        .route("/api/upload/{kind}/parts/{upload}", post(finish_parts).delete(abort_parts))
+        .route("/api/upload/{kind}/parts/{upload}/{number}", put(part))
         .route("/api/files/{kind}/{hash}", get(file))
         .route("/api/{resource}", get(ids).post(create))
         .route("/api/{resource}/{id}", get(row))
@@ -347,21 +357,117 @@ async fn upload(State(app): State<App>, Path(kind): Path<String>, request: Reque
             continue;
         }
         let bytes = field.bytes().await.map_err(broken)?;
-        return match app.files.put(kind.clone(), bytes, said).await? {
-            Kept::Here(hash) => Ok(Json(json!({ "success": true, "url": format!("/api/files/{kind}/{hash}"), "hash": hash }))),
-            Kept::Damaged => Err(wrong("the file has another hash than was said")),
-        };
+        return here(&kind, app.files.put(&kind, bytes, said.as_deref()).await?);
     }
     Err(wrong("the form has no field `file`"))
 }
 
+/// Where a file is that came.
+fn here(kind: &str, kept: Kept) -> Result<Json<Value>, Refusal> {
+    match kept {
+        Kept::Here(hash) => Ok(Json(json!({ "success": true, "url": format!("/api/files/{kind}/{hash}"), "hash": hash }))),
+        Kept::Damaged => Err(wrong("the file has another hash than was said")),
+        Kept::NoSuch => Err(Refusal::NoSuch),
+    }
+}
+
+#[derive(Deserialize)]
+struct PartsAsked {
+    hash: String,
+    size: u64,
+    part_bytes: u64,
+}
+
+/// A file is to come in parts.
+async fn begin_parts(State(app): State<App>, Path(kind): Path<String>, request: Request) -> Result<Json<Value>, Refusal> {
+    if !is_resource(&kind) {
+        return Err(Refusal::NoSuch);
+    }
+    let (parts, arriving) = request.into_parts();
+    let bytes = body(&app, arriving, &parts.headers).await?;
+    let asked: PartsAsked = serde_json::from_slice(&bytes).map_err(|error| wrong(format!("this begins no file: {error}")))?;
+    if !is_hash(&asked.hash) {
+        return Err(wrong("its hash is none"));
+    }
+    let limit = app.body_bytes_max;
+    if !(1..=limit as u64).contains(&asked.part_bytes) || asked.size.div_ceil(asked.part_bytes) > u64::from(PARTS_MAX) {
+        return Err(Refusal::TooLarge { limit });
+    }
+    match app.files.begin(&kind, &asked.hash, asked.size, asked.part_bytes).await? {
+        Coming::Here => here(&kind, Kept::Here(asked.hash)),
+        Coming::Upload(upload) => Ok(Json(json!({ "success": true, "upload": upload }))),
+    }
+}
+
+async fn part(
+    State(app): State<App>,
+    Path((kind, upload, number)): Path<(String, String, u32)>,
+    request: Request,
+) -> Result<Json<Value>, Refusal> {
+    if !is_resource(&kind) || number >= PARTS_MAX {
+        return Err(Refusal::NoSuch);
+    }
+    let (parts, arriving) = request.into_parts();
+    let bytes = body(&app, arriving, &parts.headers).await?;
+    let said = parts.headers.get("tandem-blake3").and_then(|value| value.to_str().ok());
+    match app.files.part(&kind, &upload, number, bytes, said).await? {
+        Kept::Here(word) => Ok(Json(json!({ "success": true, "part": word }))),
+        Kept::Damaged => Err(wrong("the part has another hash than was said")),
+        Kept::NoSuch => Err(Refusal::NoSuch),
+    }
+}
+
+#[derive(Deserialize)]
+struct PartsSent {
+    parts: Vec<String>,
+}
+
+async fn finish_parts(
+    State(app): State<App>,
+    Path((kind, upload)): Path<(String, String)>,
+    request: Request,
+) -> Result<Json<Value>, Refusal> {
+    if !is_resource(&kind) {
+        return Err(Refusal::NoSuch);
+    }
+    let (parts, arriving) = request.into_parts();
+    let bytes = body(&app, arriving, &parts.headers).await?;
+    let sent: PartsSent = serde_json::from_slice(&bytes).map_err(|error| wrong(format!("this ends no file: {error}")))?;
+    here(&kind, app.files.finish(&kind, &upload, &sent.parts).await?)
+}
+
+async fn abort_parts(State(app): State<App>, Path((kind, upload)): Path<(String, String)>) -> Result<Json<Value>, Refusal> {
+    if !is_resource(&kind) {
+        return Err(Refusal::NoSuch);
+    }
+    match app.files.abort(&kind, &upload).await? {
+        Kept::Here(_) => Ok(Json(json!({ "success": true }))),
+        Kept::Damaged | Kept::NoSuch => Err(Refusal::NoSuch),
+    }
+}
+
+/// A piece at a time, however large the file is.
 async fn file(State(app): State<App>, Path((kind, hash)): Path<(String, String)>) -> Result<Response, Refusal> {
     if !is_resource(&kind) {
         return Err(Refusal::NoSuch);
     }
-    let bytes = app.files.get(&kind, &hash).await?.ok_or(Refusal::NoSuch)?;
-    Ok(([(header::CONTENT_TYPE, "application/octet-stream"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], bytes)
-        .into_response())
+    let first = app.files.read(&kind, &hash, 0, PIECE_BYTES).await?.ok_or(Refusal::NoSuch)?;
+    let read = first.len() as u64;
+    let rest = stream::try_unfold((app.files, read), move |(files, from)| {
+        let (kind, hash) = (kind.clone(), hash.clone());
+        async move {
+            // A piece that is not full was the last.
+            if from == 0 || !from.is_multiple_of(PIECE_BYTES as u64) {
+                return Ok(None);
+            }
+            let piece = files.read(&kind, &hash, from, PIECE_BYTES).await.map_err(io::Error::other)?.unwrap_or_default();
+            let next = from + piece.len() as u64;
+            Ok::<_, io::Error>((!piece.is_empty()).then_some((piece, (files, next))))
+        }
+    });
+    let whole = stream::iter([Ok(first)]).chain(rest);
+    let headers = [(header::CONTENT_TYPE, "application/octet-stream"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    Ok((headers, Body::from_stream(whole)).into_response())
 }
 
 async fn row(

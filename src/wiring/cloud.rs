@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -165,6 +166,9 @@ pub struct CloudServer {
     pub requests_per_second: u32,
 }
 
+/// Parts of files whose sender has not come back for so long are removed when the receiver starts. Nodes may be away for days.
+const FORGOTTEN: Duration = Duration::from_secs(30 * 86_400);
+
 /// Receives what nodes send, until shutdown.
 pub async fn run_cloud_server(server: CloudServer, shutdown: Shutdown) -> Result<(), Stop> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -175,7 +179,9 @@ pub async fn run_cloud_server(server: CloudServer, shutdown: Shutdown) -> Result
     options.tls = server.tls.then(|| server.certificate.map_or_else(own, given));
     options.body_bytes_max = server.body_bytes_max;
     options.requests_per_second = server.requests_per_second;
-    let receiver = Receiver::open(options, Arc::new(shelf), FileShelf::new(server.data.join("files")), clock).await?;
+    let files = FolderFiles::new(server.data.join("files"), None, Arc::new(Pace::new(None)));
+    files.sweep(clock.now_seconds(), FORGOTTEN)?;
+    let receiver = Receiver::open(options, Arc::new(shelf), FileShelf::new(files), clock).await?;
     let fingerprint = receiver.fingerprint().map(|fingerprint| fingerprint.to_string());
     observe::receiver_starts(&receiver.address(), &server.data, fingerprint.as_deref());
     Ok(receiver.run(shutdown).await?)

@@ -18,7 +18,7 @@ use tandem::runtime::{Shutdown, Stop, SystemClock};
 use tandem::serve::receiver::{Receiver, ReceiverOptions};
 use tandem::source::{Chunk, ChunkRequest, RowReader, SourceError};
 use tandem::state::{IdsFile, LedgerFile};
-use tandem::target::cloud::{ApiOptions, CloudApi, FileStore, Pace};
+use tandem::target::cloud::{ApiOptions, CloudApi, FileStore, FolderFiles, Pace};
 use tandem::topic::TopicWriter as _;
 use tandem::topic::hub::KeyHash;
 use tandem::topic::memory::{FairWeather, MemoryTopics};
@@ -39,7 +39,7 @@ pub struct Cloud {
     pub address: SocketAddr,
     shelf: SqliteShelf,
     serving: JoinHandle<()>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Drop for Cloud {
@@ -61,18 +61,23 @@ impl Cloud {
         let receiver = Receiver::open(
             options,
             Arc::new(shelf.clone()),
-            FileShelf::new(folder.path().join("files")),
+            FileShelf::new(FolderFiles::new(folder.path().join("files"), None, Arc::new(Pace::new(None)))),
             Arc::new(SystemClock),
         )
         .await
         .unwrap();
         let address = receiver.address();
         let serving = tokio::spawn(async move { receiver.run(Shutdown::new()).await.unwrap() });
-        Self { address, shelf, serving, _folder: folder }
+        Self { address, shelf, serving, folder }
     }
 
     pub fn url(&self) -> String {
         format!("http://{}/api", self.address)
+    }
+
+    /// Where it keeps files.
+    pub fn files(&self) -> std::path::PathBuf {
+        self.folder.path().join("files")
     }
 
     /// All rows of a resource, by id.

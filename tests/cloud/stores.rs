@@ -233,6 +233,50 @@ async fn a_file_that_is_changed_while_it_is_sent_arrives_as_it_was_at_one_moment
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_receiver_takes_parts_and_a_cut_upload_goes_on() {
+    let mut test = Uploading::new().await;
+    // Begin, the first part, and the second: held until the crash.
+    let holding = FaultyCloud::before(test.cloud.address, [Step::Pass, Step::LoseAnswer, Step::Pass, Step::Hold]).await;
+    let content = picture(5, 3_500);
+    fs::write(test.path("film.jpg"), &content).unwrap();
+    test.site.write([insert("cameras", 1, "film.jpg")]).await;
+    let feeding = test.site.feed_with(&holding.url(), test.options(1_000));
+    wait_for("the second part to come", SOON, async || holding.came().len() == 4).await;
+    drop(feeding);
+    let parts = test.cloud.files().join(".parts");
+    assert_eq!(names(&parts).len(), 1);
+    let script = [Step::Pass, Step::Pass, Step::CutRequest, Step::Pass, Step::LoseAnswer, Step::CutAnswer];
+    let faulty = FaultyCloud::before(test.cloud.address, script).await;
+    let _feeding = test.site.feed_with(&faulty.url(), test.options(1_000));
+    test.wait_for_camera("1").await;
+    let came = faulty.came();
+    let sent: Vec<&str> = came.iter().filter_map(|came| came.what.strip_prefix("PUT ")?.rsplit('/').next()).collect();
+    assert_eq!(sent, ["1", "2", "3", "3"], "the first part is not sent again");
+    let hash = blake3::hash(&content).to_hex().to_string();
+    assert_eq!(test.url("1").await.unwrap(), format!("/api/files/images/{hash}"));
+    assert!(fs::read(test.cloud.files().join("images").join(&hash)).unwrap() == content, "the parts are not the file");
+    assert_eq!(names(&parts), Vec::<String>::new());
+    let url = format!("http://{}/api/files/images/{hash}", test.cloud.address);
+    let back = reqwest::Client::new().get(url).bearer_auth(crate::rig::KEY).send().await.unwrap().bytes().await.unwrap();
+    assert!(back == content, "what comes back is another");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn to_a_cloud_that_knows_no_parts_a_large_file_goes_whole() {
+    let mut test = Uploading::new().await;
+    let faulty = FaultyCloud::before(test.cloud.address, [Step::Answer(404, "", "{}"), Step::CutRequest]).await;
+    let content = picture(6, 200_000);
+    fs::write(test.path("film.jpg"), &content).unwrap();
+    test.site.write([insert("cameras", 1, "film.jpg")]).await;
+    let _feeding = test.site.feed_with(&faulty.url(), test.options(70_000));
+    test.wait_for_camera("1").await;
+    let hash = blake3::hash(&content).to_hex().to_string();
+    assert!(fs::read(test.cloud.files().join("images").join(&hash)).unwrap() == content, "it is another");
+    let came: Vec<String> = faulty.came().into_iter().map(|came| came.what).collect();
+    assert_eq!(came[..3], ["POST /api/upload/images/parts", "POST /api/upload/images", "POST /api/upload/images"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_file_is_followed_by_a_pause() {
     let (mut test, place) = (Uploading::new().await, tempfile::tempdir().unwrap());
     fs::write(test.path("a.jpg"), picture(1, 2_000)).unwrap();

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::pace::Pace;
-use super::{Begun, CloudError, Content, FileName, FileStore};
+use super::{Begun, CloudError, Content, FileArchive, FileName, FileStore};
 
 /// Keeps files as `<kind>/<hash>`. Parts gather in `.parts`, out of sight of who reads the folder.
 #[derive(Debug)]
@@ -49,27 +49,6 @@ impl FolderFiles {
             }
         }
         Ok(())
-    }
-
-    /// So many bytes of a file from there on, fewer at its end; `None` where there is no such file.
-    pub async fn read(&self, kind: &str, hash: &str, from: u64, bytes: usize) -> Result<Option<Bytes>, CloudError> {
-        // Nothing but a hash is a name here, so none leads elsewhere.
-        if hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Ok(None);
-        }
-        let path = self.root.join(kind).join(hash);
-        self.blocking(move || {
-            let mut file = match File::open(path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            file.seek(SeekFrom::Start(from))?;
-            let mut read = Vec::with_capacity(bytes);
-            file.take(bytes as u64).read_to_end(&mut read)?;
-            Ok(Some(read.into()))
-        })
-        .await
     }
 
     fn url(&self, file: &FileName) -> String {
@@ -125,6 +104,29 @@ fn sync_folder(place: &Path) -> io::Result<()> {
     let folder = place.parent().expect("a file lies in a folder");
     // Not everywhere can a folder be opened; where it cannot, nothing is to be done.
     File::open(folder).map_or(Ok(()), |folder| folder.sync_all())
+}
+
+#[async_trait]
+impl FileArchive for FolderFiles {
+    async fn read(&self, kind: &str, hash: &str, from: u64, bytes: usize) -> Result<Option<Bytes>, CloudError> {
+        // Nothing but a hash is a name here, so none leads elsewhere.
+        if hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(None);
+        }
+        let path = self.root.join(kind).join(hash);
+        self.blocking(move || {
+            let mut file = match File::open(path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            file.seek(SeekFrom::Start(from))?;
+            let mut read = Vec::with_capacity(bytes);
+            file.take(bytes as u64).read_to_end(&mut read)?;
+            Ok(Some(read.into()))
+        })
+        .await
+    }
 }
 
 #[async_trait]

@@ -19,7 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::bucket_client::{BucketClient, answer};
 use super::pace::Pace;
-use super::{Begun, CloudError, Content, FileName, FileStore, http};
+use super::{Begun, CloudError, Content, FileArchive, FileName, FileStore, http};
 
 /// A bucket, and how it is reached.
 #[derive(Clone, Debug)]
@@ -162,21 +162,6 @@ impl ObjectFiles {
         }
     }
 
-    /// So many bytes of a file from there on, fewer at its end; `None` where there is no such file.
-    pub async fn read(&self, kind: &str, hash: &str, from: u64, bytes: usize) -> Result<Option<Bytes>, CloudError> {
-        let file = FileName { kind: kind.into(), name: String::new(), hash: hash.into(), size: 0, part_bytes: 1 };
-        let size = match self.bucket.head(&self.path(&file)).await {
-            Ok(found) => found.size,
-            Err(Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(self.fault(&error, 0)),
-        };
-        let until = size.min(from.saturating_add(bytes as u64));
-        if from >= until {
-            return Ok(Some(Bytes::new()));
-        }
-        self.bucket.get_range(&self.path(&file), from..until).await.map(Some).map_err(|error| self.fault(&error, 0))
-    }
-
     fn fault(&self, error: &Error, bytes: usize) -> CloudError {
         let place = self.place.clone();
         let answer = answer(error);
@@ -202,6 +187,23 @@ impl ObjectFiles {
             400..=499 => CloudError::Refused { place, reason },
             _ => CloudError::Failing { place, reason },
         }
+    }
+}
+
+#[async_trait]
+impl FileArchive for ObjectFiles {
+    async fn read(&self, kind: &str, hash: &str, from: u64, bytes: usize) -> Result<Option<Bytes>, CloudError> {
+        let file = FileName { kind: kind.into(), name: String::new(), hash: hash.into(), size: 0, part_bytes: 1 };
+        let size = match self.bucket.head(&self.path(&file)).await {
+            Ok(found) => found.size,
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(self.fault(&error, 0)),
+        };
+        let until = size.min(from.saturating_add(bytes as u64));
+        if from >= until {
+            return Ok(Some(Bytes::new()));
+        }
+        self.bucket.get_range(&self.path(&file), from..until).await.map(Some).map_err(|error| self.fault(&error, 0))
     }
 }
 

@@ -36,6 +36,13 @@ pub trait FileStore: Send + Sync {
     async fn abort(&self, file: &FileName, upload: &str) -> Result<(), CloudError>;
 }
 
+/// A store whose files can be had back.
+#[async_trait]
+pub trait FileArchive: FileStore {
+    /// So many bytes of a file from there on, fewer at its end; `None` where there is no such file.
+    async fn read(&self, kind: &str, hash: &str, from: u64, bytes: usize) -> Result<Option<Bytes>, CloudError>;
+}
+
 /// A file by what it holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FileName {
