@@ -46,6 +46,15 @@ sim: setup ## The simulation alone; SEED=n repeats one run, SEEDS=2000 runs so m
 live: setup ## The live tests alone; FILTER=word picks some
 	cargo test --locked --test live $(FILTER)
 
+.PHONY: browser
+browser: setup ## The dashboard in a real browser, with pictures in target/screenshots
+	TANDEM_REQUIRE_BROWSER=1 cargo test --locked --test browser $(FILTER)
+
+.PHONY: screenshots
+screenshots: browser ## The same, and the pictures of the README anew
+	cp target/screenshots/overview-away.png docs/dashboard.png
+	cp target/screenshots/conflicts.png docs/conflict.png
+
 .PHONY: soak
 soak: setup ## The big proof in full size: 100,000 rows, the tailer killed 200 times, the hub or broker killed, cut off and away
 	TANDEM_SOAK=1 cargo test --locked --test live soak -- --nocapture --test-threads=1

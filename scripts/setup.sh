@@ -42,6 +42,12 @@ package() { # package MANAGER THING
     apt-get:mariadb-server) echo mariadb-server-core ;;
     apt-get:mariadb-client) echo mariadb-client ;;
     apt-get:java) echo default-jdk-headless ;;
+    apt-get:chromedriver) echo chromium-driver ;;
+    dnf:chromedriver) echo chromedriver ;;
+    dnf:prometheus) echo golang-github-prometheus ;;
+    pacman:chromedriver) echo chromium ;;
+    zypper:prometheus) echo golang-github-prometheus-prometheus ;;
+    apk:chromedriver) echo chromium-chromedriver ;;
     dnf:java) echo java-17-openjdk-devel ;;
     pacman:java) echo jdk17-openjdk ;;
     pacman:python3) echo python ;;
@@ -135,6 +141,15 @@ if ! cmp -s "$s3_wanted" "$s3_place/installed.txt"; then
     else
         say "not installed: the S3 server. Without it the tests with an object store fail; everything else runs. See that pip reaches its index."
     fi
+fi
+
+# The dashboard in a browser, and what Prometheus makes of the metrics: the same.
+missing=()
+have chromium || missing+=(chromium)
+have chromedriver || missing+=(chromedriver)
+have promtool && have prometheus || missing+=(prometheus)
+if [ ${#missing[@]} -gt 0 ] && ! { have apt-get && install_with_apt; }; then
+    say "not installed: ${missing[*]}. Without them the tests of the dashboard in a browser, of the alerts and of the panels do not run; everything else does."
 fi
 
 if ! have cargo; then

@@ -3,8 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use tandem::config::{Config, Environment};
+
+#[path = "harness/tools.rs"]
+mod tools;
 
 fn read(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
@@ -97,6 +101,133 @@ fn the_dashboard_is_json_with_queries_in_every_panel() {
         assert!(targets > 0, "{} has no query", panel["title"]);
     }
     assert!(panels.len() > 10, "{} panels", panels.len());
+}
+
+/// Runs Prometheus's own tool in a folder; `None`, said loudly, where it is not installed.
+fn promtool(folder: &Path, args: &[&str]) -> Option<(bool, String)> {
+    let Some(program) = tools::found_or_say("promtool", "THE ALERTS WERE NOT TESTED", "TANDEM_REQUIRE_PROMETHEUS") else {
+        return None;
+    };
+    let output = Command::new(program).args(args).current_dir(folder).output().expect("it was just found");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Some((output.status.success(), said))
+}
+
+#[test]
+fn every_alert_is_heard_when_it_should_be_and_not_before() {
+    let rules = read("grafana/alerts.yml");
+    let alerts: BTreeSet<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let tests = read("grafana/alerts_test.yml");
+    let tested: BTreeSet<&str> = tests.lines().filter_map(|line| line.trim().strip_prefix("alertname: ")).collect();
+    assert_eq!(alerts, tested, "each alert has its test, and each test its alert");
+
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana");
+    let Some((passed, said)) = promtool(&folder, &["test", "rules", "alerts_test.yml"]) else { return };
+    assert!(passed, "{said}");
+    // What these tests are worth: an alert that comes an hour late, or is deaf, is found.
+    let place = tempfile::tempdir().expect("a temporary directory can be made");
+    fs::write(place.path().join("alerts_test.yml"), &tests).expect("the folder can be written to");
+    for (sound, broken) in [("for: 5m", "for: 65m"), ("tandem_lag_seconds > 60", "tandem_lag_seconds > 600"), ("== 1", "== 2")]
+    {
+        fs::write(place.path().join("alerts.yml"), rules.replace(sound, broken)).expect("the folder can be written to");
+        let (passed, said) = promtool(place.path(), &["test", "rules", "alerts_test.yml"]).expect("it was there a moment ago");
+        assert!(!passed, "`{broken}` is not noticed: {said}");
+    }
+}
+
+#[test]
+fn prometheus_takes_its_configuration() {
+    let place = tempfile::tempdir().expect("a temporary directory can be made");
+    // The key's file is there in a container only.
+    let key = place.path().join("key");
+    let config = read("grafana/prometheus.yml").replace("/run/secrets/tandem_web_key", &key.to_string_lossy());
+    for (name, text) in [("key", "k"), ("prometheus.yml", config.as_str()), ("alerts.yml", &read("grafana/alerts.yml"))] {
+        fs::write(place.path().join(name), text).expect("the folder can be written to");
+    }
+    let Some((passed, said)) = promtool(place.path(), &["check", "config", "prometheus.yml"]) else { return };
+    assert!(passed, "{said}");
+}
+
+/// The parts of `docker-compose.yml` below a service's name, each line without what stands before it.
+fn services() -> Vec<(String, Vec<String>)> {
+    let compose = read("docker-compose.yml");
+    let (_, rest) = compose.split_once("\nservices:\n").expect("it has services");
+    let (part, _) = rest.split_once("\nsecrets:\n").expect("secrets come after them");
+    let mut services: Vec<(String, Vec<String>)> = Vec::new();
+    for line in part.lines() {
+        match line.strip_prefix("  ").filter(|line| !line.starts_with([' ', '#'])).and_then(|line| line.strip_suffix(':')) {
+            Some(name) => services.push((name.to_owned(), Vec::new())),
+            None => services.iter_mut().last().into_iter().for_each(|(_, lines)| lines.push(line.trim().to_owned())),
+        }
+    }
+    services
+}
+
+#[test]
+fn what_compose_mounts_is_there_and_what_it_publishes_is_listened_on() {
+    let services = services();
+    let names: Vec<&str> = services.iter().map(|(name, _)| name.as_str()).collect();
+    for name in
+        ["mariadb-a", "mariadb-b", "tandem-a", "tandem-b", "cloud", "redpanda", "console", "minio", "prometheus", "grafana"]
+    {
+        assert!(names.contains(&name), "no service {name} among {names:?}");
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut published = BTreeSet::new();
+    for (service, lines) in &services {
+        for line in lines {
+            if let Some(mount) = line.strip_prefix("- ./") {
+                let source = mount.split(':').next().unwrap_or_default();
+                for source in ["tandem.toml", "kafka.toml"].map(|file| source.replace("${TANDEM_COMPOSE_CONFIG", file)) {
+                    assert!(root.join(&source).exists(), "{service} mounts {source}, which is not there");
+                }
+            }
+            for port in line.strip_prefix("ports: [").into_iter().flat_map(|ports| ports.trim_end_matches(']').split(", ")) {
+                let parts: Vec<&str> = port.trim_matches('"').split(':').collect();
+                assert_eq!((parts.len(), parts[0]), (3, "127.0.0.1"), "{service} publishes {port} to other machines");
+                assert!(published.insert(parts[1].to_owned()), "{} is published twice", parts[1]);
+                if service.starts_with("tandem-") {
+                    let listen = check_config("deploy/compose/tandem.toml", &[]).web.listen;
+                    assert_eq!(parts[2], listen.port().to_string(), "{service} listens elsewhere");
+                }
+            }
+            if let Some(image) = line.strip_prefix("image: ") {
+                let version = image.rsplit_once(':').map_or("latest", |(_, version)| version);
+                assert!(version != "latest", "{service} takes whatever is the newest {image}");
+            }
+        }
+    }
+    assert!(published.len() >= 10, "only {published:?} are published");
+    let targets = read("grafana/prometheus.yml");
+    assert!(targets.contains("tandem-a:7420") && targets.contains("tandem-b:7420"), "Prometheus looks elsewhere");
+}
+
+#[test]
+fn the_configurations_of_compose_are_in_order_with_what_compose_sets() {
+    let hash = "blake3:3333333333333333333333333333333333333333333333333333333333333333";
+    let other = "blake3:4444444444444444444444444444444444444444444444444444444444444444";
+    let environment = [
+        ("TANDEM_PASSWORD", "p"),
+        ("TANDEM_HUB_KEY", "k"),
+        ("TANDEM__NODES__LAPTOP_A__HUB_KEY_HASH", hash),
+        ("TANDEM__NODES__LAPTOP_B__HUB_KEY_HASH", other),
+    ];
+    assert!(check_config("deploy/compose/tandem.toml", &environment).show().contains(hash));
+    let kafka = check_config("deploy/compose/kafka.toml", &environment);
+    assert!(kafka.show().contains("redpanda:9092") && kafka.hub.is_none());
+    // The lines for a bucket, at the end of either.
+    let both = read("deploy/compose/tandem.toml") + &read("deploy/compose/s3.toml");
+    let parsed = Config::parse(Path::new("both.toml"), &both, Environment::default());
+    assert!(parsed.is_ok_and(|config| config.show().contains("s3://campus-files/laptops")));
+}
+
+#[test]
+fn the_image_holds_what_the_program_is_linked_to() {
+    let image = read("deploy/Dockerfile");
+    let (_, last) = image.rsplit_once("\nFROM ").expect("it has stages");
+    for part in ["libssl3", "zlib1g", "ca-certificates", "USER 7420", "HEALTHCHECK", "ENTRYPOINT"] {
+        assert!(last.contains(part), "the image lacks {part}");
+    }
 }
 
 /// Titles of a document, in small letters.

@@ -19,6 +19,7 @@ mod process;
 mod s3_server;
 mod server;
 mod template;
+mod tools;
 mod wait;
 
 pub use cloud_server::{CloudServer, get_json};
@@ -33,6 +34,7 @@ pub use ports::free_port;
 pub use process::Running;
 pub use s3_server::S3Server;
 pub use server::{PrivateServer, ServerOptions, Sync};
+pub use tools::found_or_say;
 pub use wait::{wait_for, wait_until};
 
 use std::path::PathBuf;

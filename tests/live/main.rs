@@ -26,6 +26,7 @@ mod kafka;
 mod keyless;
 mod large;
 mod lease;
+mod panels;
 mod quiet;
 mod rig;
 mod roles;

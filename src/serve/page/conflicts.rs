@@ -67,7 +67,7 @@ fn article(out: &mut String, conflict: &ConflictView) {
         row_inline(&conflict.key),
         esc(&conflict.kind.replace('_', " ")),
     );
-    sides(out, &conflict.winner, &conflict.loser);
+    sides(out, conflict);
     if conflict.open {
         put!(
             out,
@@ -81,7 +81,8 @@ fn article(out: &mut String, conflict: &ConflictView) {
 }
 
 /// Both rows side by side; columns in which they differ are marked.
-fn sides(out: &mut String, winner: &SideView, loser: &SideView) {
+fn sides(out: &mut String, conflict: &ConflictView) {
+    let (winner, loser) = (&conflict.winner, &conflict.loser);
     put!(
         out,
         "<div class=wide><table class=sides><thead><tr><th scope=col>Column<th scope=col>Stands: {} <span class=soft>{}</span>\
@@ -91,11 +92,13 @@ fn sides(out: &mut String, winner: &SideView, loser: &SideView) {
         esc(&loser.origin),
         spoken_time(loser.written_seconds),
     );
-    let columns: BTreeSet<&String> = [&winner.row, &loser.row].into_iter().flatten().flat_map(Map::keys).collect();
+    let names = [&winner.row, &loser.row].into_iter().flatten().flat_map(Map::keys);
+    // Those of the key come first.
+    let columns: BTreeSet<(bool, &String)> = names.map(|name| (!conflict.key.contains_key(name), name)).collect();
     if columns.is_empty() {
         out.push_str("<tr><td><td class=soft>no row<td class=soft>no row</tr>");
     }
-    for column in columns {
+    for (_, column) in columns {
         let of = |side: &SideView| side.row.as_ref().map(|row| row.get(column).cloned());
         let (kept, lost) = (of(winner), of(loser));
         let differs = kept != lost;

@@ -95,9 +95,13 @@ fn here(out: &mut String, status: &Status) {
         "<li class=soft>Newest commit read here: {last}</li><li class=soft><a href=\"/tables\">{}</a> synced</li>",
         plural(tables, "table", "tables")
     );
-    let filtered: Vec<String> =
-        status.tailer.filtered.iter().map(|(reason, changes)| format!("{} {}", esc(reason), spoken_count(*changes))).collect();
-    put!(out, "<li class=soft>Changes not published, by rule: {}</li></ul></section>", filtered.join(", "));
+    let not_published = status.tailer.filtered.iter().filter(|(_, changes)| **changes > 0);
+    let rules: Vec<String> =
+        not_published.map(|(reason, changes)| format!("{} {}", esc(reason), spoken_count(*changes))).collect();
+    if !rules.is_empty() {
+        put!(out, "<li class=soft>Changes not published, by rule: {}</li>", rules.join(", "));
+    }
+    out.push_str("</ul></section>");
 }
 
 fn links(out: &mut String, status: &Status) {
