@@ -105,9 +105,7 @@ fn the_dashboard_is_json_with_queries_in_every_panel() {
 
 /// Runs Prometheus's own tool in a folder; `None`, said loudly, where it is not installed.
 fn promtool(folder: &Path, args: &[&str]) -> Option<(bool, String)> {
-    let Some(program) = tools::found_or_say("promtool", "THE ALERTS WERE NOT TESTED", "TANDEM_REQUIRE_PROMETHEUS") else {
-        return None;
-    };
+    let program = tools::found_or_say("promtool", "THE ALERTS WERE NOT TESTED", "TANDEM_REQUIRE_PROMETHEUS")?;
     let output = Command::new(program).args(args).current_dir(folder).output().expect("it was just found");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     Some((output.status.success(), said))
