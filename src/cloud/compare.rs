@@ -2,7 +2,7 @@
 
 use super::sender::Sender;
 use super::worker::would_be_sent;
-use super::{CloudApplier, CloudFault, Mapping, Progress, Unsent};
+use super::{CloudApplier, CloudFault, Mapping, Order, Progress, Rank, Unsent};
 use crate::change::cloud::{CloudRow, CloudVersion};
 use crate::change::{Change, Checks, Op, RowKey, TableName};
 use crate::observe::{CloudProblem, CloudReport};
@@ -26,10 +26,11 @@ impl CloudApplier {
         report: &mut CloudReport,
         shutdown: &Shutdown,
     ) -> Result<(), CloudFault> {
-        let mut tables: Vec<(usize, TableName)> = Vec::new();
+        let order = Order::of(&self.rows.references().await?);
+        let mut tables: Vec<(Rank, TableName)> = Vec::new();
         for table in self.rows.tables().await? {
             if let Some((place, _)) = self.options.table(&table).filter(|_| wanted(&table)) {
-                tables.push((place, table));
+                tables.push((Rank { place, depth: order.depth(&table) }, table));
             }
         }
         tables.sort();

@@ -4,8 +4,8 @@
 //! - **Newest only**: of the writes of one row that wait together only the newest is sent; partial images are merged into it.
 //! - **At least once, one effect**: the checkpoint is written after the cloud has said of every row what became of it. Rows and
 //!   batches carry keys and versions, so what is sent again after a crash changes nothing.
-//! - **Order**: within what is sent together, parents before children as the configuration orders the tables, and deletes after all
-//!   else in the opposite order. Between two versions of one row the version decides, not the order.
+//! - **Order**: within what is sent together, parents before children as the configuration orders the tables and foreign keys those
+//!   of one entry, and deletes after all else in the opposite order. Between two versions of one row the version decides, not the order.
 //! - **Completeness**: every change is sent, merged into a newer one, left out by a named rule (table, window of days), or set
 //!   aside with its reason; set aside is durable before the checkpoint passes it.
 //! - **Never two at once**: a run that is ordered while another is under way joins it or waits for it.
@@ -13,6 +13,7 @@
 //!   of a file, however large it is.
 //! - **Nothing half**: an upload in parts that was begun is finished or taken back, by the next run if this one is killed.
 
+mod archive;
 mod compare;
 mod content;
 mod control;
@@ -20,16 +21,19 @@ mod error;
 mod files;
 mod mapping;
 mod newest;
+mod order;
 mod schedule;
 mod seal;
 mod sender;
 mod upload;
 mod worker;
 
+pub use archive::{Window, WindowLedger};
 pub use control::{CloudControl, Joined, Ordered, SyncOrder};
 pub use error::{CloudFault, LedgerError};
 pub use files::{FileColumn, FileLedger, FileOptions, FileState};
 pub use mapping::{Mapping, Unsent};
+pub use order::{Order, Rank};
 pub use schedule::{Schedule, ScheduleError};
 pub use seal::{SealKey, SealKeyError};
 pub use upload::{Pending, UploadLedger};
@@ -135,6 +139,9 @@ pub struct Progress {
 pub trait LocalRows: RowReader {
     /// The tables that are synced, in the order of their names.
     async fn tables(&self) -> Result<Vec<TableName>, SourceError>;
+
+    /// Foreign keys, as pairs of a table and the one that it refers to.
+    async fn references(&self) -> Result<Vec<(TableName, TableName)>, SourceError>;
 }
 
 /// Which ids of one resource the cloud has, for as long as its rows are compared. There may be more than fit in memory; nothing
@@ -152,7 +159,7 @@ pub trait KnownIds: Send {
 ///
 /// Contract: what a call that answered has kept survives the loss of the process. Only one may be open for a cloud at a time. A
 /// checkpoint never moves back.
-pub trait Ledger: FileLedger + UploadLedger + Send {
+pub trait Ledger: FileLedger + UploadLedger + WindowLedger + Send {
     fn checkpoints(&self) -> Result<BTreeMap<OriginId, Offset>, LedgerError>;
 
     fn keep(&mut self, progress: &Progress) -> Result<(), LedgerError>;

@@ -1,17 +1,31 @@
 //! The newest write of each row that waits, and the order and the batches in which they go. Pure.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
+use super::{Order, Rank};
+use crate::change::TableName;
 use crate::change::cloud::{CloudOp, CloudRow};
 
 /// Rows that wait for the cloud, one write each.
 #[derive(Default)]
 pub struct Newest {
-    rows: HashMap<(String, String), (usize, CloudRow)>,
+    order: Order,
+    rows: HashMap<(String, String), (Rank, CloudRow)>,
     bytes: usize,
 }
 
 impl Newest {
+    /// Of tables in this order.
+    pub fn of(order: Order) -> Self {
+        Self { order, ..Self::default() }
+    }
+
+    /// Of a table that this entry of the configuration covers.
+    pub fn rank(&self, place: usize, table: &TableName) -> Rank {
+        Rank { place, depth: self.order.depth(table) }
+    }
+
     pub fn len(&self) -> usize {
         self.rows.len()
     }
@@ -20,12 +34,12 @@ impl Newest {
         self.bytes
     }
 
-    /// Takes a write of a table with this place in the order.
-    pub fn note(&mut self, place: usize, row: CloudRow) {
+    /// Takes a write of a table with this rank.
+    pub fn note(&mut self, rank: Rank, row: CloudRow) {
         let name = (row.resource.clone(), row.id.clone());
         let Some((_, held)) = self.rows.get_mut(&name) else {
             self.bytes += row.weight();
-            self.rows.insert(name, (place, row));
+            self.rows.insert(name, (rank, row));
             return;
         };
         self.bytes -= held.weight();
@@ -42,13 +56,16 @@ impl Newest {
     /// All of them: what is written in the order of the tables, then what is deleted, in the opposite order. Within a table the
     /// oldest first. Each with its table's place in the order.
     pub fn into_rows(self) -> Vec<(usize, CloudRow)> {
-        let mut rows: Vec<(usize, CloudRow)> = self.rows.into_values().collect();
-        let tables = rows.iter().map(|(place, _)| *place).max().unwrap_or(0);
-        rows.sort_by_cached_key(|(place, row)| {
-            let deletes = row.op == CloudOp::Delete;
-            (deletes, if deletes { tables - place } else { *place }, row.version.clone(), row.resource.clone(), row.id.clone())
+        let mut rows: Vec<(Rank, CloudRow)> = self.rows.into_values().collect();
+        rows.sort_by_cached_key(|(rank, row)| {
+            // Of the two only one tells apart rows that are both deleted or both written.
+            let (written, deleted) = match row.op {
+                CloudOp::Delete => (None, Some(Reverse(*rank))),
+                CloudOp::Insert | CloudOp::Update => (Some(*rank), None),
+            };
+            (deleted.is_some(), written, deleted, row.version.clone(), row.resource.clone(), row.id.clone())
         });
-        rows
+        rows.into_iter().map(|(rank, row)| (rank.place, row)).collect()
     }
 }
 
@@ -95,10 +112,14 @@ mod tests {
         CloudRow { key: format!("a:{hlc}"), resource: resource.into(), id: id.to_string(), op, version, row }
     }
 
+    fn rank(place: usize) -> Rank {
+        Rank { place, depth: 0 }
+    }
+
     fn check(writes: Vec<CloudRow>, op: CloudOp, row: Value) {
         for order in [writes.clone(), writes.into_iter().rev().collect()] {
             let mut newest = Newest::default();
-            order.into_iter().for_each(|write| newest.note(0, write));
+            order.into_iter().for_each(|write| newest.note(rank(0), write));
             let rows = newest.into_rows();
             assert_eq!((rows.len(), rows[0].1.op, Value::Object(rows[0].1.row.clone())), (1, op, row.clone()));
         }
@@ -124,10 +145,10 @@ mod tests {
     #[test]
     fn parents_go_first_and_deletes_last_in_the_opposite_order() {
         let mut newest = Newest::default();
-        newest.note(1, write("cameras", 1, CloudOp::Insert, 1, json!({})));
-        newest.note(0, write("rooms", 2, CloudOp::Delete, 2, json!({})));
-        newest.note(0, write("rooms", 1, CloudOp::Insert, 9, json!({})));
-        newest.note(1, write("cameras", 2, CloudOp::Delete, 8, json!({})));
+        newest.note(rank(1), write("cameras", 1, CloudOp::Insert, 1, json!({})));
+        newest.note(rank(0), write("rooms", 2, CloudOp::Delete, 2, json!({})));
+        newest.note(rank(0), write("rooms", 1, CloudOp::Insert, 9, json!({})));
+        newest.note(rank(1), write("cameras", 2, CloudOp::Delete, 8, json!({})));
         let order: Vec<_> = newest.into_rows().into_iter().map(|(_, row)| (row.op, row.resource)).collect();
         let expected = [
             (CloudOp::Insert, "rooms"),
@@ -136,6 +157,21 @@ mod tests {
             (CloudOp::Delete, "rooms"),
         ];
         assert_eq!(order, expected.map(|(op, resource)| (op, resource.to_owned())));
+    }
+
+    #[test]
+    fn within_one_entry_foreign_keys_order_the_tables() {
+        let mut newest = Newest::default();
+        let rank = |place, depth| Rank { place, depth };
+        newest.note(rank(0, 2), write("logs", 1, CloudOp::Insert, 1, json!({})));
+        newest.note(rank(0, 0), write("rooms", 1, CloudOp::Insert, 3, json!({})));
+        newest.note(rank(0, 1), write("cameras", 1, CloudOp::Insert, 2, json!({})));
+        newest.note(rank(0, 0), write("rooms", 2, CloudOp::Delete, 4, json!({})));
+        newest.note(rank(0, 1), write("cameras", 2, CloudOp::Delete, 5, json!({})));
+        // The order that somebody gave goes before.
+        newest.note(rank(1, 0), write("last", 1, CloudOp::Insert, 1, json!({})));
+        let order: Vec<_> = newest.into_rows().into_iter().map(|(_, row)| row.resource).collect();
+        assert_eq!(order, ["rooms", "cameras", "logs", "last", "cameras", "rooms"]);
     }
 
     #[test]
@@ -153,9 +189,12 @@ mod tests {
     fn the_weight_is_of_what_is_held() {
         let mut newest = Newest::default();
         let long = write("rooms", 1, CloudOp::Insert, 1, json!({"name": "x".repeat(1000)}));
-        newest.note(0, long.clone());
+        newest.note(rank(0), long.clone());
         assert_eq!(newest.bytes(), long.weight());
-        newest.note(0, CloudRow { row: Map::new(), op: CloudOp::Delete, ..write("rooms", 1, CloudOp::Delete, 2, json!({})) });
+        newest.note(
+            rank(0),
+            CloudRow { row: Map::new(), op: CloudOp::Delete, ..write("rooms", 1, CloudOp::Delete, 2, json!({})) },
+        );
         assert!(newest.bytes() < 400 && newest.len() == 1);
     }
 }

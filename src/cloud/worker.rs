@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::newest::Newest;
 use super::sender::{Sender, Sent};
-use super::{CloudControl, CloudFault, CloudOptions, KnownIds, Ledger, LocalRows, Mode, Progress, SyncOrder};
+use super::{CloudControl, CloudFault, CloudOptions, KnownIds, Ledger, LocalRows, Mode, Order, Progress, SyncOrder, Window};
 use crate::change::cloud::{CloudRow, CloudVersion};
 use crate::change::{Offset, OriginId, Record, TableName};
 use crate::observe::{CloudProblem, CloudReport, CloudState, Observer};
 use crate::runtime::{Clock, Shutdown};
-use crate::target::cloud::{Cloud, FileStore};
+use crate::target::cloud::{Archive, Cloud, FileStore};
 use crate::topic::TopicReader;
 
 /// Bytes of records in one read.
@@ -28,6 +28,9 @@ const COUNT_EVERY: Duration = Duration::from_secs(15);
 /// Rows set aside that one order tries again.
 const AGAIN_MAX: usize = 10_000;
 
+/// How long the order of the tables is believed: the database opens every table to tell its foreign keys.
+const ORDER_BELIEVED: Duration = Duration::from_secs(60);
+
 /// Records without anything for the cloud before the checkpoint is written all the same: heartbeats are no reason to write to a disk.
 const IDLE_CHECKPOINT: u64 = 360;
 
@@ -37,6 +40,8 @@ pub struct CloudApplier {
     pub cloud: Arc<dyn Cloud>,
     /// Where files that rows name go: the cloud's own API, or a store beside it.
     pub files: Arc<dyn FileStore>,
+    /// Rows that are sent are kept as objects too.
+    pub archive: Option<Arc<dyn Archive>>,
     pub reader: Arc<dyn TopicReader>,
     /// Used from one task only; a lock, because the file it stands for may not be shared without.
     pub ledger: Mutex<Box<dyn Ledger>>,
@@ -51,10 +56,14 @@ pub struct CloudApplier {
 /// How far the topics were read and all of it is settled: may be further than the ledger says, by heartbeats.
 type Passed = BTreeMap<OriginId, Offset>;
 
+/// What the foreign keys were, and when.
+type Foreign = Option<(Instant, Order)>;
+
 /// Where a run is in the topics.
 struct Places {
     next: BTreeMap<OriginId, Offset>,
     ends: BTreeMap<OriginId, Offset>,
+    order: Order,
 }
 
 impl Places {
@@ -68,7 +77,7 @@ impl CloudApplier {
     pub async fn run(self, shutdown: Shutdown) -> Result<(), CloudFault> {
         let name = self.options.name.clone();
         let ran = self.ledger().last_run()?;
-        let mut passed = Passed::new();
+        let (mut passed, mut foreign) = (Passed::new(), None);
         let mut last = ran.as_ref().map(|report| report.started_seconds);
         self.observer.cloud_resumes(&name, ran);
         let aside = self.ledger().aside_count()?;
@@ -80,7 +89,7 @@ impl CloudApplier {
                 Err(fault) => return Err(fault),
             };
             last = Some(self.clock.now_seconds());
-            let ran = self.run_once(order.as_ref(), &mut passed, &shutdown).await;
+            let ran = self.run_once(order.as_ref(), &mut passed, &mut foreign, &shutdown).await;
             if order.is_some() {
                 self.control.ended(ran.as_ref().ok());
             }
@@ -152,7 +161,7 @@ impl CloudApplier {
 
     async fn places(&self, passed: &Passed) -> Result<Places, CloudFault> {
         let kept = self.ledger().checkpoints()?;
-        let mut places = Places { next: BTreeMap::new(), ends: BTreeMap::new() };
+        let mut places = Places { next: BTreeMap::new(), ends: BTreeMap::new(), order: Order::default() };
         for origin in &self.options.origins {
             let extent = self.reader.extent(origin).await?;
             let next = match passed.get(origin).max(kept.get(origin)) {
@@ -174,6 +183,7 @@ impl CloudApplier {
         &self,
         order: Option<&SyncOrder>,
         passed: &mut Passed,
+        foreign: &mut Foreign,
         shutdown: &Shutdown,
     ) -> Result<CloudReport, CloudFault> {
         let name = self.options.name.clone();
@@ -192,6 +202,14 @@ impl CloudApplier {
             return self.conclude(report, true);
         }
         let mut places = self.places(passed).await?;
+        // A choice of tables, or everything again, would be other objects with the same rows.
+        let regular = only.is_none() && !order.is_some_and(|order| order.force || order.dry_run);
+        if places.pending() > 0 {
+            if foreign.as_ref().is_none_or(|(at, _)| at.elapsed() > ORDER_BELIEVED) {
+                *foreign = Some((Instant::now(), Order::of(&self.rows.references().await?)));
+            }
+            places.order = foreign.as_ref().map(|(_, order)| order.clone()).unwrap_or_default();
+        }
         if order.is_some_and(|order| order.force) {
             for (origin, next) in &mut places.next {
                 *next = self.reader.extent(origin).await?.first;
@@ -202,14 +220,23 @@ impl CloudApplier {
         if order.is_some() && !dry_run {
             self.send_aside(&mut report, &wanted, shutdown).await?;
         }
+        let mut interrupted = if regular { self.ledger().window()? } else { Window::new() };
         while places.pending() > 0 {
-            let newest = self.gather(&mut places, &wanted, &mut report).await?;
+            let mut window = std::mem::take(&mut interrupted);
+            let begin = places.next.clone();
+            let newest = self.gather(&mut places, &window, &wanted, &mut report).await?;
+            if window.is_empty() {
+                window = begin.into_iter().map(|(origin, begin)| (origin.clone(), begin..places.next[&origin])).collect();
+            }
             let rows = newest.into_rows();
             if dry_run {
                 rows.iter().for_each(|(_, row)| would_be_sent(row, &mut report));
                 continue;
             }
             let rows = self.attach(rows, &mut report, shutdown).await?;
+            if regular {
+                self.archive(&window, &rows, shutdown).await?;
+            }
             let sent = self.sender(shutdown).send(rows, &mut report).await?;
             if only.is_some() {
                 // What was sent of some tables only is sent again with the others: the checkpoint is of all of them.
@@ -294,25 +321,29 @@ impl CloudApplier {
         Sender { options: &self.options, cloud: &*self.cloud, observer: &self.observer, shutdown }
     }
 
-    /// Reads on until the window is full or everything is read.
+    /// Reads on until the window is full or everything is read; or exactly as far as one goes that was interrupted.
     async fn gather(
         &self,
         places: &mut Places,
+        interrupted: &Window,
         wanted: &impl Fn(&TableName) -> bool,
         report: &mut CloudReport,
     ) -> Result<Newest, CloudFault> {
         let now = self.clock.now_seconds();
-        let mut newest = Newest::default();
+        let mut newest = Newest::of(places.order.clone());
         for (origin, end) in &places.ends {
             let next = places.next.get_mut(origin).expect("both have all origins");
-            while *next < *end && newest.len() < self.options.window_rows && newest.bytes() < self.options.window_bytes {
+            let until = interrupted.get(origin).map(|offsets| offsets.end);
+            let is_full =
+                |newest: &Newest| newest.len() >= self.options.window_rows || newest.bytes() >= self.options.window_bytes;
+            while *next < until.unwrap_or(*end) && (until.is_some() || !is_full(&newest)) {
                 let batch = self.reader.read(origin, *next, READ_BYTES, Duration::ZERO).await?;
                 let Some((last, _)) = batch.last() else {
                     let (origin, wanted) = (origin.clone(), *end);
                     return Err(crate::topic::TopicError::PastEnd { origin, wanted, end: *next }.into());
                 };
-                let last = *last;
-                for (offset, record) in &batch {
+                let last = until.map_or(*last, |until| (*last).min(Offset(until.0 - 1)));
+                for (offset, record) in batch.iter().filter(|(offset, _)| *offset <= last) {
                     self.note(&mut newest, *offset, record, wanted, now, report);
                 }
                 *next = last.next();
@@ -339,7 +370,10 @@ impl CloudApplier {
         let Some((place, mapping)) = self.options.table(change.table()).filter(|_| wanted(change.table())) else { return };
         let version = CloudVersion { hlc: record.hlc.0, origin: record.origin.to_string() };
         match mapping.rows(change, &version, &format!("{}:{offset}", record.origin), now) {
-            Ok(rows) => rows.into_iter().for_each(|row| newest.note(place, row)),
+            Ok(rows) => {
+                let rank = newest.rank(place, change.table());
+                rows.into_iter().for_each(|row| newest.note(rank, row));
+            }
             Err(unsent) => {
                 let resource = mapping.resource(change.table());
                 report.count(&resource).left_out += 1;

@@ -9,7 +9,7 @@ use crate::cloud::{CloudOptions, FileColumn, Mapping, Mode, Schedule, SealKey};
 use crate::target::cloud::ApiOptions;
 
 use super::check::{known_node, pattern, required, secret, secret_or_none};
-use super::cloud_files::{self, Files, StoreChoice};
+use super::cloud_files::{self, Files, Store, StoreChoice};
 use super::fault::Place;
 use super::raw::{Node as RawNode, Value};
 use super::section::{Complaints, Section, Spot, show_duration};
@@ -30,6 +30,8 @@ pub struct Cloud {
     pub tables: Vec<(TablePattern, Mapping)>,
     /// Where files lie that rows name.
     pub files: Option<Files>,
+    /// Where rows that are sent are kept as objects too.
+    pub archive: Option<Store>,
     /// Of rows and files together; as fast as it goes where it is not said.
     pub bytes_per_second: Option<u64>,
     pub batch_rows: usize,
@@ -62,6 +64,7 @@ pub struct CloudFeed {
     pub options: CloudOptions,
     pub api: ApiOptions,
     pub store: StoreChoice,
+    pub archive: Option<StoreChoice>,
     pub bytes_per_second: Option<u64>,
 }
 
@@ -111,6 +114,12 @@ fn cloud(name: &str, mut section: Section, nodes: &Nodes, folder: &Path, complai
         Some(list) => Origins::Named(named(&section, "origins", list)),
     };
     let files = cloud_files::files(section.section("files"), folder);
+    let archive = if section.has("archive") { cloud_files::store(section.section("archive"), folder) } else { None };
+    if mode == Mode::Missing && section.has("archive") {
+        let place = section.place.clone();
+        let fix = "remove it: with this mode a run sends what the cloud lacks, and has no windows to keep";
+        section.refuse(&place, "archive", "goes with mode = \"mirror\" only", fix);
+    }
     let bytes_per_second = section.bytes("bytes_per_second", 16 << 10..=1 << 40);
     let batch_rows = section.number("batch_rows", 1..=10_000).map_or(500, |spot| spot.value) as usize;
     let batch_bytes = section.bytes("batch_bytes", 1 << 10..=64 << 20).unwrap_or(1 << 20) as usize;
@@ -154,6 +163,7 @@ fn cloud(name: &str, mut section: Section, nodes: &Nodes, folder: &Path, complai
         encrypt_key,
         tables,
         files,
+        archive,
         bytes_per_second,
         batch_rows,
         batch_bytes,
@@ -333,7 +343,13 @@ impl Config {
             within: cloud.api.within,
             authority: cloud.api.ca.clone(),
         };
-        Some(CloudFeed { options, api, store: store?, bytes_per_second: cloud.bytes_per_second })
+        let path = format!("cloud.{name}.archive");
+        let archive = cloud.archive.as_ref().map(|store| self.store_choice(store, &path, faults));
+        let archive = match archive {
+            Some(store) => Some(store?),
+            None => None,
+        };
+        Some(CloudFeed { options, api, archive, store: store?, bytes_per_second: cloud.bytes_per_second })
     }
 }
 
@@ -370,6 +386,8 @@ pub(super) fn show(
     }
     lines.extend(cloud.encrypt_key.as_ref().map(|source| secret("encrypt_key", source)));
     lines.extend(cloud.files.as_ref().map(|files| format!("files = {}", cloud_files::show(files, &quote, &secret))));
+    let archive = cloud.archive.as_ref().and_then(|store| cloud_files::show_store(store, &quote, &secret));
+    lines.extend(archive.map(|archive| format!("archive = {archive}")));
     lines.extend(
         cloud.bytes_per_second.map(|bytes| format!("bytes_per_second = {}", quote(&super::section::show_bytes(bytes)))),
     );

@@ -79,7 +79,7 @@ pub(super) fn files(mut section: Section, folder: &Path) -> Option<Files> {
     Some(Files { options, store: store? })
 }
 
-fn store(mut section: Section, folder: &Path) -> Option<Store> {
+pub(super) fn store(mut section: Section, folder: &Path) -> Option<Store> {
     let spot = required(&mut section, "url", "url = \"s3://bucket/campus\"")?;
     let public = section.text("public").map(|spot| spot.value);
     let refuse = |section: &Section, rule: &str| section.refuse(&spot.place, "url", rule, STORES);
@@ -181,9 +181,20 @@ pub(super) fn show(files: &Files, quote: &dyn Fn(&str) -> String, secret: &dyn F
         format!("skip = [{}]", skip.join(", ")),
         format!("pause = {}", quote(&show_duration(*pause))),
     ];
+    let store = show_store(&files.store, quote, secret);
+    inner.extend(store.map(|store| format!("store = {store}")));
+    format!("{{ {} }}", inner.join(", "))
+}
+
+/// The value of a store; nothing where it is the cloud's own API.
+pub(super) fn show_store(
+    store: &Store,
+    quote: &dyn Fn(&str) -> String,
+    secret: &dyn Fn(&str, &SecretSource) -> String,
+) -> Option<String> {
     let of = |key: &str, value: &Option<String>| value.as_ref().map(|value| format!("{key} = {}", quote(value)));
-    let store: Vec<String> = match &files.store {
-        Store::Api => Vec::new(),
+    let lines: Vec<String> = match store {
+        Store::Api => return None,
         Store::Folder { root, public } => {
             let url = format!("url = {}", quote(&root.display().to_string()));
             [Some(url), of("public", public)].into_iter().flatten().collect()
@@ -206,8 +217,5 @@ pub(super) fn show(files: &Files, quote: &dyn Fn(&str) -> String, secret: &dyn F
             lines
         }
     };
-    if !store.is_empty() {
-        inner.push(format!("store = {{ {} }}", store.join(", ")));
-    }
-    format!("{{ {} }}", inner.join(", "))
+    Some(format!("{{ {} }}", lines.join(", ")))
 }

@@ -222,6 +222,12 @@ impl Observer {
         self.0.metrics.cloud_uploaded_bytes.with_label_values(&[name, "files"]).inc_by(bytes);
     }
 
+    /// Rows that were sent are in the archive too, as an object of so many bytes.
+    pub fn cloud_archived(&self, name: &str, bytes: u64) {
+        self.0.metrics.cloud_uploaded_bytes.with_label_values(&[name, "archive"]).inc_by(bytes);
+        debug!(cloud = name, bytes, "archived");
+    }
+
     /// Files that rows name, by what became of them.
     pub fn cloud_files(&self, name: &str, counts: BTreeMap<String, u64>) {
         let not_there = counts

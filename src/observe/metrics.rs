@@ -252,7 +252,7 @@ impl Metrics {
         for outcome in CloudOutcome::ALL {
             self.cloud_batches.with_label_values(&[cloud, outcome.label()]).inc_by(0);
         }
-        for kind in ["rows", "files"] {
+        for kind in ["rows", "files", "archive"] {
             self.cloud_uploaded_bytes.with_label_values(&[cloud, kind]).inc_by(0);
         }
         for gauge in [&self.cloud_pending, &self.cloud_files_pending, &self.cloud_set_aside, &self.cloud_last_success] {

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::change::cloud::CloudRow;
 use crate::change::{Offset, OriginId};
-use crate::cloud::{Aside, FileLedger, FileState, Ledger, LedgerError, Pending, Progress, UploadLedger};
+use crate::cloud::{Aside, FileLedger, FileState, Ledger, LedgerError, Pending, Progress, UploadLedger, Window, WindowLedger};
 use crate::observe::CloudReport;
 
 /// The ledger of one cloud. Held by one process at a time: the file is locked while it is open.
@@ -27,6 +27,7 @@ impl LedgerFile {
                 "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
                  BEGIN IMMEDIATE;
                  CREATE TABLE IF NOT EXISTS checkpoints (origin TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID;
+                 CREATE TABLE IF NOT EXISTS window (origin TEXT PRIMARY KEY, first INTEGER NOT NULL, next INTEGER NOT NULL) WITHOUT ROWID;
                  CREATE TABLE IF NOT EXISTS aside (resource TEXT NOT NULL, id TEXT NOT NULL, row TEXT NOT NULL,
                      reason TEXT NOT NULL, attempts INTEGER NOT NULL, PRIMARY KEY (resource, id)) WITHOUT ROWID;
                  CREATE TABLE IF NOT EXISTS files (kind TEXT NOT NULL, path TEXT NOT NULL, state TEXT NOT NULL, size INTEGER NOT NULL,
@@ -116,6 +117,27 @@ impl UploadLedger for LedgerFile {
     }
 }
 
+impl WindowLedger for LedgerFile {
+    fn window(&self) -> Result<Window, LedgerError> {
+        let mut select = self.0.prepare_cached("SELECT origin, first, next FROM window").map_err(fault)?;
+        let rows = select.query_map([], |row| {
+            let offset = |at| Ok::<_, rusqlite::Error>(Offset(row.get::<_, i64>(at)? as u64));
+            Ok((OriginId::new(&row.get::<_, String>(0)?), offset(1)?..offset(2)?))
+        });
+        rows.map_err(fault)?.collect::<rusqlite::Result<_>>().map_err(fault)
+    }
+
+    fn keep_window(&mut self, window: &Window) -> Result<(), LedgerError> {
+        let batch = self.0.transaction().map_err(fault)?;
+        batch.execute("DELETE FROM window", []).map_err(fault)?;
+        for (origin, offsets) in window {
+            let values = params![origin.as_str(), offsets.start.0 as i64, offsets.end.0 as i64];
+            batch.execute("INSERT INTO window VALUES (?, ?, ?)", values).map_err(fault)?;
+        }
+        batch.commit().map_err(fault)
+    }
+}
+
 impl Ledger for LedgerFile {
     fn checkpoints(&self) -> Result<BTreeMap<OriginId, Offset>, LedgerError> {
         let mut select = self.0.prepare_cached("SELECT origin, next FROM checkpoints").map_err(fault)?;
@@ -128,6 +150,9 @@ impl Ledger for LedgerFile {
         let before = self.checkpoints()?;
         let batch = self.0.transaction().map_err(fault)?;
         {
+            if !progress.next.is_empty() {
+                batch.execute("DELETE FROM window", []).map_err(fault)?;
+            }
             let mut put = batch.prepare_cached("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)").map_err(fault)?;
             for (origin, next) in &progress.next {
                 let held = before.get(origin).copied().unwrap_or_default();
@@ -223,6 +248,20 @@ mod tests {
         assert_eq!((ledger.pending("images", "ab").unwrap(), ledger.all_pending().unwrap()), (None, vec![begun]));
         ledger.forget_pending("s3://b/images", "ab").unwrap();
         assert_eq!(ledger.all_pending().unwrap(), []);
+    }
+
+    #[test]
+    fn a_window_is_known_until_a_checkpoint_ends_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = LedgerFile::open(folder.path(), "main").unwrap();
+        let window: Window = [(OriginId::new("a"), Offset(3)..Offset(9))].into();
+        ledger.keep_window(&window).unwrap();
+        drop(ledger);
+        let mut ledger = LedgerFile::open(folder.path(), "main").unwrap();
+        ledger.keep(&Progress::default()).unwrap();
+        assert_eq!(ledger.window().unwrap(), window);
+        ledger.keep(&at(9)).unwrap();
+        assert_eq!(ledger.window().unwrap(), Window::new());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::serve::tls::TlsIdentity;
 use crate::serve::{Clouds, SyncAsked, SyncRefused};
 use crate::source::{Chunk, ChunkRequest, RowReader, SourceError};
 use crate::state::{IdsFile, LedgerFile};
-use crate::target::cloud::{CloudApi, CloudError, FileStore, FolderFiles, ObjectFiles, Pace};
+use crate::target::cloud::{Archive, CloudApi, CloudError, FileStore, FolderFiles, ObjectFiles, Pace};
 use crate::topic::hub::KeyHash;
 
 /// The clouds of one node.
@@ -82,6 +82,7 @@ impl Feeds {
                     let api = Arc::new(CloudApi::new(feed.api, pace.clone())?);
                     let part_bytes = feed.options.files.as_ref().map_or(0, |files| files.part_bytes);
                     let applier = CloudApplier {
+                        archive: archive(feed.archive, pace.clone())?,
                         files: file_store(feed.store, &api, part_bytes, pace)?,
                         cloud: api,
                         ledger: Mutex::new(Box::new(LedgerFile::open(&folder, &feed.options.name)?)),
@@ -114,6 +115,16 @@ fn file_store(
     })
 }
 
+/// Where rows that are sent are kept too.
+fn archive(store: Option<StoreChoice>, pace: Arc<Pace>) -> Result<Option<Arc<dyn Archive>>, CloudError> {
+    Ok(match store {
+        None | Some(StoreChoice::Api) => None,
+        Some(StoreChoice::Folder { root, public }) => Some(Arc::new(FolderFiles::new(root, public, pace))),
+        // An object is one window of rows, compressed.
+        Some(StoreChoice::Bucket(options)) => Some(Arc::new(ObjectFiles::new(*options, 16 << 20, pace)?)),
+    })
+}
+
 /// The node's own tables and rows, for clouds that are sent what they lack.
 pub struct TableRows {
     pub database: Arc<Database>,
@@ -132,6 +143,11 @@ impl LocalRows for TableRows {
     async fn tables(&self) -> Result<Vec<TableName>, SourceError> {
         let fault = |error| source_error(error, &self.database);
         self.database.target().await.map_err(fault)?.captured(&self.tables).await.map_err(fault)
+    }
+
+    async fn references(&self) -> Result<Vec<(TableName, TableName)>, SourceError> {
+        let fault = |error| source_error(error, &self.database);
+        self.database.target().await.map_err(fault)?.references(&self.tables).await.map_err(fault)
     }
 }
 

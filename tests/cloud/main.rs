@@ -4,6 +4,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod archive;
 mod faults;
 mod files;
 mod mirror;

@@ -18,7 +18,7 @@ use tandem::runtime::{Shutdown, Stop, SystemClock};
 use tandem::serve::receiver::{Receiver, ReceiverOptions};
 use tandem::source::{Chunk, ChunkRequest, RowReader, SourceError};
 use tandem::state::{IdsFile, LedgerFile};
-use tandem::target::cloud::{ApiOptions, CloudApi, FileStore, FolderFiles, Pace};
+use tandem::target::cloud::{ApiOptions, Archive, CloudApi, FileStore, FolderFiles, Pace};
 use tandem::topic::TopicWriter as _;
 use tandem::topic::hub::KeyHash;
 use tandem::topic::memory::{FairWeather, MemoryTopics};
@@ -100,6 +100,7 @@ pub struct Site {
     pub folder: TempDir,
     /// What its database holds, for a cloud that is sent what it lacks.
     pub rows: Database,
+    pub archive: Option<Arc<dyn Archive>>,
     written: u64,
 }
 
@@ -134,6 +135,11 @@ impl RowReader for Database {
 impl LocalRows for Database {
     async fn tables(&self) -> Result<Vec<TableName>, SourceError> {
         Ok(self.0.lock().unwrap().keys().cloned().collect())
+    }
+
+    /// Cameras hang in rooms.
+    async fn references(&self) -> Result<Vec<(TableName, TableName)>, SourceError> {
+        Ok(vec![(TableName::new("campus", "cameras"), TableName::new("campus", "rooms"))])
     }
 }
 
@@ -171,6 +177,7 @@ impl Site {
             control: Arc::default(),
             folder,
             rows: Database::default(),
+            archive: None,
             written: 0,
         }
     }
@@ -200,6 +207,7 @@ impl Site {
         let applier = CloudApplier {
             cloud: api,
             files,
+            archive: self.archive.clone(),
             ledger: Mutex::new(Box::new(LedgerFile::open(self.folder.path(), "main").unwrap())),
             options,
             known: Mutex::new(Box::new(IdsFile::create(self.folder.path(), "main").unwrap())),

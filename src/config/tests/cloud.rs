@@ -95,6 +95,19 @@ fn stores_of_files_are_read_shown_and_read_again_and_their_secrets_cannot_be_pri
 }
 
 #[test]
+fn an_archive_of_rows_is_a_store_like_others_and_goes_with_mirror_alone() {
+    let with = |lines: &str| CLOUD.replacen("cron = ", &format!("{lines}\ncron = "), 1);
+    let archive = r#"archive = { url = "s3://b/rows", key_id_env = "ID", key_env = "STORE" }"#;
+    let secrets = [("CLOUD_KEY", "geheim"), ("SEAL", SEAL), ("ID", "AKIA"), ("STORE", "verborgen")];
+    let config = parse(&with(archive), &secrets).unwrap();
+    let feed = config.cloud_feeds(&OriginId::new("laptop-a")).unwrap().remove(0);
+    assert!(matches!(feed.archive, Some(StoreChoice::Bucket(_))), "{feed:?}");
+    assert!(config.show().contains("archive = { url = \"s3://b/rows\""), "{}", config.show());
+    let missing = parse(&with(&format!("{archive}\nmode = \"missing\"")), &secrets).unwrap_err().to_string();
+    assert!(missing.contains("`cloud.main.archive` goes with mode = \"mirror\" only"), "{missing}");
+}
+
+#[test]
 fn every_fault_of_a_store_is_named() {
     let check = |store: &str, expected: &str| {
         let faults = with_store(store).expect_err(store);

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::pace::Pace;
-use super::{Begun, CloudError, Content, FileArchive, FileName, FileStore};
+use super::{Archive, Begun, CloudError, Content, FileArchive, FileName, FileStore};
 
 /// Keeps files as `<kind>/<hash>`. Parts gather in `.parts`, out of sight of who reads the folder.
 #[derive(Debug)]
@@ -104,6 +104,27 @@ fn sync_folder(place: &Path) -> io::Result<()> {
     let folder = place.parent().expect("a file lies in a folder");
     // Not everywhere can a folder be opened; where it cannot, nothing is to be done.
     File::open(folder).map_or(Ok(()), |folder| folder.sync_all())
+}
+
+#[async_trait]
+impl Archive for FolderFiles {
+    async fn create(&self, key: &str, bytes: Bytes) -> Result<bool, CloudError> {
+        let (place, gathering) = (self.root.join(key), self.root.join(PARTS));
+        self.pace.take(bytes.len()).await;
+        self.blocking(move || {
+            fs::create_dir_all(place.parent().expect("a file lies in a folder"))?;
+            fs::create_dir_all(&gathering)?;
+            let mut file = tempfile::NamedTempFile::new_in(&gathering)?;
+            file.write_all(&bytes)?;
+            file.as_file().sync_all()?;
+            match file.persist_noclobber(&place) {
+                Ok(_) => sync_folder(&place).map(|()| true),
+                Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+                Err(error) => Err(error.error),
+            }
+        })
+        .await
+    }
 }
 
 #[async_trait]

@@ -26,7 +26,7 @@ pub use error::CloudError;
 pub use folder::FolderFiles;
 pub use objects::{BucketKind, BucketOptions, ObjectFiles};
 pub use pace::Pace;
-pub use store::{Begun, Content, ContentError, FileArchive, FileName, FileStore};
+pub use store::{Archive, Begun, Content, ContentError, FileArchive, FileName, FileStore};
 
 /// A cloud service that takes rows.
 #[async_trait]

@@ -19,7 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::bucket_client::{BucketClient, answer};
 use super::pace::Pace;
-use super::{Begun, CloudError, Content, FileArchive, FileName, FileStore, http};
+use super::{Archive, Begun, CloudError, Content, FileArchive, FileName, FileStore, http};
 
 /// A bucket, and how it is reached.
 #[derive(Clone, Debug)]
@@ -186,6 +186,19 @@ impl ObjectFiles {
             408 => CloudError::Failing { place, reason },
             400..=499 => CloudError::Refused { place, reason },
             _ => CloudError::Failing { place, reason },
+        }
+    }
+}
+
+#[async_trait]
+impl Archive for ObjectFiles {
+    async fn create(&self, key: &str, bytes: Bytes) -> Result<bool, CloudError> {
+        let (path, length) = (Path::from(format!("{}/{key}", self.options.prefix)), bytes.len());
+        self.pace.take(length).await;
+        match self.bucket.put_opts(&path, bytes.into(), PutMode::Create.into()).await {
+            Ok(_) => Ok(true),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),
+            Err(error) => Err(self.fault(&error, length)),
         }
     }
 }

@@ -36,6 +36,13 @@ pub trait FileStore: Send + Sync {
     async fn abort(&self, file: &FileName, upload: &str) -> Result<(), CloudError>;
 }
 
+/// Keeps objects under names that their writer gives.
+#[async_trait]
+pub trait Archive: Send + Sync {
+    /// Keeps an object, whole or not at all. False where there is one of this name: it stays as it is.
+    async fn create(&self, key: &str, bytes: Bytes) -> Result<bool, CloudError>;
+}
+
 /// A store whose files can be had back.
 #[async_trait]
 pub trait FileArchive: FileStore {

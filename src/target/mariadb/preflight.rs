@@ -47,6 +47,19 @@ impl MariadbTarget {
         Ok(self.kinds(filter).await?.into_keys().collect())
     }
 
+    /// Foreign keys of the captured tables: each with a table that it refers to.
+    pub async fn references(&self, filter: &TableFilter) -> Result<Vec<(TableName, TableName)>, TargetError> {
+        let sql = format!(
+            "SELECT DISTINCT TABLE_SCHEMA, TABLE_NAME, REFERENCED_TABLE_SCHEMA, REFERENCED_TABLE_NAME
+             FROM information_schema.KEY_COLUMN_USAGE WHERE REFERENCED_TABLE_NAME IS NOT NULL AND TABLE_SCHEMA NOT IN {OTHERS}"
+        );
+        let rows: Vec<(String, String, String, String)> = self.typed(&sql).await?;
+        let pairs = rows.into_iter().map(|(database, table, other_database, other)| {
+            (TableName::new(&database, &table), TableName::new(&other_database, &other))
+        });
+        Ok(pairs.filter(|(from, to)| filter.captures(from) && filter.captures(to)).collect())
+    }
+
     /// All faults of the captured tables, in the order of their names.
     pub async fn table_faults(&self, filter: &TableFilter) -> Result<Vec<TableFault>, TargetError> {
         let mut faults = BTreeSet::new();
