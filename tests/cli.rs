@@ -359,7 +359,7 @@ impl Shown {
         let clock = Arc::new(ManualClock::at_micros(NOW * 1_000_000));
         let observer = Observer::new("campus", &cluster, &["tailer", "applier"], clock);
         let listen: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let options = WebOptions { listen, key: key.map(Into::into) };
+        let options = WebOptions { listen, key: key.map(Into::into), tls: None };
         let web = Web::bind(options, observer.clone(), Arc::new(Kept), Arc::new(Asked::default())).await.unwrap();
         let web = web.with_roles(Arc::new(roles::Told(observer.clone())));
         let mut text = config(&web.address().to_string());

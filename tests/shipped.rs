@@ -36,6 +36,47 @@ fn the_configurations_to_start_from_are_in_order() {
 }
 
 #[test]
+fn each_kind_of_network_has_its_example() {
+    let secrets = [("TANDEM_PASSWORD", "p"), ("TANDEM_HUB_KEY", "k")];
+    for (file, keeps) in [("same-wifi", Some("laptop-a")), ("tunnel", Some("laptop-a")), ("vpn", None)] {
+        let config = check_config(&format!("deploy/examples/{file}.toml"), &secrets);
+        for node in ["laptop-a", "laptop-b"] {
+            let own = config.own_node(Some(node)).unwrap_or_else(|_| panic!("{node} is not complete in {file}"));
+            assert_eq!(own.keeps_topics, keeps == Some(node), "{node} in {file}");
+        }
+        assert!(config.show().contains("url = \"https://"), "{file} goes in the open");
+    }
+    // The way that the comment names for the node at the tunnel's own end.
+    let short = [&secrets[..], &[("TANDEM__TOPIC__URL", "http://127.0.0.1:7421")]].concat();
+    assert!(check_config("deploy/examples/tunnel.toml", &short).show().contains("http://127.0.0.1:7421"));
+}
+
+/// Paths that the code serves as API, written as OpenAPI writes them.
+fn served() -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/serve");
+    let files = fs::read_dir(&folder).expect("the room is there").map(|entry| entry.expect("the folder is open").path());
+    // What a hub and a cloud server answer is described elsewhere.
+    let own = files.filter(|file| file.is_file() && !["hub.rs", "receiver.rs"].iter().any(|other| file.ends_with(other)));
+    let text: String = own.map(|file| fs::read_to_string(file).expect("sources are text")).collect();
+    let paths = text.split(".route(").skip(1).filter_map(|rest| rest.split('"').nth(1).map(str::to_owned));
+    let api = |path: &String| path.starts_with("/api/") || ["/metrics", "/healthz", "/readyz"].contains(&path.as_str());
+    paths.filter(api).collect()
+}
+
+#[test]
+fn every_address_of_a_node_is_described() {
+    let description = read("docs/node-api.yaml");
+    let lines = description.lines().filter_map(|line| line.strip_prefix("  /").and_then(|line| line.strip_suffix(':')));
+    let described: BTreeSet<String> = lines.map(|path| format!("/{path}")).collect();
+    let served = served();
+    assert!(served.len() > 15, "only {served:?}");
+    let missing: Vec<&String> = served.difference(&described).collect();
+    assert!(missing.is_empty(), "docs/node-api.yaml does not describe {missing:?}");
+    let gone: Vec<&String> = described.difference(&served).collect();
+    assert!(gone.is_empty(), "docs/node-api.yaml describes what nobody serves: {gone:?}");
+}
+
+#[test]
 fn the_example_of_a_cloud_is_in_order() {
     let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
     let config = check_config("deploy/examples/cloud.toml", &[("CLOUD_API_KEY", "k"), ("CLOUD_ENCRYPT_KEY", key)]);

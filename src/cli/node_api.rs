@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::observe::Status;
 use crate::runtime::Stop;
+use crate::wiring;
 
 use super::{Common, Failure};
 
@@ -24,6 +25,8 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 pub struct NodeApi {
     address: SocketAddr,
+    /// `http` or `https`.
+    scheme: &'static str,
     key: Option<SecretString>,
     client: reqwest::Client,
     /// The node that was asked for by name.
@@ -41,13 +44,14 @@ impl NodeApi {
     pub fn new(common: &Common) -> Result<Self, Failure> {
         let config = common.load()?;
         let key = config.web_key()?;
-        let client = reqwest::Client::builder()
+        let (client, scheme) = client(&config)?;
+        let client = client
             .timeout(ANSWER_WITHIN)
             // This machine is never reached through a proxy.
             .no_proxy()
             .build()
             .map_err(|error| Stop::halt(format!("cannot prepare a request: {error}"), "report this"))?;
-        Ok(Self { address: local_address(&config), key, client, node: common.node.clone() })
+        Ok(Self { address: local_address(&config), scheme, key, client, node: common.node.clone() })
     }
 
     /// The status of the node, if it is the one that was asked for.
@@ -85,7 +89,7 @@ impl NodeApi {
     }
 
     fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Stop> {
@@ -133,6 +137,14 @@ impl NodeApi {
         let message = format!("no running node answers at http://{address}");
         Stop::halt(message, "start it with `tandem run`; its address is [web] listen in the configuration")
     }
+}
+
+/// What reaches the node's pages, and how. Where these encrypt, exactly its certificate is believed, whatever name it has: it lies on
+/// this machine.
+fn client(config: &Config) -> Result<(reqwest::ClientBuilder, &'static str), Stop> {
+    let Some(fingerprint) = wiring::web_fingerprint(config)? else { return Ok((reqwest::Client::builder(), "http")) };
+    let tls = wiring::pinned(fingerprint).map_err(|error| Stop::halt(format!("cannot prepare TLS: {error}"), "report this"))?;
+    Ok((reqwest::Client::builder().tls_backend_preconfigured(tls), "https"))
 }
 
 /// Where this machine reaches a node that may listen on all addresses.

@@ -262,18 +262,7 @@ fn hub(
     let data = section.text("data").map_or_else(|| state.join("hub"), |spot| folder.join(spot.value));
     // Less would not hold what one node may append at once.
     let max_bytes = section.bytes("max_bytes", 256 << 20..=1 << 50);
-    let certificate = match (section.text("certificate"), section.text("certificate_key")) {
-        (Some(certificate), Some(key)) => Some((folder.join(certificate.value), folder.join(key.value))),
-        (Some(_), None) => {
-            section.missing("certificate_key", "certificate_key = \"hub.key\"");
-            None
-        }
-        (None, Some(_)) => {
-            section.missing("certificate", "certificate = \"hub.pem\"");
-            None
-        }
-        (None, None) => None,
-    };
+    let certificate = certificate(&mut section, folder, ["certificate = \"hub.pem\"", "certificate_key = \"hub.key\""]);
     let tls = section.flag("tls").is_none_or(|spot| spot.value);
     for (name, node) in nodes {
         if node.as_ref().is_some_and(|node| node.hub_key_hash.is_none()) {
@@ -389,6 +378,22 @@ fn policy(
     }
 }
 
+/// Both files of a certificate, or neither; where one is missing, the line that an example has for it.
+fn certificate(section: &mut Section, folder: &Path, examples: [&str; 2]) -> Option<(PathBuf, PathBuf)> {
+    match (section.text("certificate"), section.text("certificate_key")) {
+        (Some(certificate), Some(key)) => Some((folder.join(certificate.value), folder.join(key.value))),
+        (Some(_), None) => {
+            section.missing("certificate_key", examples[1]);
+            None
+        }
+        (None, Some(_)) => {
+            section.missing("certificate", examples[0]);
+            None
+        }
+        (None, None) => None,
+    }
+}
+
 fn web(mut section: Section, folder: &Path) -> Option<Web> {
     let key = secret_or_none(&mut section, folder, ["key_env", "key_file"]);
     let spot = listen(&mut section);
@@ -401,8 +406,10 @@ fn web(mut section: Section, folder: &Path) -> Option<Web> {
         let fix = "add key_env or key_file under [web], or listen on 127.0.0.1";
         section.refuse(&spot.place, "listen", "is open to other machines, which needs a key", fix);
     }
+    let certificate = certificate(&mut section, folder, ["certificate = \"web.pem\"", "certificate_key = \"web.key\""]);
+    let tls = section.flag("tls").map_or(certificate.is_some(), |spot| spot.value);
     section.finish();
-    Some(Web { listen, key })
+    Some(Web { listen, key, tls, certificate })
 }
 
 fn limits(mut section: Section) -> Limits {

@@ -138,6 +138,9 @@ pub struct Web {
     pub listen: SocketAddr,
     /// Always there where `listen` is open to other machines.
     pub key: Option<SecretSource>,
+    /// Over `https`: with the certificate below, or one of its own.
+    pub tls: bool,
+    pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
 /// How much is held in memory or done at once.

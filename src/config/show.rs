@@ -84,6 +84,11 @@ pub fn show(config: &Config) -> String {
     if let Some(key) = &config.web.key {
         line(secret("key", key));
     }
+    if let Some((certificate, key)) = &config.web.certificate {
+        line(format!("certificate = {}", quote(&certificate.display().to_string())));
+        line(format!("certificate_key = {}", quote(&key.display().to_string())));
+    }
+    line(format!("tls = {}", config.web.tls));
     line("\n[state]".into());
     line(format!("folder = {}", quote(&config.state_folder.display().to_string())));
     line("\n[verify]".into());

@@ -50,7 +50,7 @@ impl HubOptions {
 pub enum HubError {
     #[error("the hub cannot open its topics")]
     Store(#[source] TopicError),
-    #[error("the hub's certificate {} cannot be used: {reason}", file.display())]
+    #[error("the certificate {} cannot be used: {reason}", file.display())]
     Certificate { file: PathBuf, reason: String },
     #[error("the hub cannot listen on {address}: {reason}")]
     Listen { address: SocketAddr, reason: String },
@@ -69,9 +69,10 @@ impl Fault for HubError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Store(error) => error.hint(),
-            Self::Certificate { .. } => {
-                Some("mend `certificate` and `certificate_key` under [hub], or remove both for one of the hub's own".into())
-            }
+            Self::Certificate { .. } => Some(
+                "mend `certificate` and `certificate_key`, or remove both for one of its own, which is made at the start"
+                    .into(),
+            ),
             Self::Listen { .. } => Some("end what uses the address, or choose another".into()),
         }
     }

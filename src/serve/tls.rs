@@ -30,6 +30,17 @@ pub struct Tls {
 }
 
 impl TlsIdentity {
+    /// By what others know this certificate. Makes nothing.
+    pub fn fingerprint(&self) -> Result<Fingerprint, HubError> {
+        let certificate = match self {
+            Self::Given { certificate, .. } => certificate.clone(),
+            Self::Own { folder } => folder.join(CERTIFICATE),
+        };
+        let first = CertificateDer::from_pem_file(&certificate)
+            .map_err(|error| unusable(&certificate, format!("it cannot be read as PEM: {error}")))?;
+        Ok(Fingerprint::of(&first))
+    }
+
     /// Reads the certificate, and makes it first where it is our own and missing.
     pub fn load(&self) -> Result<Tls, HubError> {
         let (certificate, key) = match self {

@@ -26,6 +26,7 @@ use super::access::{Access, Refusal};
 use super::gate::Gate;
 use super::listener::LimitedListener;
 use super::screens::{self, Screens};
+use super::tls::{Tls, TlsIdentity};
 use super::{Clouds, Keeper, LIST_MAX, Orders, Part, Roles, ServeError, Setup, cloud_sync, page, roles};
 
 /// Browsers open about six each, a scraper one: enough for a room full of people.
@@ -36,6 +37,8 @@ pub struct WebOptions {
     pub listen: SocketAddr,
     /// Must be there where `listen` is open to other machines.
     pub key: Option<SecretString>,
+    /// Over `https`, with this certificate.
+    pub tls: Option<TlsIdentity>,
 }
 
 /// The pages of one node, bound to their address.
@@ -44,6 +47,7 @@ pub struct Web {
     address: SocketAddr,
     router: Router,
     screens: Screens,
+    tls: Option<Tls>,
 }
 
 /// Where a request comes from.
@@ -76,14 +80,16 @@ impl Web {
             None if listen.ip().is_loopback() => Access::Loopback,
             None => return Err(ServeError::Open { listen }),
         };
+        let load = |identity: &TlsIdentity| identity.load().map_err(|error| ServeError::Certificate(Box::new(error)));
+        let tls = options.tls.as_ref().map(load).transpose()?;
         let listen_error = |source| ServeError::Listen { listen, source };
         let listener = TcpListener::bind(listen).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
-        let gate = Arc::new(Gate::new(access, false).ok_or(ServeError::NoChance)?);
+        let gate = Arc::new(Gate::new(access, tls.is_some()).ok_or(ServeError::NoChance)?);
         let shown = Shown { observer: observer.clone(), keeper: keeper.clone(), orders: orders.clone() };
         let screens = Screens { observer, keeper, orders, clouds: None, setup: None, gate, ordered: Arc::default() };
         let router = router(shown, screens.gate.clone());
-        Ok(Self { listener, address, router, screens })
+        Ok(Self { listener, address, router, screens, tls })
     }
 
     /// With orders to the clouds that the node feeds.
@@ -122,7 +128,7 @@ impl Web {
     pub async fn run(self, shutdown: Shutdown) -> Result<(), ServeError> {
         let open = screens::open_router(self.screens.clone()).layer(middleware::map_response(with_headers));
         let router = self.router.clone().merge(self.guarded(screens::router(self.screens.clone()))).merge(open);
-        let listener = LimitedListener::new(self.listener, CONNECTIONS_MAX);
+        let listener = LimitedListener::new(self.listener, CONNECTIONS_MAX).encrypted(self.tls.map(|tls| tls.acceptor));
         let served = axum::serve(listener, router.into_make_service_with_connect_info::<Peer>())
             .with_graceful_shutdown(shutdown.cancelled_owned())
             .await;

@@ -6,7 +6,8 @@ use crate::runtime::{Shutdown, Stop};
 use crate::serve::hub::{HubOptions, serve_hub};
 use crate::serve::tls::TlsIdentity;
 
-pub use crate::topic::hub::make_key;
+use crate::topic::hub::Fingerprint;
+pub use crate::topic::hub::{make_key, pinned};
 
 /// Keeps the topics by itself, without a node, until shutdown.
 pub async fn run_hub(config: &Config, shutdown: Shutdown) -> Result<(), Stop> {
@@ -41,6 +42,19 @@ fn identity(config: &Config, hub: &Hub) -> Option<TlsIdentity> {
     let given =
         |(certificate, key): &(_, _)| TlsIdentity::Given { certificate: Clone::clone(certificate), key: Clone::clone(key) };
     (encrypted && hub.tls).then(|| hub.certificate.as_ref().map_or_else(own, given))
+}
+
+/// The certificate of the dashboard and the API, where they encrypt. All nodes of one state folder show the same.
+pub fn web_identity(config: &Config) -> Option<TlsIdentity> {
+    let own = || TlsIdentity::Own { folder: config.state_folder.join("web-tls") };
+    let given =
+        |(certificate, key): &(_, _)| TlsIdentity::Given { certificate: Clone::clone(certificate), key: Clone::clone(key) };
+    config.web.tls.then(|| config.web.certificate.as_ref().map_or_else(own, given))
+}
+
+/// By what a command on this machine knows the running node's pages, where they encrypt: the certificate itself, whoever signed it.
+pub fn web_fingerprint(config: &Config) -> Result<Option<Fingerprint>, Stop> {
+    Ok(web_identity(config).map(|identity| identity.fingerprint()).transpose()?)
 }
 
 /// The fingerprint of the hub's certificate, which is made where it is missing.

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::cloud::{CloudOrders, Feeds, TableRows};
 use super::doctor::NodeSetup;
-use super::hub::hub_options;
+use super::hub::{hub_options, web_identity};
 use super::keeper::DatabaseKeeper;
 use super::lease::Seat;
 use super::roles::RoleOrders;
@@ -134,7 +134,7 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
     let rows = Arc::new(TableRows { database: node.database.clone(), tables: node.tables.clone() });
     feeds.start(&mut supervisor, &node.topics, &rows, &node.clock, &node.observer);
     if roles.contains(&Role::Web) {
-        let options = WebOptions { listen: config.web.listen, key: config.web_key()? };
+        let options = WebOptions { listen: config.web.listen, key: config.web_key()?, tls: web_identity(config) };
         supervisor.role(Role::Web.name(), move |shutdown| node.clone().show(options.clone(), orders.clone(), shutdown));
     }
     supervisor.run(GRACE).await

@@ -157,7 +157,7 @@ struct Answer {
 impl Page {
     async fn start(key: Option<&str>, reachable: bool) -> Self {
         let observer = Observer::default();
-        let options = WebOptions { listen: "127.0.0.1:0".parse().unwrap(), key: key.map(SecretString::from) };
+        let options = WebOptions { listen: "127.0.0.1:0".parse().unwrap(), key: key.map(SecretString::from), tls: None };
         let web = Web::bind(options, observer.clone(), Arc::new(Kept { reachable }), Arc::new(Asked::default())).await.unwrap();
         let web = web.with_roles(Arc::new(Obedient)).with_setup(Arc::new(Set));
         let (address, shutdown) = (web.address(), Shutdown::new());
@@ -472,13 +472,13 @@ async fn a_list_has_pages_and_a_search_finds_its_row() {
 async fn without_a_key_a_foreign_name_is_refused_and_an_open_address_never_bound() {
     let page = Page::start(None, true).await;
     assert_eq!(page.ask("/api/status", "Host: evil.example\r\n").await.status, 403);
-    let options = WebOptions { listen: "0.0.0.0:0".parse().unwrap(), key: None };
+    let options = WebOptions { listen: "0.0.0.0:0".parse().unwrap(), key: None, tls: None };
     let refused = Web::bind(options, Observer::default(), Arc::new(Kept { reachable: true }), Arc::new(Asked::default()))
         .await
         .err()
         .unwrap();
     assert!(matches!(refused, ServeError::Open { .. }), "{refused}");
-    let taken = WebOptions { listen: page.address, key: None };
+    let taken = WebOptions { listen: page.address, key: None, tls: None };
     let taken = Web::bind(taken, Observer::default(), Arc::new(Kept { reachable: true }), Arc::new(Asked::default()))
         .await
         .err()
@@ -494,4 +494,36 @@ async fn a_connection_that_says_nothing_does_not_hold_up_the_end() {
     assert_eq!(page.get("/healthz").await.status, 200, "so the silent connection was accepted before");
     tokio::time::timeout(Duration::from_secs(5), page.end()).await.expect("the server ends");
     assert_eq!(silent.read(&mut [0; 8]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn over_tls_the_cookie_stays_there_and_who_knows_the_certificate_comes_in() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let folder = tempfile::tempdir().unwrap();
+    let identity = TlsIdentity::Own { folder: folder.path().to_owned() };
+    assert!(identity.fingerprint().is_err(), "it is not there before the start");
+    let options =
+        WebOptions { listen: "127.0.0.1:0".parse().unwrap(), key: Some("geheim".into()), tls: Some(identity.clone()) };
+    let (keeper, orders) = (Arc::new(Kept { reachable: true }), Arc::new(Asked::default()));
+    let web = Web::bind(options, Observer::default(), keeper, orders).await.unwrap();
+    let (address, shutdown) = (web.address(), Shutdown::new());
+    let running = tokio::spawn(web.run(shutdown.clone()));
+
+    let tls = crate::topic::hub::pinned(identity.fingerprint().unwrap()).unwrap();
+    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    let client = client.tls_backend_preconfigured(tls).build().unwrap();
+    let answer = client.post(format!("https://{address}/login")).header("content-type", FORM).body("key=geheim").send();
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status(), 303);
+    let cookie = answer.headers()["set-cookie"].to_str().unwrap().to_owned();
+    assert!(cookie.ends_with("; Secure"), "{cookie}");
+    let stranger = reqwest::Client::builder().no_proxy().build().unwrap();
+    assert!(stranger.get(format!("https://{address}/healthz")).send().await.is_err(), "nobody signed it");
+    let mut plain = TcpStream::connect(address).await.unwrap();
+    plain.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut said = Vec::new();
+    let _ = plain.read_to_end(&mut said).await;
+    assert!(!String::from_utf8_lossy(&said).contains("ok"), "nothing is said in the open");
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
 }

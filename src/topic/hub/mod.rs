@@ -28,7 +28,7 @@ pub use client::{ClientOptions, HubClient};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use key::{KeyHash, KeyHashError, make_key};
 pub use store::{HubStore, StoreOptions};
-pub use trust::{OtherCertificate, Trust};
+pub use trust::{OtherCertificate, Trust, pinned};
 
 /// Where the topics are kept: in this process or behind HTTP. The contract is the room's, with blocks for records.
 #[async_trait]
