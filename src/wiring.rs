@@ -3,7 +3,9 @@
 mod capture;
 mod cloud;
 mod doctor;
+mod failed;
 mod hub;
+mod inspect;
 mod keeper;
 mod lease;
 mod node;

@@ -15,10 +15,14 @@ use tandem::observe::{
 use tandem::runtime::{ManualClock, RoleState, RoleWatch, Shutdown, Stop};
 use tandem::serve::{Keeper, Orders, Part, Web, WebOptions};
 
+#[path = "cli/failed.rs"]
+mod failed;
 #[path = "cli/hub.rs"]
 mod hub;
 #[path = "cli/init.rs"]
 mod init;
+#[path = "cli/inspect.rs"]
+mod inspect;
 #[path = "cli/roles.rs"]
 mod roles;
 
@@ -104,9 +108,13 @@ Commands:
   tail          Print the changes of a database as they are committed, without a topic
   topic         See what the topics hold
   conflicts     See conflicts and both of their sides
-  failed        See changes that could not be applied
+  failed        See changes that could not be applied, and try them again or discard them
+  where         Follow one row: its last versions, where each came from, and where it is now
+  position      Show how far the database, the topics and their application here are
   config        Check the configuration, or show what is in force
   doctor        Look a node's set-up over: what must be mended, and how
+  bundle        Pack what somebody who helps needs to know of this node, without secrets and rows
+  healthcheck   Ask the running node whether it is well, for what watches over it: exit code 0 or 1
   hub           Keep the topics, without a database here: for a server between the nodes
   cloud-server  Receive what nodes send to a cloud: rows, over HTTP. Needs no configuration file
   completions   Print completions for a shell
@@ -237,15 +245,11 @@ impl Keeper for Kept {
         Ok(Some(conflict()).filter(|conflict| conflict.id.starts_with(id)))
     }
     async fn failed(&self, _part: Part) -> Result<Vec<FailedView>, Stop> {
-        Ok(vec![FailedView {
-            origin: "laptop-b".into(),
-            offset: 12,
-            table: "campus.bookings".into(),
-            key: json!({"id": 1}).as_object().cloned().unwrap(),
-            op: "insert".into(),
-            reason: "a foreign key has no row".into(),
-            attempts: 3,
-        }])
+        Ok(failed::letters())
+    }
+
+    async fn failed_one(&self, id: &str) -> Result<Option<FailedView>, Stop> {
+        Ok(failed::letters().into_iter().find(|letter| letter.id == id))
     }
     async fn tables(&self) -> Result<Vec<TableView>, Stop> {
         Ok(Vec::new())
@@ -361,7 +365,8 @@ impl Shown {
         let listen: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let options = WebOptions { listen, key: key.map(Into::into), tls: None };
         let web = Web::bind(options, observer.clone(), Arc::new(Kept), Arc::new(Asked::default())).await.unwrap();
-        let web = web.with_roles(Arc::new(roles::Told(observer.clone())));
+        let web = web.with_roles(Arc::new(roles::Told(observer.clone()))).with_failed(Arc::new(failed::Mended));
+        let web = web.with_inspect(Arc::new(inspect::Known));
         let mut text = config(&web.address().to_string());
         if key.is_some() {
             text += "key_env = \"WEB_KEY\"\n";
@@ -488,7 +493,7 @@ campus.riders  id 8  laptop-b  is missing here
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn conflicts_and_failed_changes_are_listed_and_shown() {
+async fn conflicts_are_listed_shown_and_settled() {
     let node = Shown::start(None).await;
     let said = node.place.run(&["conflicts", "list", "--open"]);
     assert_eq!((said.code, said.err.as_str()), (0, ""));
@@ -520,16 +525,6 @@ c-7f3a: campus.riders, row with id 7: update origin differs, waits for a decisio
     assert_eq!((unknown.code, unknown.err.as_str()), (2, "error: there is no such conflict — see the list\n"));
     let missing = node.place.run(&["conflicts", "show", "c-9"]);
     assert_eq!((missing.code, missing.err.as_str()), (2, "error: there is no such conflict — see the list\n"));
-    let failed = node.place.run(&["failed", "list"]);
-    assert_eq!(
-        failed.out,
-        "\
-TABLE            ROW   CHANGE  FROM            ATTEMPTS  REASON
-campus.bookings  id 1  insert  laptop-b at 12         3  a foreign key has no row
-"
-    );
-    let json: Vec<FailedView> = serde_json::from_str(&node.place.run(&["failed", "list", "--json"]).out).unwrap();
-    assert_eq!(json[0].offset, 12);
 }
 
 #[tokio::test(flavor = "multi_thread")]

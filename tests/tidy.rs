@@ -41,7 +41,7 @@ pub const ROOMS: &[Room] = &[
     Room { name: "config",  all: "change runtime",         roots: "source tail topic topic::hub topic::kafka apply target target::cloud cloud serve", crates: "toml secrecy" },
     Room { name: "verify",  all: "change runtime observe", roots: "apply tail",        crates: "serde_json" },
     Room { name: "wiring",  all: ANY,                      roots: "",             crates: "tokio secrecy mysql_async serde_json" },
-    Room { name: "cli",     all: "change runtime observe config wiring", roots: "", crates: "tokio clap clap_complete comfy_table indicatif jiff serde_json reqwest rustls secrecy" },
+    Room { name: "cli",     all: "change runtime observe config wiring", roots: "", crates: "tokio clap clap_complete flate2 comfy_table indicatif jiff serde_json reqwest rustls secrecy" },
 ];
 
 /// Of `all`: every room, and the insides of every room.

@@ -105,7 +105,9 @@ impl Engine<'_> {
         };
         let written = match transaction.write(std::slice::from_ref(&write)).await {
             // Its parent comes, or was deleted by somebody who will hear of the row.
-            Err(WriteError { error: TargetError::ParentMissing { .. }, .. }) => transaction.write(&[alone(&write)]).await,
+            Err(WriteError { error: TargetError::ParentMissing { .. }, .. }) if !group.again => {
+                transaction.write(&[alone(&write)]).await
+            }
             other => other,
         };
         match written {

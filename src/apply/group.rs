@@ -19,6 +19,8 @@ pub struct Group {
     pub mark: Mark,
     /// What the origin had seen by the end of the group.
     pub seen: Arc<Seen>,
+    /// It was set aside, and somebody has it applied once more: it is late, and what the others did because of it is done.
+    pub again: bool,
 }
 
 impl Group {
@@ -231,7 +233,7 @@ impl Waiting {
         if let Some((offset, _)) = records.last() {
             mark.data = Some(*offset);
         }
-        Group { node: self.node, origin: self.origin.clone(), records, duplicates, mark, seen }
+        Group { node: self.node, origin: self.origin.clone(), records, duplicates, mark, seen, again: false }
     }
 }
 

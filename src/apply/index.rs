@@ -31,6 +31,8 @@ pub struct Index {
     rows_max: usize,
     overflow: Box<dyn Overflow>,
     spilled: u64,
+    /// Nothing is forgotten for now: what was noted is needed whole.
+    held: bool,
 }
 
 impl Default for Index {
@@ -43,7 +45,7 @@ impl Default for Index {
 impl Index {
     /// Keeps about `rows_max` writes in memory and the others in the overflow.
     pub fn new(rows_max: usize, overflow: Box<dyn Overflow>) -> Self {
-        Self { rows: HashMap::new(), by_origin: BTreeMap::new(), rows_max, overflow, spilled: 0 }
+        Self { rows: HashMap::new(), by_origin: BTreeMap::new(), rows_max, overflow, spilled: 0, held: false }
     }
 
     pub fn get(&self, key: &CanonicalKey) -> Result<Option<Entry>, OverflowError> {
@@ -97,8 +99,16 @@ impl Index {
         Ok(())
     }
 
+    /// Whether to keep what could be forgotten, for as long as earlier writes are looked at once more.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
     /// Forgets the writes of an origin before `stable`: all other nodes have applied them.
     pub fn forget(&mut self, node: NodeRank, stable: Offset) -> Result<(), OverflowError> {
+        if self.held {
+            return Ok(());
+        }
         if self.spilled > 0 {
             self.spilled -= self.overflow.forget(node, stable)?;
         }
@@ -240,6 +250,18 @@ mod tests {
         index.note(&key("r"), version(7, 0), Offset(10)).unwrap();
         index.forget(NodeRank(1), Offset(9)).unwrap();
         assert_eq!(index.get(&key("r")).unwrap().unwrap().version, version(7, 0));
+    }
+
+    #[test]
+    fn nothing_is_forgotten_while_it_is_held() {
+        let mut index = Index::default();
+        index.note(&key("r"), version(5, 0), Offset(3)).unwrap();
+        index.hold(true);
+        index.forget(NodeRank(0), Offset(9)).unwrap();
+        assert!(index.get(&key("r")).unwrap().is_some());
+        index.hold(false);
+        index.forget(NodeRank(0), Offset(9)).unwrap();
+        assert_eq!(index.get(&key("r")).unwrap(), None);
     }
 
     #[test]

@@ -93,6 +93,7 @@ mod tests {
             clock: Arc::new(SystemClock),
             observer: Observer::default(),
             notes: Arc::new(NoNotes),
+            again: Arc::default(),
         };
         let shutdown = Shutdown::new();
         let running = tokio::spawn(applier.run(shutdown.clone()));

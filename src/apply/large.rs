@@ -82,6 +82,7 @@ impl Engine<'_> {
                     duplicates: 0,
                     mark: stream.mark.clone(),
                     seen: Arc::default(),
+                    again: false,
                 };
                 let steps = steps(&part, self.target).await?;
                 match self.stream_part(transaction, &part, &steps, trouble, &mut work).await? {

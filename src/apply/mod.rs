@@ -14,6 +14,7 @@
 //! - **Memory**: reading stops while [`ApplyOptions::buffer_bytes`] per origin wait, beside one group that is ready. A transaction that is larger than that is
 //!   read again from its topic, part by part, when all of it is there; it is one commit all the same.
 
+mod again;
 mod compare;
 mod decide;
 mod engine;
@@ -36,6 +37,7 @@ mod unique;
 mod work;
 mod worker;
 
+pub use again::{AgainDesk, LetterPlace, Outcome};
 pub use compare::{Compared, Differing, NoNotes, NoteTaker};
 pub use decide::{Entry, Verdict, decide};
 pub use error::ApplyError;

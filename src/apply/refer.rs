@@ -180,6 +180,18 @@ impl Engine<'_> {
         }
     }
 
+    /// Whether rows here would have to follow the step. Of a change that comes late nobody knows any more whether it had
+    /// seen them.
+    pub async fn is_referred(
+        &mut self,
+        transaction: &mut dyn ApplyTransaction,
+        group: &Group,
+        step: &Step,
+    ) -> Result<bool, ApplyError> {
+        let Some(becomes) = asks(group, step) else { return Ok(false) };
+        Ok(!self.referring(transaction, &step.key, becomes, true).await?.is_empty())
+    }
+
     #[expect(clippy::too_many_arguments, reason = "one step of a loop, with all that the loop carries")]
     async fn clear_of(
         &mut self,

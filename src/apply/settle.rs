@@ -164,6 +164,9 @@ impl Engine<'_> {
         if let Some(again) = trouble.count(&mut work) {
             return Ok(again);
         }
+        if group.again && !fates.contains(&Fate::SetAside) {
+            work.mended = group.records.iter().map(|(offset, _)| (group.origin.clone(), *offset)).collect();
+        }
         work.keep(transaction).await?;
         work.tally.count(group, steps, &fates);
         Ok(Attempt::Committed(work.tally))
@@ -300,6 +303,10 @@ impl Engine<'_> {
             }
             return Ok(Fate::LostToNewer);
         }
+        if group.again && self.is_referred(transaction, group, step).await? {
+            work.failed.insert(at, format!("{}: other rows here still refer to it, and came after it", change.table()));
+            return Ok(Fate::SetAside);
+        }
         let cleared = self.clear_referring(transaction, group, step, trouble, rows, work).await?;
         match cleared {
             Cleared::Free | Cleared::Alone => {}
@@ -317,7 +324,9 @@ impl Engine<'_> {
         let written = match transaction.write(std::slice::from_ref(&write)).await {
             // It was there where this change was made. Who deleted it since will hear of this change, and its author of the
             // delete: see `refer`.
-            Err(WriteError { error: TargetError::ParentMissing { .. }, .. }) => transaction.write(&[alone(&write)]).await,
+            Err(WriteError { error: TargetError::ParentMissing { .. }, .. }) if !group.again => {
+                transaction.write(&[alone(&write)]).await
+            }
             other => other,
         };
         match written {

@@ -34,6 +34,8 @@ pub struct Work {
     pub won: BTreeMap<CanonicalKey, Version>,
     /// Records that could not be applied, and why.
     pub failed: BTreeMap<Offset, String>,
+    /// Changes that were set aside earlier, and need nobody any more.
+    pub mended: Vec<(OriginId, Offset)>,
     /// A row that we had not locked holds a unique value: start again, and lock it too.
     pub surprised: bool,
 }
@@ -79,6 +81,8 @@ impl Work {
         transaction.rewrite(&self.rewrites).await?;
         transaction.keep_conflicts(&self.conflicts).await?;
         transaction.keep_dead_letters(&self.dead_letters).await?;
+        transaction.mend(&self.mended).await?;
+        self.mended.clear();
         self.rewrites.clear();
         for conflict in self.conflicts.drain(..) {
             let of = (conflict.key.table().clone(), conflict.kind.word(), conflict.winner.origin);
@@ -125,6 +129,12 @@ impl Tally {
         if let Some((_, last)) = group.records.last() {
             self.commit_second = Some(last.commit_second);
         }
+    }
+
+    /// What became of its one change, and why it was set aside.
+    pub fn fate(&self) -> (Option<Fate>, Option<&str>) {
+        let reason = self.dead_letters.keys().next().map(|(_, reason)| reason.as_str());
+        (self.changes.keys().next().map(|(_, _, fate)| *fate), reason)
     }
 
     pub fn tell(&mut self, origin: &OriginId, observer: &Observer) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
+use super::again::AgainDesk;
 use super::engine::Engine;
 use super::fetch::Fetch;
 use super::group::{Group, Hold, Next, Waiting};
@@ -15,6 +16,7 @@ use super::settle::{Attempt, Trouble};
 use super::stability::Stability;
 use super::step::{Step, steps};
 use super::ties::Ties;
+use super::work::Tally;
 use super::{ApplyError, ApplyOptions, LocalFeed, NoteTaker, Overflow, OverflowError};
 use crate::change::{Mark, Note, Offset, OriginId, Record};
 use crate::observe::Observer;
@@ -33,6 +35,8 @@ pub struct Applier {
     pub clock: Arc<dyn Clock>,
     pub observer: Observer,
     pub notes: Arc<dyn NoteTaker>,
+    /// Where people ask for changes to be applied once more.
+    pub again: Arc<AgainDesk>,
 }
 
 /// What is held because of its clock, or waits for another origin, is looked at again this often.
@@ -43,6 +47,7 @@ impl Applier {
     pub async fn run(self, shutdown: Shutdown) -> Result<(), ApplyError> {
         let _attached = self.local.attach();
         let mut state = self.rebuild().await?;
+        let _takes_orders = self.again.attach();
         let arrived = Arc::new(Notify::new());
         let fetch = |waiting: &Waiting| {
             let (reader, arrived) = (self.reader.clone(), arrived.clone());
@@ -64,6 +69,10 @@ impl Applier {
                 progress |= applied;
             }
             state.report(&self.observer);
+            while let Some(order) = self.again.take() {
+                self.apply_again(&mut state.known, order, &shutdown).await?;
+                progress = true;
+            }
             if progress {
                 continue;
             }
@@ -71,6 +80,7 @@ impl Applier {
                 biased;
                 () = shutdown.cancelled() => {}
                 () = arrived.notified() => {}
+                () = self.again.wanted() => {}
                 () = self.local.crowded() => self.engine(&mut state.known, &Notify::new()).absorb().await?,
                 () = sleep(LOOK_AGAIN) => {}
             }
@@ -78,7 +88,7 @@ impl Applier {
         Ok(())
     }
 
-    fn engine<'a>(&'a self, known: &'a mut Known, busy: &'a Notify) -> Engine<'a> {
+    pub(super) fn engine<'a>(&'a self, known: &'a mut Known, busy: &'a Notify) -> Engine<'a> {
         Engine {
             options: &self.options,
             target: &*self.target,
@@ -105,7 +115,7 @@ impl Applier {
         };
         let (mark, seen) = match &next {
             Ready::Stream(stream) => {
-                if !self.commit(known, &Notify::new(), &Job::Stream(stream), &stream.origin, shutdown).await? {
+                if self.commit(known, &Notify::new(), &Job::Stream(stream), &stream.origin, shutdown).await?.is_none() {
                     return Ok(false);
                 }
                 self.engine(known, &Notify::new()).remember_stream(stream).await?;
@@ -135,7 +145,7 @@ impl Applier {
                     };
                     let (committed, next) = tokio::join!(commit, ahead);
                     ready[at] = next.transpose();
-                    if !committed? {
+                    if committed?.is_none() {
                         return Ok(false);
                     }
                     self.engine(known, &busy).remember(group, steps)?;
@@ -198,16 +208,16 @@ impl Applier {
         Ok(())
     }
 
-    /// Tries until it is committed. False at shutdown.
-    async fn commit(
+    /// Tries until it is committed. `None` at shutdown.
+    pub(super) async fn commit(
         &self,
         known: &mut Known,
         busy: &Notify,
         job: &Job<'_>,
         origin: &OriginId,
         shutdown: &Shutdown,
-    ) -> Result<bool, ApplyError> {
-        let mut settle = false;
+    ) -> Result<Option<Tally>, ApplyError> {
+        let mut settle = matches!(job, Job::Again(..));
         let mut trouble = Trouble::default();
         let mut backoff = Backoff::seeded(Duration::from_millis(5), Duration::from_secs(1), job.mark().next.0);
         while !shutdown.is_cancelled() {
@@ -215,13 +225,15 @@ impl Applier {
             engine.absorb().await?;
             let attempt = match job {
                 Job::Stream(stream) => engine.stream(stream, &mut trouble).await,
-                Job::Group(group, steps) if settle => engine.settle(group, steps, &mut trouble).await,
-                Job::Group(group, steps) => engine.straight(group, steps).await,
+                Job::Group(group, steps) | Job::Again(group, steps) if settle => {
+                    engine.settle(group, steps, &mut trouble).await
+                }
+                Job::Group(group, steps) | Job::Again(group, steps) => engine.straight(group, steps).await,
             };
             let wait = match attempt {
                 Ok(Attempt::Committed(mut tally)) => {
                     tally.tell(origin, &self.observer);
-                    return Ok(true);
+                    return Ok(Some(tally));
                 }
                 Ok(Attempt::Settle) => {
                     settle = true;
@@ -244,7 +256,7 @@ impl Applier {
             // Ends early at shutdown; a time-out is the ordinary end of the wait.
             let _ = timeout(wait, shutdown.cancelled()).await;
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Everything the applier knows comes from the topics and the checkpoints: read both again.
@@ -298,25 +310,27 @@ impl Applier {
 }
 
 /// What is committed at once.
-enum Job<'a> {
+pub(super) enum Job<'a> {
     Group(&'a Group, &'a [Step]),
+    /// What was set aside: row by row from the first attempt on.
+    Again(&'a Group, &'a [Step]),
     Stream(&'a Stream),
 }
 
 impl Job<'_> {
     fn mark(&self) -> &Mark {
         match self {
-            Self::Group(group, _) => &group.mark,
+            Self::Group(group, _) | Self::Again(group, _) => &group.mark,
             Self::Stream(stream) => &stream.mark,
         }
     }
 }
 
 /// What is known of the writes of all nodes.
-struct Known {
-    index: Index,
+pub(super) struct Known {
+    pub index: Index,
     ties: Ties,
-    stability: Stability,
+    pub stability: Stability,
 }
 
 /// Taken from what waits, and ready to be applied.
@@ -397,6 +411,7 @@ mod tests {
                 clock: Arc::new(SystemClock),
                 observer: Observer::default(),
                 notes: Arc::new(NoNotes),
+                again: Arc::default(),
             };
             let shutdown = Shutdown::new();
             let running = tokio::spawn(applier.run(shutdown.clone()));

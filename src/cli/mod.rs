@@ -11,16 +11,19 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Config, Faults};
 use crate::runtime::Stop;
 
+mod bundle;
 mod cloud_server;
 mod completions;
 mod config;
 mod conflicts;
 mod doctor;
 mod failed;
+mod healthcheck;
 mod hub;
 mod init;
 mod node_api;
 mod output;
+mod position;
 mod roles;
 mod run;
 mod snapshot;
@@ -29,6 +32,7 @@ mod sync;
 mod tail;
 mod topic;
 mod verify;
+mod where_row;
 
 /// Keeps MariaDB databases of two or more sites the same, in both directions.
 #[derive(Parser)]
@@ -53,8 +57,12 @@ enum Command {
     Topic(topic::TopicArgs),
     Conflicts(conflicts::ConflictsArgs),
     Failed(failed::FailedArgs),
+    Where(where_row::WhereArgs),
+    Position(position::PositionArgs),
     Config(config::ConfigArgs),
     Doctor(doctor::DoctorArgs),
+    Bundle(bundle::BundleArgs),
+    Healthcheck(healthcheck::HealthcheckArgs),
     Hub(hub::HubArgs),
     CloudServer(cloud_server::CloudServerArgs),
     Completions(completions::CompletionsArgs),
@@ -130,6 +138,10 @@ pub fn main() -> ExitCode {
         Command::Topic(args) => block_on(topic::run(args)),
         Command::Conflicts(args) => block_on(conflicts::run(args)),
         Command::Failed(args) => block_on(failed::run(args)),
+        Command::Where(args) => block_on(where_row::run(args)),
+        Command::Position(args) => block_on(position::run(args)),
+        Command::Bundle(args) => block_on(bundle::run(args)),
+        Command::Healthcheck(args) => block_on(healthcheck::run(args)),
         Command::Doctor(args) => block_on(doctor::run(args)),
         Command::Hub(args) => block_on(hub::run(args)),
         Command::CloudServer(args) => block_on(cloud_server::run(args)),

@@ -12,7 +12,7 @@ use crate::observe::Status;
 use crate::runtime::Stop;
 use crate::wiring;
 
-use super::{Common, Failure};
+use super::{Common, Failure, output};
 
 /// Answers come from memory or one query; a node that takes longer is not well.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -44,14 +44,29 @@ impl NodeApi {
     pub fn new(common: &Common) -> Result<Self, Failure> {
         let config = common.load()?;
         let key = config.web_key()?;
-        let (client, scheme) = client(&config)?;
+        Self::with(&config, key, common.node.clone())
+    }
+
+    /// For what is shown to everybody.
+    pub fn without_key(common: &Common) -> Result<Self, Failure> {
+        Self::with(&common.load()?, None, common.node.clone())
+    }
+
+    fn with(config: &Config, key: Option<SecretString>, node: Option<String>) -> Result<Self, Failure> {
+        let (client, scheme) = client(config)?;
         let client = client
             .timeout(ANSWER_WITHIN)
             // This machine is never reached through a proxy.
             .no_proxy()
             .build()
             .map_err(|error| Stop::halt(format!("cannot prepare a request: {error}"), "report this"))?;
-        Ok(Self { address: local_address(&config), scheme, key, client, node: common.node.clone() })
+        Ok(Self { address: local_address(config), scheme, key, client, node })
+    }
+
+    /// An answer as it is.
+    pub async fn text(&self, path: &str) -> Result<String, Stop> {
+        let body = self.ask(self.client.get(self.url(path))).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
     /// The status of the node, if it is the one that was asked for.
@@ -118,8 +133,11 @@ impl NodeApi {
             return Ok(body);
         }
         let refusal = serde_json::from_slice::<Refusal>(&body).ok();
-        let message =
-            refusal.as_ref().map_or_else(|| format!("answered with {}", response.status()), |refusal| refusal.error.clone());
+        let said = || match String::from_utf8_lossy(&body).trim() {
+            "" => format!("answered with {}", response.status()),
+            text => output::plain(&text.chars().take(200).collect::<String>()),
+        };
+        let message = refusal.as_ref().map_or_else(said, |refusal| refusal.error.clone());
         let hint = refusal.and_then(|refusal| refusal.hint).unwrap_or_else(|| match response.status().as_u16() {
             401 => "[web] key_env or key_file must be that of the running node".into(),
             404 => "see the list".into(),

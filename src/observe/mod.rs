@@ -20,6 +20,7 @@ mod kept;
 mod log;
 mod metrics;
 mod outgoing;
+mod places;
 mod status;
 mod throttle;
 mod words;
@@ -29,8 +30,9 @@ pub use asked::{
     DIFFERENCES_MAX, DifferenceView, SnapshotTableView, SnapshotView, SnapshotWish, VerifyPartView, VerifyView, VerifyWish,
 };
 pub use cloud::{CloudCounts, CloudOutcome, CloudProblem, CloudReport, CloudState, CloudStatus, CloudSummary};
-pub use kept::{ConflictView, FailedView, SideView, TableView, remedy};
-pub use log::{LogFormat, start_log};
+pub use kept::{ConflictView, FailedView, FailedWish, RetriedView, SideView, TableView, remedy};
+pub use log::{LogFormat, recent_log, start_log};
+pub use places::{PositionView, SearchedView, TopicPlaceView, VersionView, WhereView, WhereWish};
 pub use status::{Level, LinkState, LinkStatus, RoleStatus, Status, TableStatus, TailerStatus};
 pub use words::{spoken_count, spoken_duration, spoken_time};
 
@@ -390,6 +392,11 @@ impl Observer {
         if let Some(repeated) = self.pass("dead_letter", &table) {
             error!(%origin, %table, reason, count, repeated, "change set aside");
         }
+    }
+
+    /// A change that was set aside was tried once more.
+    pub fn tried_again(&self, origin: &OriginId, table: &TableName, outcome: &'static str) {
+        info!(%origin, %table, outcome, "change that was set aside tried again");
     }
 
     /// A record from further in the future than we believe; its origin is held.

@@ -1,27 +1,33 @@
 //! SHOWS and takes orders over HTTP.
 //!
 //! Contract: nothing here decides or waits on the pipeline; it shows what `observe` knows and asks the node through
-//! [`Keeper`], [`Orders`], [`Roles`] and [`Setup`]. Without a key only loopback is served, and only under a loopback name; with one, every request but
+//! [`Keeper`], [`Orders`], [`FailedOrders`], [`Inspect`], [`Roles`] and [`Setup`]. Without a key only loopback is served, and only under a loopback name; with one, every request but
 //! the health checks must bring it, or the cookie of somebody who signed in with it. Forms show that they are from our own pages.
 //! Connections, answers and attempts have limits. All values are escaped.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::observe::{CloudReport, ConflictView, FailedView, SnapshotView, SnapshotWish, TableView, VerifyView, VerifyWish};
+use crate::observe::{
+    CloudReport, ConflictView, FailedView, FailedWish, PositionView, RetriedView, SnapshotView, SnapshotWish, TableView,
+    VerifyView, VerifyWish, WhereView, WhereWish,
+};
 use crate::runtime::{Finding, Stop};
 
 mod access;
 mod cloud_sync;
 mod error;
+mod failed;
 mod gate;
 pub mod hub;
+mod inspect;
 mod listener;
 mod page;
 pub mod receiver;
 mod roles;
 mod screens;
 pub mod tls;
+mod trouble;
 mod web;
 
 pub use error::ServeError;
@@ -38,6 +44,9 @@ pub trait Keeper: Send + Sync {
 
     /// The conflict whose id is this or begins with it, if there is just one.
     async fn conflict(&self, id: &str) -> Result<Option<ConflictView>, Stop>;
+
+    /// The change set aside of this id, if there is one.
+    async fn failed_one(&self, id: &str) -> Result<Option<FailedView>, Stop>;
 
     /// A part of the changes set aside, the newest first.
     async fn failed(&self, part: Part) -> Result<Vec<FailedView>, Stop>;
@@ -120,6 +129,26 @@ pub trait Roles: Send + Sync {
     async fn resume(&self, role: &str) -> Result<Vec<String>, Stop>;
 
     async fn restart(&self, role: &str, from: StartFrom) -> Result<Vec<String>, Stop>;
+}
+
+/// Orders about changes that were set aside.
+#[async_trait]
+pub trait FailedOrders: Send + Sync {
+    /// Applies them once more, where no newer write of their rows stands; what became of each.
+    async fn retry(&self, wish: FailedWish) -> Result<Vec<RetriedView>, Stop>;
+
+    /// Forgets them; which. Their rows stay as they are here.
+    async fn discard(&self, wish: FailedWish) -> Result<Vec<String>, Stop>;
+}
+
+/// What people look closer at.
+#[async_trait]
+pub trait Inspect: Send + Sync {
+    /// How far the database, the topics and their application here are.
+    async fn position(&self) -> Result<PositionView, Stop>;
+
+    /// What is known of one row.
+    async fn where_is(&self, wish: WhereWish) -> Result<WhereView, Stop>;
 }
 
 /// The clouds that the node feeds.

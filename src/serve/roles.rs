@@ -8,15 +8,13 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Json, Response};
+use axum::response::Json;
 use axum::routing::post;
 use serde::Deserialize;
-use serde_json::json;
 
+use super::trouble::Trouble;
 use super::{Roles, StartFrom};
 use crate::observe::{Observer, RoleStatus};
-use crate::runtime::Stop;
 
 /// An order is some words.
 const ORDER_BYTES_MAX: usize = 4 << 10;
@@ -36,35 +34,6 @@ pub fn router(observer: Observer, roles: Arc<dyn Roles>) -> Router {
         .with_state(Asked { observer, roles })
 }
 
-enum Trouble {
-    NotUnderstood(String),
-    Refused(Stop),
-}
-
-impl From<JsonRejection> for Trouble {
-    fn from(rejection: JsonRejection) -> Self {
-        Self::NotUnderstood(rejection.body_text())
-    }
-}
-
-impl From<Stop> for Trouble {
-    fn from(stop: Stop) -> Self {
-        Self::Refused(stop)
-    }
-}
-
-impl IntoResponse for Trouble {
-    fn into_response(self) -> Response {
-        let (status, error, hint) = match self {
-            Self::NotUnderstood(error) => {
-                (StatusCode::BAD_REQUEST, error, Some("send {}, as content type application/json".to_owned()))
-            }
-            Self::Refused(stop) => (StatusCode::CONFLICT, stop.message, stop.hint),
-        };
-        (status, Json(json!({ "error": error, "hint": hint }))).into_response()
-    }
-}
-
 type Answer = Result<Json<Vec<RoleStatus>>, Trouble>;
 
 /// Only JSON is taken, which no page of another site can send from somebody's browser without asking us first.
@@ -76,17 +45,17 @@ struct Plain {}
 
 async fn pause(State(asked): State<Asked>, Path(role): Path<String>, order: Order<Plain>) -> Answer {
     let Json(Plain {}) = order?;
-    asked.answer(asked.roles.pause(&role).await?)
+    asked.answer(asked.roles.pause(&role).await.map_err(Trouble::Order)?)
 }
 
 async fn resume(State(asked): State<Asked>, Path(role): Path<String>, order: Order<Plain>) -> Answer {
     let Json(Plain {}) = order?;
-    asked.answer(asked.roles.resume(&role).await?)
+    asked.answer(asked.roles.resume(&role).await.map_err(Trouble::Order)?)
 }
 
 async fn restart(State(asked): State<Asked>, Path(role): Path<String>, order: Order<StartFrom>) -> Answer {
     let Json(from) = order?;
-    asked.answer(asked.roles.restart(&role, from).await?)
+    asked.answer(asked.roles.restart(&role, from).await.map_err(Trouble::Order)?)
 }
 
 impl Asked {

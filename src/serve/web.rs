@@ -18,16 +18,18 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use crate::observe::{
-    ActivitySearch, ActivityView, Became, ConflictView, Observer, SnapshotView, SnapshotWish, Status, VerifyView, VerifyWish,
+    ActivitySearch, ActivityView, Became, ConflictView, FailedView, Observer, SnapshotView, SnapshotWish, Status, VerifyView,
+    VerifyWish,
 };
-use crate::runtime::{Shutdown, Stop};
+use crate::runtime::Shutdown;
 
 use super::access::{Access, Refusal};
 use super::gate::Gate;
 use super::listener::LimitedListener;
 use super::screens::{self, Screens};
 use super::tls::{Tls, TlsIdentity};
-use super::{Clouds, Keeper, LIST_MAX, Orders, Part, Roles, ServeError, Setup, cloud_sync, page, roles};
+use super::trouble::Trouble;
+use super::{Clouds, FailedOrders, Inspect, Keeper, LIST_MAX, Orders, Part, Roles, ServeError, Setup, cloud_sync, page, roles};
 
 /// Browsers open about six each, a scraper one: enough for a room full of people.
 const CONNECTIONS_MAX: usize = 128;
@@ -101,6 +103,20 @@ impl Web {
         self
     }
 
+    /// With orders about changes that were set aside.
+    pub fn with_failed(mut self, orders: Arc<dyn FailedOrders>) -> Self {
+        let orders = self.guarded(super::failed::router(orders));
+        self.router = self.router.merge(orders);
+        self
+    }
+
+    /// With what people look closer at.
+    pub fn with_inspect(mut self, inspect: Arc<dyn Inspect>) -> Self {
+        let views = self.guarded(super::inspect::router(inspect));
+        self.router = self.router.merge(views);
+        self
+    }
+
     /// With orders to the roles of the node.
     pub fn with_roles(mut self, orders: Arc<dyn Roles>) -> Self {
         let orders = self.guarded(roles::router(self.screens.observer.clone(), orders));
@@ -145,6 +161,7 @@ fn router(shown: Shown, gate: Arc<Gate>) -> Router {
         .route("/api/conflicts/{id}", get(conflict))
         .route("/api/conflicts/{id}/settle", post(settle))
         .route("/api/failed", get(failed))
+        .route("/api/failed/{id}", get(failed_one))
         .route("/api/snapshots", get(snapshots).post(snapshot))
         .route("/api/snapshots/{id}/cancel", post(cancel_snapshot))
         .route("/api/verify", get(verified).post(verify))
@@ -224,13 +241,17 @@ async fn settle(
     Path(id): Path<String>,
     decision: Result<Json<Decision>, JsonRejection>,
 ) -> Result<Json<ConflictView>, Trouble> {
-    let Json(decision) = decision.map_err(|rejection| Trouble::NotUnderstood(rejection.body_text()))?;
+    let Json(decision) = decision?;
     let settled = shown.orders.settle(&id, matches!(decision.keep, Kept::Loser)).await?;
     Ok(Json(settled.ok_or(Trouble::NoSuch("conflict"))?))
 }
 
 async fn failed(State(shown): State<Shown>, Query(asked): Query<Asked>) -> Result<Response, Trouble> {
     Ok(Json(shown.keeper.failed(asked.part()).await?).into_response())
+}
+
+async fn failed_one(State(shown): State<Shown>, Path(id): Path<String>) -> Result<Json<FailedView>, Trouble> {
+    Ok(Json(shown.keeper.failed_one(&id).await?.ok_or(Trouble::NoSuch("change set aside"))?))
 }
 
 async fn snapshots(State(shown): State<Shown>) -> Result<Response, Trouble> {
@@ -242,7 +263,7 @@ async fn snapshot(
     State(shown): State<Shown>,
     wish: Result<Json<SnapshotWish>, JsonRejection>,
 ) -> Result<Json<SnapshotView>, Trouble> {
-    let Json(wish) = wish.map_err(|rejection| Trouble::NotUnderstood(rejection.body_text()))?;
+    let Json(wish) = wish?;
     Ok(Json(shown.orders.snapshot(wish).await?))
 }
 
@@ -251,7 +272,7 @@ async fn cancel_snapshot(
     Path(id): Path<u64>,
     body: Result<Json<Nothing>, JsonRejection>,
 ) -> Result<Json<Nothing>, Trouble> {
-    let Json(Nothing {}) = body.map_err(|rejection| Trouble::NotUnderstood(rejection.body_text()))?;
+    let Json(Nothing {}) = body?;
     match shown.orders.cancel_snapshot(id).await? {
         true => Ok(Json(Nothing {})),
         false => Err(Trouble::NoSuch("snapshot under way")),
@@ -266,7 +287,7 @@ async fn verify(
     State(shown): State<Shown>,
     wish: Result<Json<VerifyWish>, JsonRejection>,
 ) -> Result<Json<VerifyView>, Trouble> {
-    let Json(wish) = wish.map_err(|rejection| Trouble::NotUnderstood(rejection.body_text()))?;
+    let Json(wish) = wish?;
     Ok(Json(shown.orders.verify(wish).await?))
 }
 
@@ -274,7 +295,7 @@ async fn cancel_verify(
     State(shown): State<Shown>,
     body: Result<Json<Nothing>, JsonRejection>,
 ) -> Result<Json<Nothing>, Trouble> {
-    let Json(Nothing {}) = body.map_err(|rejection| Trouble::NotUnderstood(rejection.body_text()))?;
+    let Json(Nothing {}) = body?;
     match shown.orders.cancel_verify().await? {
         true => Ok(Json(Nothing {})),
         false => Err(Trouble::NoSuch("comparison under way")),
@@ -322,54 +343,6 @@ async fn guard(
 fn wants_a_screen(request: &Request) -> bool {
     let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     request.method() == Method::GET && page::is_screen(request.uri().path()) && accepts.contains("text/html")
-}
-
-/// What goes wrong with one request.
-enum Trouble {
-    NoSuch(&'static str),
-    Refused(Refusal),
-    NotUnderstood(String),
-    Stop(Stop),
-}
-
-impl From<Stop> for Trouble {
-    fn from(stop: Stop) -> Self {
-        Self::Stop(stop)
-    }
-}
-
-#[derive(Serialize)]
-struct TroubleBody {
-    error: String,
-    hint: Option<String>,
-}
-
-impl IntoResponse for Trouble {
-    fn into_response(self) -> Response {
-        let (status, error, hint) = match self {
-            Self::NoSuch(what) => (StatusCode::NOT_FOUND, format!("there is no such {what}"), None),
-            Self::Refused(Refusal::WrongName) => {
-                let error = "this name is not served without a key".to_owned();
-                (StatusCode::FORBIDDEN, error, Some("use 127.0.0.1, or set a key under [web]".to_owned()))
-            }
-            Self::Refused(Refusal::NoKey) => (StatusCode::UNAUTHORIZED, "a key is needed".into(), None),
-            Self::Refused(Refusal::TooMany) => {
-                let hint = "wait a minute, and use the key that [web] of this node names".to_owned();
-                (StatusCode::TOO_MANY_REQUESTS, "too many keys were wrong".into(), Some(hint))
-            }
-            Self::Refused(Refusal::WrongKey) => (StatusCode::UNAUTHORIZED, "this is not the key".into(), None),
-            Self::NotUnderstood(what) => {
-                (StatusCode::BAD_REQUEST, what, Some("send JSON, as content type application/json".into()))
-            }
-            Self::Stop(stop) => (StatusCode::SERVICE_UNAVAILABLE, stop.message, stop.hint),
-        };
-        let mut response = (status, Json(TroubleBody { error, hint })).into_response();
-        if status == StatusCode::UNAUTHORIZED {
-            let ask = HeaderValue::from_static("Bearer realm=\"tandem\"");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, ask);
-        }
-        response
-    }
 }
 
 /// No page may be framed, cached, or load anything from elsewhere.

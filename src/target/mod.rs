@@ -18,7 +18,7 @@ use async_trait::async_trait;
 
 #[cfg(doc)]
 use crate::change::Op;
-use crate::change::{Change, GtidPosition, Image, Mark, OriginId, Rewrite, RowKey, Shape, TableName};
+use crate::change::{Change, GtidPosition, Image, Mark, Offset, OriginId, Rewrite, RowKey, Shape, TableName};
 
 pub mod cloud;
 mod error;
@@ -174,6 +174,9 @@ pub trait ApplyTransaction: Send {
     async fn keep_conflicts(&mut self, conflicts: &[Conflict]) -> Result<(), TargetError>;
 
     async fn keep_dead_letters(&mut self, letters: &[DeadLetter]) -> Result<(), TargetError>;
+
+    /// Forgets dead letters, by origin and offset.
+    async fn mend(&mut self, letters: &[(OriginId, Offset)]) -> Result<(), TargetError>;
 
     /// Rows, checkpoint and everything kept become durable together.
     async fn commit(self: Box<Self>) -> Result<(), TargetError>;

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use serde_json::{Map, Value as Json};
 
 use super::node::Database;
-use crate::change::{Change, Image, RowKey, TableFilter, TableName, wire};
-use crate::observe::{ConflictView, FailedView, SideView, TableView};
+use crate::change::{Change, Hlc, Image, Offset, OriginId, RowKey, TableFilter, TableName, wire};
+use crate::observe::{ConflictView, FailedView, SideView, TableView, remedy};
 use crate::runtime::Stop;
 use crate::serve::{Keeper, Part};
 use crate::target::keep::Side;
@@ -29,6 +29,11 @@ impl Keeper for DatabaseKeeper {
     async fn conflict(&self, id: &str) -> Result<Option<ConflictView>, Stop> {
         let target = self.database.target().await?;
         Ok(target.conflict(id).await?.map(conflict_view))
+    }
+
+    async fn failed_one(&self, id: &str) -> Result<Option<FailedView>, Stop> {
+        let Some((origin, offset)) = letter_of(id) else { return Ok(None) };
+        Ok(self.database.target().await?.dead_letter(&origin, offset).await?.map(failed_view))
     }
 
     async fn failed(&self, part: Part) -> Result<Vec<FailedView>, Stop> {
@@ -72,14 +77,20 @@ fn side_view(side: &Side) -> SideView {
     let row = |(key, image): &(RowKey, Image)| object(&wire::image_json(&key.shape, image));
     SideView {
         origin: side.origin.as_str().to_owned(),
-        written_seconds: side.hlc.0 / crate::change::Hlc::SECOND,
+        written_seconds: side.hlc.0 / Hlc::SECOND,
         row: side.row.as_ref().map(row),
     }
 }
 
 fn failed_view(kept: KeptDeadLetter) -> FailedView {
     let letter = kept.letter;
+    let row = |image: &Option<Image>| image.as_ref().map(|image| object(&wire::image_json(&letter.change.shape, image)));
     FailedView {
+        id: letter_id(&letter.origin, letter.offset),
+        remedy: remedy(&letter.reason).to_owned(),
+        written_seconds: letter.hlc.0 / Hlc::SECOND,
+        before: row(&letter.change.before),
+        after: row(&letter.change.after),
         origin: letter.origin.as_str().to_owned(),
         offset: letter.offset.0,
         table: letter.change.table().to_string(),
@@ -88,6 +99,16 @@ fn failed_view(kept: KeptDeadLetter) -> FailedView {
         reason: letter.reason,
         attempts: letter.attempts,
     }
+}
+
+/// What people call a change that was set aside.
+pub fn letter_id(origin: &OriginId, offset: Offset) -> String {
+    format!("{origin}:{offset}")
+}
+
+pub fn letter_of(id: &str) -> Option<(OriginId, Offset)> {
+    let (origin, offset) = id.rsplit_once(':')?;
+    Some((OriginId::new(origin), Offset(offset.parse().ok()?)))
 }
 
 /// What tells the row from others: its key, or all that it was (or is, if it is new) where the table has none.
@@ -101,7 +122,7 @@ fn row_of(change: &Change) -> Map<String, Json> {
 }
 
 /// Text that this program wrote as an object of columns.
-fn object(json: &str) -> Map<String, Json> {
+pub fn object(json: &str) -> Map<String, Json> {
     serde_json::from_str(json).unwrap_or_default()
 }
 

@@ -10,14 +10,16 @@ use tokio::time::sleep;
 
 use super::cloud::{CloudOrders, Feeds, TableRows};
 use super::doctor::NodeSetup;
+use super::failed::FailedDesk;
 use super::hub::{hub_options, web_identity};
+use super::inspect::Inspector;
 use super::keeper::DatabaseKeeper;
 use super::lease::Seat;
 use super::roles::RoleOrders;
 use super::snapshots::{Book, DatabaseRows, Desk};
 use super::topics::Topics;
 use super::weekly::Weekly;
-use crate::apply::{Applier, ApplyOptions, LocalFeed, Policy};
+use crate::apply::{AgainDesk, Applier, ApplyOptions, LocalFeed, Policy};
 use crate::change::{GtidPosition, Offset, Record, TableFilter};
 use crate::config::{self, Config, OwnNode};
 use crate::observe::{self, KeptCount, Observer};
@@ -103,6 +105,7 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
         own,
         topics,
         local: Arc::default(),
+        again: Arc::default(),
         clock,
         observer: observer.clone(),
     });
@@ -161,6 +164,7 @@ struct Node {
     verify: Arc<VerifyDesk>,
     topics: Topics,
     local: Arc<LocalFeed>,
+    again: Arc<AgainDesk>,
     clock: Arc<dyn Clock>,
     observer: Observer,
 }
@@ -214,6 +218,7 @@ impl Node {
             clock: self.clock.clone(),
             observer: self.observer.clone(),
             notes: self.verify.clone(),
+            again: self.again.clone(),
         };
         Ok(applier.run(shutdown.clone()).await?)
     }
@@ -237,7 +242,16 @@ impl Node {
         });
         let web = Web::bind(options, self.observer.clone(), keeper, desk.clone()).await?;
         let roles = RoleOrders { switches: self.switches.clone() };
-        let web = web.with_clouds(Arc::new(orders)).with_roles(Arc::new(roles)).with_setup(self.setup.clone());
+        let failed = FailedDesk { database: self.database.clone(), again: self.again.clone() };
+        let web = web.with_clouds(Arc::new(orders)).with_roles(Arc::new(roles)).with_failed(Arc::new(failed));
+        let inspector = Inspector {
+            database: self.database.clone(),
+            topics: self.topics.clone(),
+            tables: self.tables.clone(),
+            own: self.own.name().clone(),
+            nodes: self.own.cluster.ranks().map(|rank| self.own.cluster.name(rank).clone()).collect(),
+        };
+        let web = web.with_setup(self.setup.clone()).with_inspect(Arc::new(inspector));
         let weekly = async {
             let Some(every) = self.verify_every else { return std::future::pending().await };
             let (stamp, clock) = (StampFile::new(&self.own.state_folder, "verified"), self.clock.clone());

@@ -135,10 +135,10 @@ impl Orders for Desk {
     }
 }
 
-type Chosen = (Vec<(TableName, u64)>, Vec<(TableName, String)>);
+pub type Chosen = (Vec<(TableName, u64)>, Vec<(TableName, String)>);
 
 /// The tables that are meant, and those among them whose rows cannot be published so.
-fn choose(sizes: &[TableSize], names: &[String]) -> Result<Chosen, Stop> {
+pub fn choose(sizes: &[TableSize], names: &[String]) -> Result<Chosen, Stop> {
     let mut meant = vec![names.is_empty(); sizes.len()];
     for name in names {
         let pattern = TablePattern::parse(name).or_else(|| TablePattern::parse(&format!("*.{name}")));

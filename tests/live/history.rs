@@ -405,6 +405,7 @@ async fn apply(round: &Round, server: &PrivateServer) -> Result<(), ApplyError> 
         clock: Arc::new(SystemClock),
         observer: Observer::default(),
         notes: Arc::new(NoNotes),
+        again: Arc::default(),
     };
     let shutdown = Shutdown::new();
     let running = tokio::spawn(applier.run(shutdown.clone()));

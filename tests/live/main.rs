@@ -17,6 +17,7 @@ mod capture_memory;
 mod cloud;
 mod conflicts;
 mod doctor;
+mod failed;
 mod foreign_keys;
 mod history;
 mod https;

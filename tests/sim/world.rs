@@ -560,6 +560,7 @@ async fn apply(world: Arc<World>, at: usize, local: Arc<LocalFeed>, _seed: u64) 
             clock: node.clock.clone(),
             observer: Observer::default(),
             notes: Arc::new(NoNotes),
+            again: Arc::default(),
         };
         match applier.run(Shutdown::new()).await {
             Err(error) if error.disposition() == Disposition::Retry => again(&world).await,

@@ -74,6 +74,7 @@ async fn bikes_of_a_rider_without_seat(on_delete: OnDelete) -> (Vec<Image>, Vec<
         clock: Arc::new(SystemClock),
         observer: Observer::default(),
         notes: Arc::new(NoNotes),
+        again: Arc::default(),
     };
     let shutdown = Shutdown::new();
     let running = tokio::spawn(applier.run(shutdown.clone()));

@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::change::OriginId;
-use crate::observe::{ConflictView, FailedView, SideView, TableView};
-use crate::runtime::{Finding, RoleState, RoleWatch};
+use crate::observe::{ConflictView, FailedView, FailedWish, RetriedView, SideView, TableView};
+use crate::runtime::{Finding, RoleState, RoleWatch, Stop};
 use crate::serve::StartFrom;
 
 /// A database that holds one conflict, or cannot be reached.
@@ -53,8 +53,14 @@ impl Keeper for Kept {
         Ok(Some(conflict()).filter(|conflict| conflict.id.starts_with(id)))
     }
 
+    async fn failed_one(&self, id: &str) -> Result<Option<FailedView>, Stop> {
+        let part = Part { skip: 0, at_most: 1 };
+        Ok(self.failed(part).await?.into_iter().find(|letter| letter.id == id))
+    }
+
     async fn failed(&self, _part: Part) -> Result<Vec<FailedView>, Stop> {
         let letter = FailedView {
+            id: "laptop-b:12".into(),
             origin: "laptop-b".into(),
             offset: 12,
             table: "campus.<b>bookings</b>".into(),
@@ -62,6 +68,10 @@ impl Keeper for Kept {
             op: "insert".into(),
             reason: "a \"driver\" & <b>no</b> row".into(),
             attempts: 3,
+            remedy: "see".into(),
+            written_seconds: 1_800_000_000,
+            before: None,
+            after: Some(row(json!({"id": 1}))),
         };
         Ok(vec![letter])
     }
@@ -159,7 +169,7 @@ impl Page {
         let observer = Observer::default();
         let options = WebOptions { listen: "127.0.0.1:0".parse().unwrap(), key: key.map(SecretString::from), tls: None };
         let web = Web::bind(options, observer.clone(), Arc::new(Kept { reachable }), Arc::new(Asked::default())).await.unwrap();
-        let web = web.with_roles(Arc::new(Obedient)).with_setup(Arc::new(Set));
+        let web = web.with_roles(Arc::new(Obedient)).with_failed(Arc::new(Obedient)).with_setup(Arc::new(Set));
         let (address, shutdown) = (web.address(), Shutdown::new());
         Self { address, observer, running: tokio::spawn(web.run(shutdown.clone())), shutdown }
     }
@@ -258,6 +268,40 @@ async fn orders_are_taken_as_json_and_in_no_form_that_a_strange_page_could_send(
     assert_eq!(page.post("/api/snapshots/1/cancel", "text/plain", "{}").await.status, 400);
     assert_eq!(page.post("/api/snapshots/1/cancel", json, "{}").await.status, 200);
     assert_eq!(page.post("/api/snapshots/1/cancel", json, "{}").await.status, 404);
+    page.end().await;
+}
+
+#[async_trait]
+impl FailedOrders for Obedient {
+    async fn retry(&self, wish: FailedWish) -> Result<Vec<RetriedView>, Stop> {
+        let result = |id| RetriedView { id, outcome: "refused".into(), reason: Some("no topic".into()) };
+        Ok(wish.ids.into_iter().map(result).collect())
+    }
+
+    async fn discard(&self, wish: FailedWish) -> Result<Vec<String>, Stop> {
+        Ok(if wish.all { vec!["all".into()] } else { wish.ids })
+    }
+}
+
+#[tokio::test]
+async fn changes_that_were_set_aside_are_tried_again_or_discarded_by_their_ids() {
+    let page = Page::start(None, true).await;
+    let json = "application/json";
+    let one = page.get("/api/failed/laptop-b:12").await;
+    assert_eq!((one.status, page.get("/api/failed/laptop-b:13").await.status), (200, 404));
+    assert!(one.body.contains("\"after\":{\"id\":1}"), "{}", one.body);
+    let tried = page.post("/api/failed/retry", json, r#"{"ids": ["b:1"]}"#).await;
+    assert_eq!(
+        (tried.status, tried.body.as_str()),
+        (200, r#"{"results":[{"id":"b:1","outcome":"refused","reason":"no topic"}]}"#)
+    );
+    let all = page.post("/api/failed/discard", json, r#"{"all": true}"#).await;
+    assert_eq!((all.status, all.body.as_str()), (200, r#"{"discarded":["all"]}"#));
+    assert_eq!(page.post("/api/failed/discard", json, r#"{"ids": ["b:1"], "all": true}"#).await.status, 409);
+    for (kind, body) in [("text/plain", r#"{"all": true}"#), (json, r#"{"every": true}"#)] {
+        assert_eq!(page.post("/api/failed/discard", kind, body).await.status, 400, "{kind} {body}");
+    }
+    assert!(page.post("/api/failed/retry", json, "{}").await.body.contains("it is not said which"));
     page.end().await;
 }
 

@@ -7,7 +7,7 @@ use mysql_async::prelude::FromValue;
 
 use super::MariadbTarget;
 use super::literal;
-use crate::change::{Change, Checks, Hlc, Image, Offset, Op, OriginId, RowKey, ValueRef, wire};
+use crate::change::{Change, Checks, Hlc, Image, Offset, Op, OriginId, RowKey, TableName, ValueRef, wire};
 use crate::target::TargetError;
 use crate::target::keep::{DeadLetter, Side};
 
@@ -97,6 +97,33 @@ impl MariadbTarget {
     pub async fn dead_letters(&self, skip: usize, limit: usize) -> Result<Vec<KeptDeadLetter>, TargetError> {
         let sql = format!("{LETTER} ORDER BY noted_at DESC, origin, record_offset LIMIT {skip}, {}", limit.min(LIST_MAX));
         self.read(sql.as_bytes(), "listing the dead letters", dead_letter).await
+    }
+
+    /// The dead letter of this place.
+    pub async fn dead_letter(&self, origin: &OriginId, offset: Offset) -> Result<Option<KeptDeadLetter>, TargetError> {
+        let mut sql = format!("{LETTER} WHERE record_offset = {} AND origin = ", offset.0).into_bytes();
+        literal::value(&mut sql, ValueRef::Text(origin.as_str()));
+        Ok(self.read(&sql, "reading a dead letter", dead_letter).await?.pop())
+    }
+
+    /// Ids of the conflicts about a row, and the places of its dead letters; its key in one of these forms.
+    pub async fn kept_of(
+        &self,
+        table: &TableName,
+        keys: &[String],
+    ) -> Result<(Vec<String>, Vec<(OriginId, Offset)>), TargetError> {
+        let mut of = b" WHERE table_name = ".to_vec();
+        literal::value(&mut of, ValueRef::Text(&table.to_string()));
+        of.extend_from_slice(b" AND row_key IN (");
+        literal::list(&mut of, keys, |out, key| literal::value(out, ValueRef::Text(key)));
+        of.extend_from_slice(b") ORDER BY noted_at DESC LIMIT 100");
+        let conflicts = [b"SELECT id FROM tandem.conflicts", of.as_slice()].concat();
+        let letters = [b"SELECT origin, record_offset FROM tandem.dead_letters", of.as_slice()].concat();
+        let letter = |row: &mut Row| Some((OriginId::new(&take::<String>(row, 0)?), Offset(take(row, 1)?)));
+        Ok((
+            self.read(&conflicts, "looking for conflicts of a row", |row| take(row, 0)).await?,
+            self.read(&letters, "looking for dead letters of a row", letter).await?,
+        ))
     }
 
     /// What is kept, by the other origin that it has to do with.

@@ -3,7 +3,7 @@
 use super::fault::About;
 use super::literal;
 use super::session::Session;
-use crate::change::{Mark, RowKey, Value, wire};
+use crate::change::{Mark, Offset, OriginId, RowKey, Value, wire};
 use crate::target::keep::Side;
 use crate::target::{Conflict, DeadLetter, TargetError};
 
@@ -171,6 +171,17 @@ pub(super) fn settle(out: &mut Vec<u8>, conflict: &str) {
         b"UPDATE tandem.conflicts SET state = 'settled', settled_at = NOW(6) WHERE state <> 'settled' AND id = ",
     );
     literal::text(out, conflict);
+}
+
+pub(super) fn delete_dead_letters(out: &mut Vec<u8>, letters: &[(OriginId, Offset)]) {
+    out.extend_from_slice(b"DELETE FROM tandem.dead_letters WHERE (origin, record_offset) IN (");
+    literal::list(out, letters, |out, (origin, offset)| {
+        let place = [Value::text(origin.as_str()), Value::unsigned(offset.0)];
+        out.push(b'(');
+        literal::list(out, &place, |out, value| literal::value(out, value.as_ref()));
+        out.push(b')');
+    });
+    out.push(b')');
 }
 
 pub(super) fn insert_dead_letter(out: &mut Vec<u8>, letter: &DeadLetter) {

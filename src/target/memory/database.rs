@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{CommittedTransaction, MemoryReference, MemoryTable, fold};
 use crate::change::{
-    Change, Checks, Column, ColumnKind, Gtid, GtidPosition, Image, Mark, OWN_DATABASE, Op, OriginId, Rewrite, Shape, TableName,
-    Value, own_table,
+    Change, Checks, Column, ColumnKind, Gtid, GtidPosition, Image, Mark, OWN_DATABASE, Offset, Op, OriginId, Rewrite, Shape,
+    TableName, Value, own_table,
 };
 use crate::target::{CanonicalKey, Conflict, DeadLetter, TargetError};
 
@@ -89,6 +89,7 @@ struct Active {
     marks: BTreeMap<OriginId, Mark>,
     conflicts: Vec<Conflict>,
     dead_letters: Vec<DeadLetter>,
+    mended: Vec<(OriginId, Offset)>,
 }
 
 pub(super) struct Database {
@@ -234,6 +235,10 @@ impl Database {
         self.own_insert(id, own_table::DEAD_LETTERS, &["origin", "record_offset"], [origin, offset]);
     }
 
+    pub fn mend(&mut self, id: u64, letters: &[(OriginId, Offset)]) {
+        self.active(id).mended.extend_from_slice(letters);
+    }
+
     pub fn commit(
         &mut self,
         id: u64,
@@ -247,6 +252,10 @@ impl Database {
             // The same conflict met again says nothing new.
             self.kept.conflicts.entry(conflict.id.clone()).or_insert(conflict);
         }
+        let place = |letter: &DeadLetter| (letter.origin.clone(), letter.offset);
+        // As the primary key of the real table has it: one letter a place, the last telling of it.
+        let told: Vec<_> = active.dead_letters.iter().map(place).chain(active.mended).collect();
+        self.kept.dead_letters.retain(|letter| !told.contains(&place(letter)));
         self.kept.dead_letters.extend(active.dead_letters);
         let mut gtid = None;
         if !active.changes.is_empty() {

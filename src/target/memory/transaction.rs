@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::database::{Resource, Row};
 use super::{Session, Step, Verdict, fold, refer, whole};
-use crate::change::{Change, GtidPosition, Image, Op, Rewrite, RowKey, TableName, Value};
+use crate::change::{Change, GtidPosition, Image, Offset, Op, OriginId, Rewrite, RowKey, TableName, Value};
 use crate::runtime::{Disposition, Fault};
 use crate::target::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Held, Referrer, TargetError, Write, WriteError};
 
@@ -264,6 +264,11 @@ impl ApplyTransaction for MemoryTransaction {
             self.session.database().keep_dead_letter(self.session.id, letter);
         }
         self.settle(verdict.failed())
+    }
+
+    async fn mend(&mut self, letters: &[(OriginId, Offset)]) -> Result<(), TargetError> {
+        self.session.database().mend(self.session.id, letters);
+        Ok(())
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), TargetError> {

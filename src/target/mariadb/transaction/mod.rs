@@ -8,7 +8,7 @@ use super::fault::About;
 use super::schema::Table;
 use super::session::{APPLYING, Session};
 use super::{Inner, own_tables};
-use crate::change::{Change, GtidPosition, Mark, Rewrite, RowKey, TableName};
+use crate::change::{Change, GtidPosition, Mark, Offset, OriginId, Rewrite, RowKey, TableName};
 use crate::runtime::{Disposition, Fault};
 use crate::target::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Held, Referrer, TargetError, Write, WriteError};
 
@@ -203,6 +203,15 @@ impl ApplyTransaction for MariadbTransaction {
             self.own(&sql, "keeping a dead letter").await?;
         }
         Ok(())
+    }
+
+    async fn mend(&mut self, letters: &[(OriginId, Offset)]) -> Result<(), TargetError> {
+        if letters.is_empty() {
+            return Ok(());
+        }
+        let mut sql = Vec::new();
+        own_tables::delete_dead_letters(&mut sql, letters);
+        self.own(&sql, "removing a dead letter").await
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), TargetError> {
