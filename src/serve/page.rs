@@ -69,6 +69,7 @@ pub enum Done {
     Ordered { run: u64, joined: bool },
     Comparing,
     Retried(u64),
+    StillFailed(u64),
     Discarded(u64),
 }
 
@@ -82,6 +83,7 @@ impl Done {
             Self::Ordered { run, joined: true } => ("joined", run),
             Self::Comparing => ("comparing", 0),
             Self::Retried(changes) => ("retried", changes),
+            Self::StillFailed(changes) => ("still-failed", changes),
             Self::Discarded(changes) => ("discarded", changes),
         };
         format!("done={word}&count={number}")
@@ -96,6 +98,7 @@ impl Done {
             "joined" => Self::Ordered { run: number, joined: true },
             "comparing" => Self::Comparing,
             "retried" => Self::Retried(number),
+            "still-failed" => Self::StillFailed(number),
             "discarded" => Self::Discarded(number),
             _ => return None,
         })
@@ -111,7 +114,10 @@ impl Done {
             Self::Ordered { run, joined: false } => format!("Run {run} is under way."),
             Self::Ordered { run, joined: true } => format!("Run {run} is under way already: you joined it."),
             Self::Comparing => "The nodes compare their rows now.".into(),
-            Self::Retried(changes) => format!("{} tried again.", plural(changes, "change is", "changes are")),
+            Self::Retried(changes) => format!("{} done with.", plural(changes, "change is", "changes are")),
+            Self::StillFailed(changes) => {
+                format!("{} as before: the reasons are below.", plural(changes, "change failed", "changes failed"))
+            }
             Self::Discarded(changes) => format!("{} discarded.", plural(changes, "change was", "changes were")),
         }
     }
@@ -213,6 +219,7 @@ mod tests {
             Done::Ordered { run: 5, joined: true },
             Done::Comparing,
             Done::Retried(2),
+            Done::StillFailed(4),
             Done::Discarded(7),
         ];
         for done in all {

@@ -18,8 +18,8 @@ use super::access::Refusal;
 use super::gate::{Gate, Visitor, is_foreign};
 use super::page::{self, ActivityAsked, ConflictsAsked, Done, FailedAsked, Frame};
 use super::web::Peer;
-use super::{Clouds, Keeper, Orders, Part, Setup, SyncAsked, SyncRefused};
-use crate::observe::{ActivitySearch, Became, Observer, VerifyWish};
+use super::{Clouds, FailedOrders, Keeper, Orders, Part, Setup, SyncAsked, SyncRefused};
+use crate::observe::{ActivitySearch, Became, FailedWish, Observer, VerifyWish};
 use crate::runtime::Stop;
 
 /// Entries on one page of a list: what a person looks through, and a telephone loads at once.
@@ -37,6 +37,7 @@ pub struct Screens {
     pub orders: Arc<dyn Orders>,
     pub clouds: Option<Arc<dyn Clouds>>,
     pub setup: Option<Arc<dyn Setup>>,
+    pub failed: Option<Arc<dyn FailedOrders>>,
     pub gate: Arc<Gate>,
     /// Per cloud, the last run that was ordered here: ordered again while it runs, it is joined.
     pub ordered: Arc<Mutex<BTreeMap<String, u64>>>,
@@ -48,7 +49,7 @@ pub fn router(screens: Screens) -> Router {
         .route("/", get(overview))
         .route("/activity", get(activity))
         .route("/conflicts", get(conflicts).post(settle))
-        .route("/failed", get(failed))
+        .route("/failed", get(failed).post(deal_with))
         .route("/tables", get(tables))
         .route("/cloud", get(cloud))
         .route("/settings", get(settings))
@@ -232,6 +233,37 @@ async fn failed(
     let more = cut(&mut found, FAILED_PAGE);
     let shown = FailedAsked { page: asked.page, found: &found, more };
     screens.show(visitor, Done::read(&asked.done, asked.count), |frame| page::failed(frame, &shown))
+}
+
+/// `do` is `retry` or `discard`, of all that are ticked.
+async fn deal_with(
+    State(screens): State<Screens>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    form: Fields,
+) -> Response {
+    let fields = match screens.fields(visitor, &headers, form) {
+        Ok(fields) => fields,
+        Err(refused) => return *refused,
+    };
+    let all = |wanted: &'static str| fields.iter().filter(move |(name, _)| name == wanted).map(|(_, value)| value.as_str());
+    let ids: Vec<String> = all("id").take(FAILED_PAGE).map(str::to_owned).collect();
+    let Some(orders) = screens.failed.as_ref().filter(|_| !ids.is_empty()) else {
+        return Redirect::to(&format!("/failed?{}", Done::Nothing.query())).into_response();
+    };
+    let wish = FailedWish { ids, all: false };
+    let done = match all("do").next() {
+        Some("retry") => orders.retry(wish).await.map(|results| {
+            let left = results.iter().filter(|result| matches!(&*result.outcome, "failed" | "refused")).count();
+            if left == 0 { Done::Retried(results.len() as u64) } else { Done::StillFailed(left as u64) }
+        }),
+        Some("discard") => orders.discard(wish).await.map(|discarded| Done::Discarded(discarded.len() as u64)),
+        _ => return screens.trouble(visitor, StatusCode::BAD_REQUEST, "it is not said what to do", None),
+    };
+    match done {
+        Ok(done) => Redirect::to(&format!("/failed?{}", done.query())).into_response(),
+        Err(stop) => screens.stopped(visitor, &stop),
+    }
 }
 
 async fn tables(

@@ -89,7 +89,8 @@ impl Web {
         let address = listener.local_addr().map_err(listen_error)?;
         let gate = Arc::new(Gate::new(access, tls.is_some()).ok_or(ServeError::NoChance)?);
         let shown = Shown { observer: observer.clone(), keeper: keeper.clone(), orders: orders.clone() };
-        let screens = Screens { observer, keeper, orders, clouds: None, setup: None, gate, ordered: Arc::default() };
+        let screens =
+            Screens { observer, keeper, orders, clouds: None, setup: None, failed: None, gate, ordered: Arc::default() };
         let router = router(shown, screens.gate.clone());
         Ok(Self { listener, address, router, screens, tls })
     }
@@ -105,6 +106,7 @@ impl Web {
 
     /// With orders about changes that were set aside.
     pub fn with_failed(mut self, orders: Arc<dyn FailedOrders>) -> Self {
+        self.screens.failed = Some(orders.clone());
         let orders = self.guarded(super::failed::router(orders));
         self.router = self.router.merge(orders);
         self

@@ -162,6 +162,17 @@ async fn what_somebody_writes_into_names_and_rows_is_only_text_on_every_screen()
     assert!(shown.contains("the value is too long for column `phone` here"), "{shown}");
     assert!(shown.contains("excluded by \"campus.sessions\""), "{shown}");
 
+    // The column is mended, the change tried again by a click.
+    browser.open(&format!("{page}failed")).await;
+    browser.click("button[value=retry]").await;
+    browser.reads(".notice:not([hidden])", "1 change failed as before").await;
+    cluster.server(1).query("ALTER TABLE campus.riders MODIFY phone VARCHAR(24)").await;
+    browser.click("button[value=retry]").await;
+    browser.reads(".notice:not([hidden])", "1 change is done with").await;
+    browser.reads("main", "There is none.").await;
+    let phone = "SELECT phone FROM campus.riders WHERE id = 3";
+    assert_eq!(server.first::<String>(phone).await.as_deref(), Some("0123456789"));
+
     // By night.
     browser.dark(true).await;
     for screen in ["", "conflicts?show=all"] {

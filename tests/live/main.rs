@@ -27,6 +27,7 @@ mod kafka;
 mod keyless;
 mod large;
 mod lease;
+mod pages;
 mod panels;
 mod quiet;
 mod rig;

@@ -36,6 +36,7 @@ pub fn failed(frame: &Frame<'_>, asked: &FailedAsked<'_>) -> String {
             esc(reason),
             esc(remedy(reason)),
         );
+        put!(&mut body, "<form method=post action=\"/failed\">{}", frame.proof());
         let (first, rest) = letters.split_at(letters.len().min(SHOWN));
         list(&mut body, first);
         if !rest.is_empty() {
@@ -43,7 +44,11 @@ pub fn failed(frame: &Frame<'_>, asked: &FailedAsked<'_>) -> String {
             list(&mut body, rest);
             body.push_str("</details>");
         }
-        body.push_str("</section>");
+        body.push_str(
+            "<div class=actions><button name=do value=retry class=main>Retry what is ticked</button>\
+             <details><summary>Discard…</summary><p>They are forgotten, and their rows stay as they are here.</p>\
+             <button name=do value=discard class=danger>Discard what is ticked</button></details></div></form></section>",
+        );
     }
     let link = |page: usize| format!("/failed?page={page}");
     pager(&mut body, asked.page.checked_sub(1).map(link), asked.more.then(|| link(asked.page + 1)));
@@ -52,14 +57,16 @@ pub fn failed(frame: &Frame<'_>, asked: &FailedAsked<'_>) -> String {
 
 fn list(out: &mut String, letters: &[&FailedView]) {
     out.push_str(
-        "<div class=wide><table class=stack><thead><tr><th scope=col>Row<th scope=col>Change<th scope=col>From\
+        "<div class=wide><table class=stack><thead><tr><th scope=col><span class=unseen>Choose</span><th scope=col>Row<th scope=col>Change<th scope=col>From\
          <th scope=col class=number>Attempts</tr></thead><tbody>",
     );
     for letter in letters {
         put!(
             out,
-            "<tr><td data-label=Row>{}<td data-label=Change>{}<td data-label=From>{} <span class=soft>at {}</span>\
+            "<tr><td data-label=Choose><input type=checkbox name=id value=\"{}\" checked aria-label=\"Choose this change\">\
+             <td data-label=Row>{}<td data-label=Change>{}<td data-label=From>{} <span class=soft>at {}</span>\
              <td data-label=Attempts class=number>{}</tr>",
+            esc(&letter.id),
             row_inline(&letter.key),
             esc(&letter.op),
             esc(&letter.origin),
