@@ -2,6 +2,7 @@
 
 mod capture;
 mod cloud;
+mod cloud_doctor;
 mod doctor;
 mod failed;
 mod hub;

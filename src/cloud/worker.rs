@@ -80,6 +80,7 @@ impl CloudApplier {
         let (mut passed, mut foreign) = (Passed::new(), None);
         let mut last = ran.as_ref().map(|report| report.started_seconds);
         self.observer.cloud_resumes(&name, ran);
+        self.observer.cloud_interval(&name, self.options.schedule.interval(self.clock.now_seconds()));
         let aside = self.ledger().aside_count()?;
         self.observer.cloud_aside(&name, aside);
         loop {

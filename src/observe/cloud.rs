@@ -1,6 +1,7 @@
 //! What is known of the clouds that a node feeds: state, last run, errors. Their JSON is a promise; fields are added, never renamed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tracing::{debug, error, info, warn};
@@ -255,6 +256,12 @@ impl Observer {
 
     pub fn cloud_next_run(&self, name: &str, second: Option<u64>) {
         self.change_cloud(name, |status| status.next_run_seconds = second);
+    }
+
+    /// From one run of the schedule to the next; `None` where it is fed all the time.
+    pub fn cloud_interval(&self, name: &str, interval: Option<Duration>) {
+        let seconds = interval.map_or(0, |interval| interval.as_secs());
+        self.0.metrics.cloud_interval.with_label_values(&[name]).set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 
     /// What an earlier process left.

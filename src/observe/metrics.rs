@@ -58,6 +58,7 @@ pub struct Metrics {
     pub cloud_files_pending: IntGaugeVec,
     pub cloud_set_aside: IntGaugeVec,
     pub cloud_last_success: IntGaugeVec,
+    pub cloud_interval: IntGaugeVec,
     pub resident_memory_bytes: Gauge,
 }
 
@@ -196,6 +197,12 @@ impl Metrics {
                 &["cloud"],
             ),
             cloud_set_aside: gauges(&registry, "tandem_cloud_set_aside", "Rows that the cloud refused", &["cloud"]),
+            cloud_interval: gauges(
+                &registry,
+                "tandem_cloud_interval_seconds",
+                "From one run of the cloud's schedule to the next; 0 where it is fed all the time",
+                &["cloud"],
+            ),
             cloud_last_success: gauges(
                 &registry,
                 "tandem_cloud_last_success_timestamp_seconds",
@@ -255,7 +262,13 @@ impl Metrics {
         for kind in ["rows", "files", "archive"] {
             self.cloud_uploaded_bytes.with_label_values(&[cloud, kind]).inc_by(0);
         }
-        for gauge in [&self.cloud_pending, &self.cloud_files_pending, &self.cloud_set_aside, &self.cloud_last_success] {
+        for gauge in [
+            &self.cloud_pending,
+            &self.cloud_files_pending,
+            &self.cloud_set_aside,
+            &self.cloud_last_success,
+            &self.cloud_interval,
+        ] {
             gauge.with_label_values(&[cloud]).set(0);
         }
     }

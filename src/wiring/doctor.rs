@@ -17,6 +17,7 @@ pub async fn examine(config: &Config, own: &OwnNode) -> Vec<Finding> {
     let mut found = database(config, own).await;
     found.push(topic(own).await);
     found.push(state(own));
+    found.extend(super::cloud_doctor::examine(config, own).await);
     found
 }
 
@@ -122,7 +123,7 @@ fn state(own: &OwnNode) -> Finding {
     }
 }
 
-fn failed(code: &'static str, stop: Stop) -> Finding {
+pub(super) fn failed(code: &'static str, stop: Stop) -> Finding {
     let remedy = stop.hint.unwrap_or_else(|| "see docs/operations.md".into());
     Finding::fail(code, stop.message, remedy)
 }

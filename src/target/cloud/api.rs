@@ -201,6 +201,10 @@ impl Cloud for CloudApi {
             .ok_or_else(|| self.not_the_api(&format!("its answer for {} is no list of ids", question.resource)))
     }
 
+    async fn look(&self) -> Result<(), CloudError> {
+        self.ask(self.request(Method::GET, &["sync-status"]), "sync-status", 0).await.map(drop)
+    }
+
     async fn create(&self, row: &CloudRow) -> Result<bool, CloudError> {
         let body = serde_json::to_vec(&row.row).expect("names, texts and numbers are JSON");
         let (resource, bytes) = (row.resource.as_str(), body.len());

@@ -37,6 +37,9 @@ pub trait Cloud: Send + Sync {
     /// `GET /api/<resource>`: which rows the cloud has, a page at a time where it knows pages.
     async fn ids(&self, question: &IdQuestion<'_>) -> Result<IdPage, CloudError>;
 
+    /// `GET /api/sync-status`: whether it answers, and accepts the key. Changes nothing.
+    async fn look(&self) -> Result<(), CloudError>;
+
     /// `POST /api/<resource>`: one row. False where the cloud says that it had the row already.
     async fn create(&self, row: &CloudRow) -> Result<bool, CloudError>;
 }
