@@ -65,7 +65,7 @@ prove: setup ## 51,000 transactions on three sites with servers and nodes killed
 
 .PHONY: bench
 bench: setup ## Measure, print a table, write target/bench/summary.json
-	cargo bench --locked --bench apply --bench capture --bench topic
+	cargo bench --locked --bench apply --bench capture --bench topic --bench cloud
 
 .PHONY: demo
 demo: setup ## Two laptops on two private databases, from seed to proof; KEEP=1 leaves them running, TOPIC=kafka uses a broker
