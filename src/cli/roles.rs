@@ -31,6 +31,9 @@ pub struct ResumeArgs {
 pub struct RestartArgs {
     #[command(flatten)]
     order: OrderArgs,
+    /// From another place: always refused, with what is safe instead.
+    #[arg(long, value_name = "PLACE", hide = true)]
+    from: Option<String>,
 }
 
 #[derive(Args)]
@@ -68,7 +71,8 @@ pub async fn resume(args: ResumeArgs) -> Outcome {
 }
 
 pub async fn restart(args: RestartArgs) -> Outcome {
-    order(&args.order, "restart", &json!({})).await
+    let from = args.from.map_or_else(|| json!({}), |from| json!({ "from": from }));
+    order(&args.order, "restart", &from).await
 }
 
 async fn order(args: &OrderArgs, verb: &str, body: &impl Serialize) -> Outcome {

@@ -13,6 +13,8 @@ pub enum Trouble {
     NoSuch(&'static str),
     Refused(Refusal),
     NotUnderstood(String),
+    /// Longer than any such order is.
+    TooLarge,
     Stop(Stop),
     /// An order that is refused as the node is now.
     Order(Stop),
@@ -20,7 +22,10 @@ pub enum Trouble {
 
 impl From<JsonRejection> for Trouble {
     fn from(rejection: JsonRejection) -> Self {
-        Self::NotUnderstood(rejection.body_text())
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Self::TooLarge,
+            _ => Self::NotUnderstood(rejection.body_text()),
+        }
     }
 }
 
@@ -53,6 +58,7 @@ impl IntoResponse for Trouble {
             Self::NotUnderstood(what) => {
                 (StatusCode::BAD_REQUEST, what, Some("send JSON, as content type application/json".into()))
             }
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "this is too large for an order".into(), None),
             Self::Stop(stop) => (StatusCode::SERVICE_UNAVAILABLE, stop.message, stop.hint),
             Self::Order(stop) => (StatusCode::CONFLICT, stop.message, stop.hint),
         };

@@ -60,6 +60,8 @@ laptop-a: The applier is paused since 2027-01-15 07:59:00: `tandem resume applie
     let roles: Vec<RoleStatus> = serde_json::from_str(&said.out).unwrap();
     assert_eq!((said.code, roles.len(), roles[0].state.as_str()), (0, 1, "running"));
     assert_eq!(node.place.run(&["status", "--check"]).code, 0);
+    let said = node.place.run(&["restart", "tailer", "--from", "0-1-7"]);
+    assert_eq!((said.code, said.err.as_str()), (2, "error: it goes on where it was — leave out --from\n"));
     let said = node.place.run(&["restart", "tailer"]);
     assert_eq!((said.code, said.out.as_str()), (0, "laptop-a: the tailer is running since 2027-01-15 08:00:00\n"));
 }

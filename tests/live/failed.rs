@@ -51,6 +51,16 @@ async fn a_change_that_was_set_aside_is_applied_when_its_cause_is_mended_and_nev
     })
     .await;
 
+    // The row is followed, in whatever spelling its collation takes for the same.
+    let followed = said(&cluster, &["where", "riders", "BOB"], 0);
+    let first = "campus.riders, row with name bob, is on laptop-b: name bob, note new\n";
+    assert!(followed.starts_with(first) && followed.contains("too long as well"), "{followed}");
+    assert!(followed.contains("laptop-a, laptop-b") && followed.contains("tandem failed show laptop-a:"), "{followed}");
+    assert!(said(&cluster, &["where", "campus.riders", "name=nobody"], 1).contains("is not on laptop-b"));
+    let position = said(&cluster, &["position", "--json"], 0);
+    let position: serde_json::Value = serde_json::from_str(&position).unwrap();
+    assert!(position["database"].is_string() && position["topics"][0]["next"].as_u64() > Some(1), "{position}");
+
     cluster.server(1).query("ALTER TABLE campus.riders MODIFY note VARCHAR(40) NOT NULL").await;
     let said_all = said(&cluster, &["failed", "retry", "--all"], 0);
     assert!(said_all.contains(&format!("{id}: applied.\n")), "{said_all}");

@@ -13,6 +13,8 @@ use crate::observe::{ConflictView, FailedView, FailedWish, RetriedView, SideView
 use crate::runtime::{Finding, RoleState, RoleWatch, Stop};
 use crate::serve::StartFrom;
 
+mod guard;
+
 /// A database that holds one conflict, or cannot be reached.
 struct Kept {
     reachable: bool,
