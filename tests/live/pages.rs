@@ -28,7 +28,7 @@ async fn timed(client: &reqwest::Client, url: &str) -> (Duration, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_conflicts_and_a_hundred_thousand_changes_do_not_make_the_pages_slow() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut cluster = Cluster::start(ClusterOptions::new(env!("CARGO_BIN_EXE_tandem"), "campus", SCHEMA)).await;
+    let cluster = Cluster::start(ClusterOptions::new(env!("CARGO_BIN_EXE_tandem"), "campus", SCHEMA)).await;
     // One conflict as it comes about, and as many like it as a bad year brings.
     cluster.cut(1);
     cluster.server(0).query("SET timestamp = UNIX_TIMESTAMP() - 30; INSERT INTO campus.riders VALUES (0, 'a')").await;
