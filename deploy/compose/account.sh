@@ -7,7 +7,7 @@ esac
 mariadb --user=root --password="$MARIADB_ROOT_PASSWORD" <<SQL
 SET sql_log_bin = 0;
 CREATE USER 'tandem'@'%' IDENTIFIED BY '$TANDEM_PASSWORD';
-GRANT SELECT, INSERT, UPDATE, DELETE, TRIGGER ON campus.* TO 'tandem'@'%';
+GRANT SELECT, INSERT, UPDATE, DELETE, TRIGGER, CREATE, ALTER, DROP, INDEX, REFERENCES ON campus.* TO 'tandem'@'%';
 GRANT ALL ON tandem.* TO 'tandem'@'%';
 GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO 'tandem'@'%';
 SQL

@@ -236,7 +236,9 @@ impl Applier {
             return Ok(Err(format!("the topic of {origin} has another record at {offset}")));
         };
         let (origin, seen) = (origin.clone(), record.seen.clone());
-        let group = Group { node, origin, records: vec![(*offset, record)], duplicates: 0, mark, seen, again: true };
+        let (parked, unparked) = Default::default();
+        let records = vec![(*offset, record)];
+        let group = Group { node, origin, records, duplicates: 0, mark, seen, again: true, parked, unparked, empties: false };
         let steps = steps(&group, &*self.target).await?;
         Ok(Ok(Letter { place: place.clone(), group, steps, is_known: true }))
     }
@@ -285,6 +287,10 @@ impl Applier {
                     .filter(|(.., change)| tables.contains(change.table()))
                     .flat_map(|(offset, hlc, change)| local_writes(change, hlc, offset))
                     .collect();
+                let (emptied, writes): (Vec<_>, Vec<_>) = writes.into_iter().partition(|write| write.empties);
+                for write in emptied {
+                    known.index.note_emptied(write.key.table(), Version { hlc: write.hlc, node: *node }, write.offset);
+                }
                 let keys: Vec<RowKey> = writes.iter().map(|write| write.key.clone()).collect();
                 for (key, write) in canonical(&*self.target, &keys).await?.iter().zip(writes) {
                     if rows.contains(key) {
@@ -312,6 +318,9 @@ impl Applier {
 
     /// Why nobody can say whether a newer write came since; `None` where it is known.
     fn in_doubt(&self, known: &Known, held: &[Held], letter: &Letter) -> Result<Option<String>, ApplyError> {
+        if known.holds.behind(letter.group.change(0).table()).is_some() {
+            return Ok(Some("a schema change of its table waits: see `tandem ddl list`".into()));
+        }
         if letter.is_known {
             return Ok(None);
         }
@@ -345,7 +354,9 @@ impl Applier {
         Ok(Some(match fate {
             Some(Fate::Applied | Fate::Duplicate) => Outcome::Applied,
             Some(Fate::LostToNewer) => Outcome::NewerStands,
-            Some(Fate::SetAside) | None => Outcome::Failed { reason: reason.unwrap_or("no reason given").to_owned() },
+            Some(Fate::SetAside | Fate::Held) | None => {
+                Outcome::Failed { reason: reason.unwrap_or("no reason given").to_owned() }
+            }
         }))
     }
 }

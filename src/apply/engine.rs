@@ -1,9 +1,11 @@
 //! What the applier knows of the writes of all nodes, and how it comes to know its own node's.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::ddl::Holds;
 use super::group::Group;
 use super::index::Index;
 use super::local::{LocalFeed, LocalWrite, News, local_writes};
@@ -29,6 +31,7 @@ pub struct Engine<'a> {
     pub index: &'a mut Index,
     pub ties: &'a mut Ties,
     pub stability: &'a mut Stability,
+    pub holds: &'a Holds,
     /// Told when the database is about to have work of its own for a while.
     pub busy: &'a Notify,
 }
@@ -52,12 +55,13 @@ impl Engine<'_> {
             self.note_range(own, missing.start.max(self.stability.taken(own)), missing.end).await?;
         }
         if !news.writes.is_empty() {
-            let keys: Vec<RowKey> = news.writes.iter().map(|write| write.key.clone()).collect();
+            let rows = self.note_emptied(own, &news.writes);
+            let keys: Vec<RowKey> = rows.iter().map(|write| write.key.clone()).collect();
             let canonical: Vec<CanonicalKey> = canonical(self.target, &keys).await?;
-            for (write, key) in news.writes.iter().zip(&canonical) {
+            for (write, key) in rows.iter().zip(&canonical) {
                 self.note(key, Version { hlc: write.hlc, node: own }, write.offset, write.deleted)?;
             }
-            self.note_ties(&news.writes, &canonical).await?;
+            self.note_ties(&rows, &canonical).await?;
         }
         self.stability.take(own, news.end);
         let stable = self.stability.stable(own);
@@ -79,17 +83,30 @@ impl Engine<'_> {
             let changes: Vec<_> = records.filter(|(_, record)| record.change().is_some()).collect();
             let written = changes.iter().filter_map(|(offset, record)| Some((*offset, record.hlc, record.written()?)));
             let writes: Vec<LocalWrite> = written.flat_map(|(offset, hlc, change)| local_writes(change, hlc, offset)).collect();
+            let writes = self.note_emptied(node, &writes);
             let keys: Vec<RowKey> = writes.iter().map(|write| write.key.clone()).collect();
             let canonical: Vec<CanonicalKey> = canonical(self.target, &keys).await?;
             if node == self.options.cluster.own_rank() {
                 self.observer.own_topic_read(from, changes.iter().map(|(offset, _)| *offset));
                 self.note_ties(&writes, &canonical).await?;
             }
-            for (key, write) in canonical.iter().zip(writes) {
+            for (key, write) in canonical.iter().zip(&*writes) {
                 self.note(key, Version { hlc: write.hlc, node }, write.offset, write.deleted)?;
             }
         }
         Ok(())
+    }
+
+    /// Notes the tables that were emptied, and gives back the writes of single rows.
+    fn note_emptied<'w>(&mut self, node: NodeRank, writes: &'w [LocalWrite]) -> Cow<'w, [LocalWrite]> {
+        if !writes.iter().any(|write| write.empties) {
+            return Cow::Borrowed(writes);
+        }
+        let (tables, rows): (Vec<_>, Vec<_>) = writes.iter().cloned().partition(|write| write.empties);
+        for write in tables.into_iter().filter(|_| !self.options.ablation.no_emptied) {
+            self.index.note_emptied(write.key.table(), Version { hlc: write.hlc, node }, write.offset);
+        }
+        Cow::Owned(rows)
     }
 
     pub fn note(&mut self, key: &CanonicalKey, version: Version, offset: Offset, deleted: bool) -> Result<(), OverflowError> {
@@ -197,6 +214,7 @@ mod tests {
             index: &mut Index::new(10, Box::new(NoOverflow)),
             ties: &mut Ties::default(),
             stability: &mut Stability::new(cluster),
+            holds: &Holds::default(),
             busy: &Notify::new(),
         };
         engine.absorb().await.expect_err("the database refused");

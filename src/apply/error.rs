@@ -14,8 +14,6 @@ pub enum ApplyError {
     Topic(#[from] TopicError),
     #[error(transparent)]
     Overflow(#[from] OverflowError),
-    #[error("{origin} published a {op} of {table}, which this version does not apply")]
-    NotApplied { origin: OriginId, op: &'static str, table: TableName },
     #[error("a change of {table} from {origin} does not tell its key")]
     NoKey { origin: OriginId, table: TableName },
 }
@@ -27,7 +25,7 @@ impl Fault for ApplyError {
             Self::Topic(error) => error.disposition(),
             // A full disk may be cleared; everything is rebuilt then.
             Self::Overflow(_) => Disposition::Retry,
-            Self::NotApplied { .. } | Self::NoKey { .. } => Disposition::Halt,
+            Self::NoKey { .. } => Disposition::Halt,
         }
     }
 
@@ -36,7 +34,6 @@ impl Fault for ApplyError {
             Self::Target(error) => error.hint(),
             Self::Topic(error) => error.hint(),
             Self::Overflow(_) => Some("make room on its disk, or name another folder under [state]".into()),
-            Self::NotApplied { .. } => Some("run the same version of tandem on all nodes".into()),
             Self::NoKey { .. } => Some("add a primary key on every node, or exclude the table under [tables]".into()),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::ApplyOptions;
 use super::large::{Large, Stream};
 use super::stability::Stability;
-use crate::change::{Change, Hlc, Mark, NodeRank, Offset, OriginId, Record, Seen, Version};
+use crate::change::{Change, Hlc, Mark, NodeRank, Offset, Op, OriginId, Record, Seen, Version};
 
 /// Whole transactions of one origin, with the checkpoint that they end at.
 pub struct Group {
@@ -21,6 +21,12 @@ pub struct Group {
     pub seen: Arc<Seen>,
     /// It was set aside, and somebody has it applied once more: it is late, and what the others did because of it is done.
     pub again: bool,
+    /// Records that wait, each with the number of the statement that they wait behind.
+    pub parked: Vec<(u64, usize)>,
+    /// Changes that waited, and are applied by this group.
+    pub unparked: Vec<u64>,
+    /// Not changes that were told, but the rows of a table that was emptied.
+    pub empties: bool,
 }
 
 impl Group {
@@ -50,8 +56,10 @@ pub enum Next {
     Group(Group),
     /// Too large for memory. Reading begins anew after it.
     Stream(Stream),
-    /// Something that the origin tells, and the checkpoint after it.
-    Note {
+    /// What stands by itself: something that the origin tells, a statement that defines tables, or a table that is emptied;
+    /// and the checkpoint after it.
+    Single {
+        offset: Offset,
         record: Record,
         mark: Mark,
     },
@@ -107,9 +115,14 @@ impl Waiting {
         self.bytes += batch.iter().map(|(_, record)| record.weight()).sum::<usize>();
         self.changes += batch.iter().filter(|(_, record)| record.change().is_some()).count() as u64;
         self.records.extend(batch);
+        self.notice_large(options);
+    }
+
+    /// Lets a transaction go that fills the memory and has not ended.
+    fn notice_large(&mut self, options: &ApplyOptions) {
         if self.bytes >= options.buffer_bytes
             && !self.records.iter().any(|(_, record)| record.last)
-            && let Some((first, record)) = self.records.front()
+            && let Some((first, record)) = self.records.front().filter(|(_, record)| !stands_alone(record))
         {
             self.large = Some(Large::begin(*first, record));
             self.records.clear();
@@ -167,9 +180,13 @@ impl Waiting {
                 break;
             }
             // What it says is about the place where it is: all before it is applied first.
-            if record.note().is_some() {
+            if stands_alone(record) {
                 if number == 0 {
-                    return Ok(self.take_note());
+                    return Ok(self.take_single(options));
+                }
+                // Rows of the same transaction that come before a statement have been committed before it.
+                if take == 0 {
+                    (take, group_changes, group_bytes) = (number, changes, bytes);
                 }
                 break;
             }
@@ -200,10 +217,16 @@ impl Waiting {
         }
     }
 
-    fn take_note(&mut self) -> Option<Next> {
-        let (at, record) = self.records.pop_front()?;
+    fn take_single(&mut self, options: &ApplyOptions) -> Option<Next> {
+        let (offset, record) = self.records.pop_front()?;
         self.bytes -= record.weight();
-        Some(Next::Note { mark: self.mark_after(at, &record), record })
+        self.changes -= u64::from(record.change().is_some());
+        let mut mark = self.mark_after(offset, &record);
+        if record.note().is_none() {
+            mark.data = Some(offset);
+        }
+        self.notice_large(options);
+        Some(Next::Single { offset, record, mark })
     }
 
     /// The checkpoint after a record that ends a transaction.
@@ -233,8 +256,15 @@ impl Waiting {
         if let Some((offset, _)) = records.last() {
             mark.data = Some(*offset);
         }
-        Group { node: self.node, origin: self.origin.clone(), records, duplicates, mark, seen, again: false }
+        let (parked, unparked) = Default::default();
+        let origin = self.origin.clone();
+        Group { node: self.node, origin, records, duplicates, mark, seen, parked, unparked, empties: false, again: false }
     }
+}
+
+/// What is taken by itself, after all that comes before it.
+fn stands_alone(record: &Record) -> bool {
+    record.note().is_some() || record.schema().is_some() || record.change().is_some_and(|change| change.op == Op::Truncate)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::decide::Entry;
 use super::overflow::{Fingerprint, NoOverflow, Overflow, OverflowError};
-use crate::change::{NodeRank, Offset, Version};
+use crate::change::{NodeRank, Offset, TableName, Version};
 use crate::target::CanonicalKey;
 
 /// Two rows of one index would have to share all 128 bits to be taken for one: at ten million rows the odds are 1 in 10^24.
@@ -33,6 +33,8 @@ pub struct Index {
     spilled: u64,
     /// Nothing is forgotten for now: what was noted is needed whole.
     held: bool,
+    /// When tables were emptied, by their names in keys: a write of all of their rows at once.
+    emptied: BTreeMap<Box<[u8]>, Vec<Entry>>,
 }
 
 impl Default for Index {
@@ -45,11 +47,38 @@ impl Default for Index {
 impl Index {
     /// Keeps about `rows_max` writes in memory and the others in the overflow.
     pub fn new(rows_max: usize, overflow: Box<dyn Overflow>) -> Self {
-        Self { rows: HashMap::new(), by_origin: BTreeMap::new(), rows_max, overflow, spilled: 0, held: false }
+        Self {
+            rows: HashMap::new(),
+            by_origin: BTreeMap::new(),
+            rows_max,
+            overflow,
+            spilled: 0,
+            held: false,
+            emptied: BTreeMap::new(),
+        }
     }
 
     pub fn get(&self, key: &CanonicalKey) -> Result<Option<Entry>, OverflowError> {
-        self.find(fingerprint(key))
+        let row = self.find(fingerprint(key))?;
+        if self.emptied.is_empty() {
+            return Ok(row);
+        }
+        let emptied = key.table().and_then(|table| self.emptied.get(table)).into_iter().flatten();
+        Ok(emptied.copied().chain(row).max_by_key(|entry| (entry.version, entry.offset)))
+    }
+
+    /// Whether this last write of a row is that its table was emptied.
+    pub fn is_emptied(&self, key: &CanonicalKey, entry: &Entry) -> bool {
+        key.table().and_then(|table| self.emptied.get(table)).is_some_and(|entries| entries.contains(entry))
+    }
+
+    /// Notes that a table was emptied.
+    pub fn note_emptied(&mut self, table: &TableName, version: Version, offset: Offset) {
+        let entries = self.emptied.entry(CanonicalKey::of_table(table).0).or_default();
+        let entry = Entry { version, offset };
+        if !entries.contains(&entry) {
+            entries.push(entry);
+        }
     }
 
     /// True where the row's last write is this one of the node.
@@ -63,7 +92,7 @@ impl Index {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.spilled == 0
+        self.rows.is_empty() && self.spilled == 0 && self.emptied.is_empty()
     }
 
     /// Rows in the overflow.
@@ -109,6 +138,10 @@ impl Index {
         if self.held {
             return Ok(());
         }
+        self.emptied.retain(|_, entries| {
+            entries.retain(|entry| entry.version.node != node || entry.offset >= stable);
+            !entries.is_empty()
+        });
         if self.spilled > 0 {
             self.spilled -= self.overflow.forget(node, stable)?;
         }

@@ -75,7 +75,7 @@ impl Engine<'_> {
             let mut records: Vec<_> = batch.into_iter().filter(|(offset, _)| *offset < stream.mark.next).collect();
             while !records.is_empty() {
                 let rest = records.split_off(records.len().min(self.options.group_changes.max(1)));
-                let part = Group {
+                let mut part = Group {
                     node: stream.node,
                     origin: stream.origin.clone(),
                     records: std::mem::replace(&mut records, rest),
@@ -83,8 +83,13 @@ impl Engine<'_> {
                     mark: stream.mark.clone(),
                     seen: Arc::default(),
                     again: false,
+                    parked: Vec::new(),
+                    unparked: Vec::new(),
+                    empties: false,
                 };
-                let steps = steps(&part, self.target).await?;
+                let mut steps = steps(&part, self.target).await?;
+                self.holds.hold_back(&mut part, &mut steps);
+                part.park(transaction, &mut work.tally).await?;
                 match self.stream_part(transaction, &part, &steps, trouble, &mut work).await? {
                     Settled::Done(fates) => work.tally.count(&part, &steps, &fates),
                     Settled::TailerBehind => return Ok(Attempt::TailerBehind),
@@ -97,7 +102,7 @@ impl Engine<'_> {
     }
 
     /// Locks a part and writes it at once where nothing stands against it; row by row otherwise.
-    async fn stream_part(
+    pub async fn stream_part(
         &mut self,
         transaction: &mut dyn ApplyTransaction,
         part: &Group,

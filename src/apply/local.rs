@@ -19,6 +19,8 @@ pub struct LocalWrite {
     pub offset: Offset,
     /// The whole change, where it wrote the row.
     pub put: Option<Change>,
+    /// Not one row: all of its table went.
+    pub empties: bool,
 }
 
 /// From the tailer to the applier of one node: the rows it published and how far it is. Keeps rows only while an
@@ -178,10 +180,14 @@ impl LocalFeed {
 
 /// The rows a change wrote: two where it moved a row to another key.
 pub fn local_writes(change: &Change, hlc: Hlc, offset: Offset) -> impl Iterator<Item = LocalWrite> {
-    let write = move |key, put: Option<Change>| LocalWrite { key, deleted: put.is_none(), hlc, offset, put };
+    let write = move |key, put: Option<Change>| LocalWrite { key, deleted: put.is_none(), hlc, offset, put, empties: false };
+    let empties = (change.op == Op::Truncate).then(|| {
+        let key = RowKey { shape: change.shape.clone(), values: Box::default() };
+        LocalWrite { empties: true, ..write(key, None) }
+    });
     let left = change.moved_from().map(|key| write(key, None));
     let put = (change.op != Op::Delete).then(|| change.clone());
-    left.into_iter().chain(change.key().map(|key| write(key, put)))
+    left.into_iter().chain(change.key().map(|key| write(key, put))).chain(empties)
 }
 
 pub struct Attached(Arc<LocalFeed>);

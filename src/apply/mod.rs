@@ -6,6 +6,8 @@
 //! - **Once**: the checkpoint commits with the rows; a record at or before it is skipped and counted.
 //! - **Decision**: after the rows are locked the applier waits until every local write that could compete is in the
 //!   index, then the larger version wins ([`decide`]). So all nodes come to the same rows.
+//! - **Statements** that define tables take effect in their origin's order. One that can lose something waits for a person, and
+//!   what comes to its tables waits behind it, while everything else goes on.
 //! - **Existing rows** that a snapshot published fill what is missing and never beat a write.
 //! - **Completeness**: every change taken is applied, lost to a newer one (counted), set aside as a dead letter, or
 //!   stops the applier.
@@ -16,7 +18,9 @@
 
 mod again;
 mod compare;
+mod ddl;
 mod decide;
+mod empty;
 mod engine;
 mod error;
 mod existing;
@@ -39,6 +43,7 @@ mod worker;
 
 pub use again::{AgainDesk, LetterPlace, Outcome};
 pub use compare::{Compared, Differing, NoNotes, NoteTaker};
+pub use ddl::{DdlPolicies, DdlPolicy};
 pub use decide::{Entry, Verdict, decide};
 pub use error::ApplyError;
 pub use index::Index;
@@ -71,6 +76,7 @@ pub struct ApplyOptions {
     /// Of tables that have one, a column of date and time which tells two rows apart that existed on two nodes: the first
     /// pattern that matches decides.
     pub clocks: Vec<(TablePattern, String)>,
+    pub ddl: DdlPolicies,
     /// Changes in one commit. 500 rows a commit reached most of the speed that 5,000 do, with locks held for a tenth.
     pub group_changes: usize,
     pub group_bytes: usize,
@@ -97,6 +103,7 @@ impl ApplyOptions {
             default_policy: Policy::default(),
             policies: Vec::new(),
             clocks: Vec::new(),
+            ddl: DdlPolicies::default(),
             group_changes: 500,
             group_bytes: 4 << 20,
             index_rows: 1_000_000,
@@ -132,4 +139,6 @@ pub struct ApplyAblation {
     pub no_author: bool,
     /// Nor for what is tied to rows that are gone already.
     pub no_ties: bool,
+    /// Forget at once that a table was emptied.
+    pub no_emptied: bool,
 }

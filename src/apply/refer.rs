@@ -502,7 +502,7 @@ async fn follow(transaction: &mut dyn ApplyTransaction, referring: &Referring) -
             if let Some(left) = change.moved_from() {
                 write(transaction, Write::DeleteAlone(left)).await?;
             }
-            let checks = Checks { foreign_keys_off: true, unique_off: false };
+            let checks = Checks { foreign_keys_off: true, ..Checks::default() };
             write(transaction, Write::Put(Change { checks, ..change })).await
         }
     }

@@ -60,7 +60,7 @@ pub struct Trouble {
 
 impl Trouble {
     /// The attempts and the last reason of a record that has failed as often as it may: it is set aside.
-    fn gives_up(&self, record: Offset, options: &ApplyOptions) -> Option<(u32, &str)> {
+    pub fn gives_up(&self, record: Offset, options: &ApplyOptions) -> Option<(u32, &str)> {
         let (attempts, reason) = self.failures.get(&record)?;
         (*attempts >= options.attempts).then_some((*attempts, reason))
     }
@@ -125,6 +125,8 @@ impl Engine<'_> {
         if self.anything_refers(transaction, group, steps).await? {
             return Ok(Attempt::Settle);
         }
+        let mut tally = Tally::default();
+        group.park(transaction, &mut tally).await?;
         let writes: Vec<Write> = steps.iter().map(|step| step.write.clone()).collect();
         self.busy.notify_one();
         match transaction.write(&writes).await {
@@ -136,7 +138,6 @@ impl Engine<'_> {
         if !self.undisputed(group, steps)? || self.anything_tied(transaction, group, steps).await? {
             return Ok(Attempt::Settle);
         }
-        let mut tally = Tally::default();
         tally.waited = waited;
         tally.count(group, steps, &vec![Fate::Applied; steps.len()]);
         Ok(Attempt::Committed(tally))
@@ -157,6 +158,7 @@ impl Engine<'_> {
         trouble: &mut Trouble,
     ) -> Result<Attempt, ApplyError> {
         let mut work = Work::default();
+        group.park(transaction, &mut work.tally).await?;
         let fates = match self.settle_rows(transaction, group, steps, trouble, &mut work).await? {
             Settled::Done(fates) => fates,
             Settled::TailerBehind => return Ok(Attempt::TailerBehind),
@@ -277,8 +279,12 @@ impl Engine<'_> {
             };
             let kept_here = verdict.wins() && self.keeps_its_own(policy, entry.version.node, group.node);
             let (winner, loser) = if verdict.wins() && !kept_here { (incoming, standing) } else { (standing, incoming) };
-            // Both may have written the same, and then nobody lost anything.
-            if !held.is_some_and(|held| agree(change, held)) {
+            // Both may have written the same, and then nobody lost anything; nor where a row stands against the emptying of its table.
+            let lost_to_row = match verdict.wins() {
+                true => !kept_here && self.index.is_emptied(&step.canonical, &entry),
+                false => group.empties,
+            };
+            if !lost_to_row && !held.is_some_and(|held| agree(change, held)) {
                 work.conflicts.push(Conflict {
                     id: conflict_id(&step.canonical, version, entry.version),
                     kind: kind(change.op, held.is_some()),

@@ -1,8 +1,9 @@
 //! What every node has told of what it applied: how far each origin's writes are known by all.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::change::{Cluster, NodeRank, Offset, Seen};
+use crate::change::{Cluster, NodeRank, Offset, OriginId, Seen};
 
 /// For each node how far it has applied each origin, as told by its own records, and for ourselves as we know it.
 #[derive(Clone)]
@@ -12,17 +13,34 @@ pub struct Stability {
     told: Vec<Arc<Seen>>,
     /// Per origin: the next offset that we take.
     taken: Vec<Offset>,
+    /// Changes wait that are still to be decided about: what is told counts when they are.
+    frozen: bool,
 }
 
 impl Stability {
     pub fn new(cluster: Cluster) -> Self {
         let nodes = cluster.len();
-        Self { cluster, told: vec![Arc::default(); nodes], taken: vec![Offset(0); nodes] }
+        Self { cluster, told: vec![Arc::default(); nodes], taken: vec![Offset(0); nodes], frozen: false }
     }
 
     /// A record of the node told this.
     pub fn tell(&mut self, node: NodeRank, seen: &Arc<Seen>) {
-        self.told[usize::from(node.0)] = seen.clone();
+        if !self.frozen {
+            self.told[usize::from(node.0)] = seen.clone();
+        }
+    }
+
+    /// Nothing that was not stable becomes so, until it is said otherwise.
+    pub fn freeze(&mut self, frozen: bool) {
+        self.frozen = frozen;
+    }
+
+    /// What each node told.
+    pub fn all_told(&self) -> BTreeMap<OriginId, Seen> {
+        self.cluster
+            .ranks()
+            .map(|node| (self.cluster.name(node).clone(), Seen::clone(&self.told[usize::from(node.0)])))
+            .collect()
     }
 
     /// We took the origin's records up to here. Never moves back.

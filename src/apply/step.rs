@@ -44,6 +44,10 @@ pub async fn steps(group: &Group, target: &dyn Target) -> Result<Vec<Step>, Appl
             continue;
         }
         let no_key = || ApplyError::NoKey { origin: group.origin.clone(), table: change.table().clone() };
+        if change.op == Op::Truncate {
+            // Taken by itself: see `empty`.
+            continue;
+        }
         let key = change.key().ok_or_else(no_key)?;
         match change.op {
             Op::Insert | Op::Update => {
@@ -56,10 +60,7 @@ pub async fn steps(group: &Group, target: &dyn Target) -> Result<Vec<Step>, Appl
             Op::Delete if change.checks.foreign_keys_off => parts.push((at, key.clone(), Write::DeleteAlone(key))),
             Op::Delete => parts.push((at, key.clone(), Write::Delete(key))),
             Op::Read => parts.push((at, key, Write::Put(change.clone()))),
-            Op::Truncate => {
-                let (origin, table) = (group.origin.clone(), change.table().clone());
-                return Err(ApplyError::NotApplied { origin, op: change.op.word(), table });
-            }
+            Op::Truncate => unreachable!("it was passed by above"),
         }
     }
     let keys: Vec<RowKey> = parts.iter().filter(|(_, key, _)| key.shape.has_key()).map(|(_, key, _)| key.clone()).collect();

@@ -120,11 +120,8 @@ impl Tally {
                 continue;
             }
             let change = group.change(step.at);
-            *self.changes.entry((change.table().clone(), change.op, *fate)).or_default() += 1;
-            if self.followed.len() < FOLLOWED_MAX {
-                let (offset, record) = &group.records[step.at];
-                self.followed.push(Followed::new(change, (*fate).into(), Some(*offset), record.commit_second));
-            }
+            let (offset, record) = &group.records[step.at];
+            self.count_one(change, *offset, record.commit_second, *fate);
         }
         if let Some((_, last)) = group.records.last() {
             self.commit_second = Some(last.commit_second);
@@ -135,6 +132,13 @@ impl Tally {
     pub fn fate(&self) -> (Option<Fate>, Option<&str>) {
         let reason = self.dead_letters.keys().next().map(|(_, reason)| reason.as_str());
         (self.changes.keys().next().map(|(_, _, fate)| *fate), reason)
+    }
+
+    pub fn count_one(&mut self, change: &Change, offset: Offset, commit_second: u64, fate: Fate) {
+        *self.changes.entry((change.table().clone(), change.op, fate)).or_default() += 1;
+        if self.followed.len() < FOLLOWED_MAX {
+            self.followed.push(Followed::new(change, fate.into(), Some(offset), commit_second));
+        }
     }
 
     pub fn tell(&mut self, origin: &OriginId, observer: &Observer) {

@@ -7,6 +7,8 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::again::AgainDesk;
+use super::ddl::{Holds, empties};
+use super::empty::Emptied;
 use super::engine::Engine;
 use super::fetch::Fetch;
 use super::group::{Group, Hold, Next, Waiting};
@@ -57,6 +59,7 @@ impl Applier {
         let mut fetches: Vec<Fetch> = state.waiting.iter().map(fetch).collect();
         while !shutdown.is_cancelled() {
             let mut progress = false;
+            progress |= self.release(&mut state, &shutdown).await?;
             for (at, reading) in fetches.iter_mut().enumerate() {
                 state.fill(at, reading, &self.options)?;
                 let large = state.ready[at].is_none() && state.waiting[at].is_large();
@@ -98,6 +101,7 @@ impl Applier {
             index: &mut known.index,
             ties: &mut known.ties,
             stability: &mut known.stability,
+            holds: &known.holds,
             busy,
         }
     }
@@ -106,31 +110,42 @@ impl Applier {
     async fn apply_next(&self, state: &mut State, at: usize, shutdown: &Shutdown) -> Result<bool, ApplyError> {
         let State { known, waiting, durable, ready } = state;
         let waiting = &mut waiting[at];
-        let next = match ready[at].take() {
+        let mut next = match ready[at].take() {
             Some(ready) => ready?,
             None => match self.take_next(waiting, &known.stability, true).await? {
                 Some(next) => next,
                 None => return Ok(false),
             },
         };
+        if let Ready::Group(group, steps) = &mut next {
+            // Here and not when it was made ready: what it has to wait behind may have come since.
+            known.holds.hold_back(group, steps);
+        }
         let (mark, seen) = match &next {
             Ready::Stream(stream) => {
                 if self.commit(known, &Notify::new(), &Job::Stream(stream), &stream.origin, shutdown).await?.is_none() {
                     return Ok(false);
                 }
                 self.engine(known, &Notify::new()).remember_stream(stream).await?;
-                durable[at] = stream.mark.next;
+                durable[at] = stream.mark.clone();
                 waiting.mark = stream.mark.clone();
                 (&stream.mark, &stream.seen)
             }
-            Ready::Note { record, mark } => {
+            Ready::Single { offset, record, mark } => {
                 // What the origin had seen of us, so that it is not taken for something that it has yet to see.
                 known.stability.tell(waiting.node, &record.seen);
-                self.take_note(known, record).await?;
+                if record.note().is_some() {
+                    self.take_note(known, record).await?;
+                } else {
+                    if !self.take_alone(known, waiting, (*offset, record), mark, shutdown).await? {
+                        return Ok(false);
+                    }
+                    durable[at] = mark.clone();
+                }
                 (mark, &record.seen)
             }
             Ready::Group(group, steps) => {
-                if !group.records.is_empty() || group.mark.next.0 - durable[at].0 >= self.options.idle_checkpoint {
+                if !group.records.is_empty() || group.mark.next.0 - durable[at].next.0 >= self.options.idle_checkpoint {
                     let (busy, stability) = (Notify::new(), known.stability.clone());
                     let job = Job::Group(group, steps);
                     let commit = async {
@@ -149,8 +164,8 @@ impl Applier {
                         return Ok(false);
                     }
                     self.engine(known, &busy).remember(group, steps)?;
-                    assert!(durable[at] <= group.mark.next, "a checkpoint never moves back");
-                    durable[at] = group.mark.next;
+                    assert!(durable[at].next <= group.mark.next, "a checkpoint never moves back");
+                    durable[at] = group.mark.clone();
                 }
                 (&group.mark, &group.seen)
             }
@@ -178,9 +193,9 @@ impl Applier {
         };
         Ok(Some(match next {
             Next::Stream(stream) => Ready::Stream(stream),
-            Next::Note { record, mark } => {
+            Next::Single { offset, record, mark } => {
                 waiting.mark = mark.clone();
-                Ready::Note { record, mark }
+                Ready::Single { offset, record, mark }
             }
             Next::Group(group) => {
                 assert!(waiting.mark.next <= group.mark.next, "a checkpoint never moves back");
@@ -191,6 +206,45 @@ impl Applier {
                 Ready::Group(group, steps)
             }
         }))
+    }
+
+    /// Takes a statement that defines tables, or one that emptied a table. False at shutdown.
+    async fn take_alone(
+        &self,
+        known: &mut Known,
+        waiting: &Waiting,
+        (offset, record): (Offset, &Record),
+        mark: &Mark,
+        shutdown: &Shutdown,
+    ) -> Result<bool, ApplyError> {
+        if !empties(record) {
+            return self.take_schema(known, (offset, record), mark, shutdown).await;
+        }
+        let (busy, origin) = (Notify::new(), &waiting.origin);
+        let mut group = Group {
+            node: waiting.node,
+            origin: origin.clone(),
+            records: vec![(offset, record.clone())],
+            duplicates: 0,
+            mark: mark.clone(),
+            seen: record.seen.clone(),
+            parked: Vec::new(),
+            unparked: Vec::new(),
+            again: false,
+            empties: false,
+        };
+        known.holds.hold_back(&mut group, &mut Vec::new());
+        if !group.parked.is_empty() {
+            let parked = self.commit(known, &busy, &Job::Group(&group, &[]), origin, shutdown).await?;
+            return Ok(parked.is_some());
+        }
+        let Group { node, mark, .. } = group;
+        let emptied = Emptied { node, origin: origin.clone(), offset, record: record.clone(), mark, unparked: None };
+        let committed = self.commit(known, &busy, &Job::Empty(&emptied), origin, shutdown).await?.is_some();
+        if committed {
+            self.engine(known, &busy).remember_emptied(&emptied);
+        }
+        Ok(committed)
     }
 
     /// Hears what another node tells; what is told to others is passed by.
@@ -225,6 +279,7 @@ impl Applier {
             engine.absorb().await?;
             let attempt = match job {
                 Job::Stream(stream) => engine.stream(stream, &mut trouble).await,
+                Job::Empty(emptied) => engine.empty(emptied, &mut trouble).await,
                 Job::Group(group, steps) | Job::Again(group, steps) if settle => {
                     engine.settle(group, steps, &mut trouble).await
                 }
@@ -264,7 +319,15 @@ impl Applier {
         let cluster = &self.options.cluster;
         let mut marks = self.target.checkpoints().await?;
         let index = Index::new(self.options.index_rows, (self.overflow)()?);
-        let mut known = Known { index, ties: Ties::default(), stability: Stability::new(cluster.clone()) };
+        let holds = Holds::new(self.target.schema_entries().await?);
+        let mut known = Known { index, ties: Ties::default(), stability: Stability::new(cluster.clone()), holds };
+        if let Some(oldest) = known.holds.oldest() {
+            for node in cluster.ranks() {
+                let told = oldest.told.get(cluster.name(node)).cloned().unwrap_or_default();
+                known.stability.tell(node, &Arc::new(told));
+            }
+            known.stability.freeze(true);
+        }
         let (mut waiting, mut durable) = (Vec::new(), Vec::new());
         let mut reaches = Vec::new();
         for node in cluster.ranks() {
@@ -291,14 +354,17 @@ impl Applier {
                         self.observer.told(origin, &record.seen);
                     }
                 }
-                waiting.push(Waiting::new(node, origin.clone(), mark));
-                durable.push(reach);
+                let from = Waiting::new(node, origin.clone(), mark);
+                durable.push(from.mark.clone());
+                waiting.push(from);
             }
             known.stability.take(node, reach);
             reaches.push((node, extent.first, reach));
         }
         for (node, first, reach) in reaches {
-            let from = known.stability.stable(node).max(first);
+            let stable = known.stability.stable(node);
+            let from = stable.max(first);
+            known.holds.incomplete |= from > stable && !known.holds.is_empty();
             if node == cluster.own_rank() {
                 self.observer.own_topic_read(from, []);
             }
@@ -315,6 +381,7 @@ pub(super) enum Job<'a> {
     /// What was set aside: row by row from the first attempt on.
     Again(&'a Group, &'a [Step]),
     Stream(&'a Stream),
+    Empty(&'a Emptied),
 }
 
 impl Job<'_> {
@@ -322,6 +389,7 @@ impl Job<'_> {
         match self {
             Self::Group(group, _) | Self::Again(group, _) => &group.mark,
             Self::Stream(stream) => &stream.mark,
+            Self::Empty(emptied) => &emptied.mark,
         }
     }
 }
@@ -329,25 +397,26 @@ impl Job<'_> {
 /// What is known of the writes of all nodes.
 pub(super) struct Known {
     pub index: Index,
-    ties: Ties,
+    pub ties: Ties,
     pub stability: Stability,
+    pub holds: Holds,
 }
 
 /// Taken from what waits, and ready to be applied.
-enum Ready {
+pub(super) enum Ready {
     Group(Group, Vec<Step>),
     Stream(Stream),
-    Note { record: Record, mark: Mark },
+    Single { offset: Offset, record: Record, mark: Mark },
 }
 
-struct State {
-    known: Known,
+pub(super) struct State {
+    pub known: Known,
     /// Per other origin: what was read and not yet applied.
-    waiting: Vec<Waiting>,
+    pub waiting: Vec<Waiting>,
     /// Per other origin: the checkpoint in the database. Heartbeats move ahead of it.
-    durable: Vec<Offset>,
+    pub durable: Vec<Mark>,
     /// Per other origin: what was made ready while the one before it was written.
-    ready: Vec<Option<Result<Ready, ApplyError>>>,
+    pub ready: Vec<Option<Result<Ready, ApplyError>>>,
 }
 
 impl State {

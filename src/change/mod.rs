@@ -3,6 +3,7 @@
 //! No I/O, no async, no clock: everything here is a value or a pure function of values.
 
 pub mod cloud;
+pub mod ddl;
 mod gtid;
 mod image;
 mod note;
@@ -14,6 +15,7 @@ mod value;
 mod version;
 pub mod wire;
 
+pub use ddl::SchemaChange;
 pub use gtid::{Gtid, GtidParseError, GtidPosition};
 pub use image::{Image, RowBuffer};
 pub use note::{Ask, AskedTable, Note, Prints, VerifyId};

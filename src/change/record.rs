@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Gtid, GtidPosition, Hlc, Note, Op, OriginId, TableName};
+use super::{Change, Gtid, GtidPosition, Hlc, Note, Op, OriginId, SchemaChange, TableName};
 
 /// Place of a record in its origin's topic, from 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
@@ -111,6 +111,8 @@ pub enum Body {
     Change(Change),
     /// Publishes `seen` and the position when nothing else does.
     Heartbeat,
+    /// Defines tables anew.
+    Schema(Box<SchemaChange>),
     /// Tells other nodes something that is no change.
     Note(Box<Note>),
 }
@@ -119,20 +121,32 @@ impl Record {
     pub fn change(&self) -> Option<&Change> {
         match &self.body {
             Body::Change(change) => Some(change),
-            Body::Heartbeat | Body::Note(_) => None,
+            Body::Heartbeat | Body::Note(_) | Body::Schema(_) => None,
         }
     }
 
     pub fn note(&self) -> Option<&Note> {
         match &self.body {
             Body::Note(note) => Some(note),
-            Body::Heartbeat | Body::Change(_) => None,
+            Body::Heartbeat | Body::Change(_) | Body::Schema(_) => None,
+        }
+    }
+
+    pub fn schema(&self) -> Option<&SchemaChange> {
+        match &self.body {
+            Body::Schema(change) => Some(change),
+            Body::Heartbeat | Body::Change(_) | Body::Note(_) => None,
         }
     }
 
     /// The change, if it is of the transaction that the record names. A row that existed is of none.
     pub fn written(&self) -> Option<&Change> {
         self.change().filter(|change| change.op != Op::Read)
+    }
+
+    /// The same, if the binlog holds it as rows.
+    pub fn logged_row(&self) -> Option<&Change> {
+        self.written().filter(|change| change.op != Op::Truncate)
     }
 
     pub fn is_heartbeat(&self) -> bool {
@@ -151,7 +165,10 @@ impl Record {
             Note::Settled { conflict } => conflict.len(),
             Note::Prints(prints) => prints.rows.iter().map(|(key, print)| key.len() + print.len() + 48).sum::<usize>(),
         };
-        size_of::<Self>() + self.change().map_or(0, Change::weight) + self.note().map_or(0, note)
+        size_of::<Self>()
+            + self.change().map_or(0, Change::weight)
+            + self.schema().map_or(0, SchemaChange::weight)
+            + self.note().map_or(0, note)
     }
 }
 

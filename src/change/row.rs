@@ -139,11 +139,13 @@ impl PartialEq for RowKey {
     }
 }
 
-/// Checks that the writing session had switched off, as the row event's flags tell.
+/// Checks that the writing session had switched off, as the row event's flags tell; and whether all of the row is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Checks {
     pub foreign_keys_off: bool,
     pub unique_off: bool,
+    /// The table had columns that the after image does not tell: not even their names come through a topic.
+    pub partial: bool,
 }
 
 /// One row's insert, update, delete or read; or a truncate, which has no image.

@@ -16,6 +16,7 @@ mod cloud_server;
 mod completions;
 mod config;
 mod conflicts;
+mod ddl;
 mod doctor;
 mod failed;
 mod healthcheck;
@@ -59,6 +60,7 @@ enum Command {
     Failed(failed::FailedArgs),
     Where(where_row::WhereArgs),
     Position(position::PositionArgs),
+    Ddl(ddl::DdlArgs),
     Config(config::ConfigArgs),
     Doctor(doctor::DoctorArgs),
     Bundle(bundle::BundleArgs),
@@ -142,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Position(args) => block_on(position::run(args)),
         Command::Bundle(args) => block_on(bundle::run(args)),
         Command::Healthcheck(args) => block_on(healthcheck::run(args)),
+        Command::Ddl(args) => block_on(ddl::run(args)),
         Command::Doctor(args) => block_on(doctor::run(args)),
         Command::Hub(args) => block_on(hub::run(args)),
         Command::CloudServer(args) => block_on(cloud_server::run(args)),

@@ -138,6 +138,9 @@ fn remarks(status: &Status) -> Vec<String> {
             lines.push(format!("cloud {}: next run in {}", cloud.name, spoken_duration(next - status.at_seconds)));
         }
     }
+    if status.schema_open > 0 {
+        lines.push("See the schema changes that wait for you:   tandem ddl list".into());
+    }
     if status.conflicts_open.is_some_and(|open| open > 0) {
         lines.push("See the conflicts that wait for you:   tandem conflicts list".into());
     }

@@ -192,6 +192,7 @@ impl Print {
                 serde_json::from_slice(&text)
                     .map_err(|error| Stop::halt(format!("a record is no JSON: {error}"), "report this"))?
             }
+            Body::Schema(change) => json!({"ddl": change.statement, "db": change.database}),
             Body::Heartbeat | Body::Note(_) => Value::Null,
         };
         let seen = serde_json::to_value(&*record.seen).unwrap_or_default();
@@ -205,7 +206,12 @@ impl Print {
 
 /// `update campus.riders id 7`.
 fn what(record: &Record) -> String {
-    let Some(change) = record.change() else { return if record.is_heartbeat() { "heartbeat".into() } else { "note".into() } };
+    let change = match &record.body {
+        Body::Change(change) => change,
+        Body::Schema(change) => return format!("ddl      {}", output::plain(&change.statement)),
+        Body::Heartbeat => return "heartbeat".into(),
+        Body::Note(_) => return "note".into(),
+    };
     let key = change.key().and_then(|key| serde_json::from_str(&wire::key_json(&key)).ok());
     let key: String = key.map(|key| output::key(&key)).unwrap_or_default();
     let table = output::plain(&change.table().to_string());

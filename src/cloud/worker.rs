@@ -10,7 +10,7 @@ use super::newest::Newest;
 use super::sender::{Sender, Sent};
 use super::{CloudControl, CloudFault, CloudOptions, KnownIds, Ledger, LocalRows, Mode, Order, Progress, SyncOrder, Window};
 use crate::change::cloud::{CloudRow, CloudVersion};
-use crate::change::{Offset, OriginId, Record, TableName};
+use crate::change::{Offset, Op, OriginId, Record, TableName};
 use crate::observe::{CloudProblem, CloudReport, CloudState, Observer};
 use crate::runtime::{Clock, Shutdown};
 use crate::target::cloud::{Archive, Cloud, FileStore};
@@ -379,7 +379,13 @@ impl CloudApplier {
                 let resource = mapping.resource(change.table());
                 report.count(&resource).left_out += 1;
                 if unsent == super::Unsent::NoId {
-                    let error = format!("{}: a change without the row's id; name a column with `id`", change.table());
+                    let table = change.table();
+                    let error = match change.op {
+                        Op::Truncate => format!(
+                            "{table} was emptied by TRUNCATE, which tells no ids: the cloud keeps its rows; remove them there"
+                        ),
+                        _ => format!("{table}: a change without the row's id; name a column with `id`"),
+                    };
                     report.problem(CloudProblem { resource: Some(resource), id: None, error });
                 }
             }

@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::apply::Policy;
+use crate::apply::{DdlPolicies, DdlPolicy, Policy};
 use crate::change::{OriginId, TableFilter, TablePattern};
-use crate::tail::DdlPolicy;
 use crate::topic::hub::{KeyHash, Trust};
 
 use super::broker::broker;
@@ -57,7 +56,7 @@ pub fn check(file: &Path, table: &Table, environment: Environment) -> Result<Con
     let web = web(top.section("web"), &folder);
     let limits = limits(top.section("limits"));
     let verify_every = verify_every(top.section("verify"));
-    let dangerous_ddl = dangerous_ddl(top.section("ddl"));
+    let ddl = ddl(top.section("ddl"));
     let clouds = clouds(top.section("cloud"), &nodes, &folder, &complaints);
     top.finish();
 
@@ -75,7 +74,7 @@ pub fn check(file: &Path, table: &Table, environment: Environment) -> Result<Con
             state_folder,
             verify_every,
             limits,
-            dangerous_ddl,
+            ddl,
             clouds,
             surroundings: surroundings(environment),
         }),
@@ -431,17 +430,19 @@ fn verify_every(mut section: Section) -> Option<Duration> {
     scheduled.then_some(every)
 }
 
-fn dangerous_ddl(mut section: Section) -> DdlPolicy {
-    let policy = match section.text("dangerous") {
-        Some(spot) if spot.value == "ignore" => DdlPolicy::Ignore,
-        Some(spot) if spot.value != "stop" => {
-            section.refuse(&spot.place, "dangerous", &format!("cannot be \"{}\"", spot.value), "use stop or ignore");
-            DdlPolicy::Stop
-        }
-        _ => DdlPolicy::Stop,
+/// What becomes of other nodes' statements that define tables.
+fn ddl(mut section: Section) -> DdlPolicies {
+    let standard = DdlPolicies::default();
+    let mut policy = |key, otherwise| match section.text(key) {
+        None => otherwise,
+        Some(spot) => DdlPolicy::ALL.into_iter().find(|policy| policy.word() == spot.value).unwrap_or_else(|| {
+            section.refuse(&spot.place, key, &format!("cannot be \"{}\"", spot.value), "use apply, ask or ignore");
+            otherwise
+        }),
     };
+    let policies = DdlPolicies { safe: policy("safe", standard.safe), dangerous: policy("dangerous", standard.dangerous) };
     section.finish();
-    policy
+    policies
 }
 
 pub(super) fn required(section: &mut Section, name: &'static str, example: &str) -> Option<Spot<String>> {

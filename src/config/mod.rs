@@ -10,9 +10,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::apply::DdlPolicies;
 pub use crate::apply::Policy;
 use crate::change::{Cluster, OriginId, TableFilter, TablePattern};
-use crate::tail::DdlPolicy;
 use crate::topic::hub::{ClientOptions, KeyHash, Trust};
 use crate::topic::kafka::{self, KafkaOptions};
 
@@ -61,7 +61,8 @@ pub struct Config {
     pub verify_every: Option<Duration>,
     pub limits: Limits,
     /// What the tailer does with statements that take rows away without telling their keys.
-    pub dangerous_ddl: DdlPolicy,
+    /// What becomes of other nodes' statements that define tables.
+    pub ddl: DdlPolicies,
     /// Clouds that nodes feed.
     pub clouds: Vec<Cloud>,
     /// The process's environment, where secrets may lie.

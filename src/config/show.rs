@@ -4,7 +4,6 @@ use std::fmt::Write;
 
 use crate::apply::Policy;
 use crate::change::TablePattern;
-use crate::tail::DdlPolicy;
 use crate::topic::hub::Trust;
 
 use super::section::{show_bytes, show_duration};
@@ -96,11 +95,10 @@ pub fn show(config: &Config) -> String {
         Some(every) => line(format!("every = {}", quote(&show_duration(every)))),
         None => line("scheduled = false".into()),
     }
-    let dangerous = match config.dangerous_ddl {
-        DdlPolicy::Stop => "stop",
-        DdlPolicy::Ignore => "ignore",
-    };
-    line(format!("\n[ddl]\ndangerous = {}", quote(dangerous)));
+    line("\n[ddl]".into());
+    for (class, policy) in [("safe", config.ddl.safe), ("dangerous", config.ddl.dangerous)] {
+        line(format!("{class} = {}", quote(policy.word())));
+    }
     line("\n[limits]".into());
     line(format!("group_rows = {}", config.limits.group_rows));
     line(format!("group_bytes = {}", quote(&show_bytes(config.limits.group_bytes as u64))));

@@ -78,15 +78,20 @@ fn a_good_file_comes_out_whole() {
     // The full name decides although the pattern before it matches too.
     assert_eq!(first("campus.bookings"), Some(Policy::Prefer(vec![OriginId::new("laptop-b"), OriginId::new("laptop-a")])));
     assert_eq!(config.limits.max_clock_skew, Duration::from_secs(60));
-    assert_eq!(config.dangerous_ddl, crate::tail::DdlPolicy::Stop);
+    assert_eq!(config.ddl, crate::apply::DdlPolicies::default());
 }
 
 #[test]
-fn dangerous_statements_are_ignored_only_where_somebody_says_so() {
-    let with = |word: &str| GOOD.to_owned() + &format!("[ddl]\ndangerous = \"{word}\"\n");
-    assert_eq!(parse(&with("ignore"), &[]).unwrap().dangerous_ddl, crate::tail::DdlPolicy::Ignore);
-    let faults = parse(&with("skip"), &[]).unwrap_err();
-    assert_eq!(faults.lines().collect::<Vec<_>>(), ["t.toml line 39: `ddl.dangerous` cannot be \"skip\" — use stop or ignore"]);
+fn each_class_of_statements_has_its_policy() {
+    use crate::apply::{DdlPolicies, DdlPolicy};
+    let with = |lines: &str| GOOD.to_owned() + "[ddl]\n" + lines;
+    let expected = DdlPolicies { safe: DdlPolicy::Ask, dangerous: DdlPolicy::Ignore };
+    assert_eq!(parse(&with("safe = \"ask\"\ndangerous = \"ignore\"\n"), &[]).unwrap().ddl, expected);
+    let faults = parse(&with("dangerous = \"stop\"\n"), &[]).unwrap_err();
+    assert_eq!(
+        faults.lines().collect::<Vec<_>>(),
+        ["t.toml line 39: `ddl.dangerous` cannot be \"stop\" — use apply, ask or ignore"]
+    );
 }
 
 #[test]

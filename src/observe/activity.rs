@@ -26,6 +26,8 @@ pub enum Became {
     Duplicate,
     /// It could not be applied.
     SetAside,
+    /// It waits behind a statement that defines its table.
+    Held,
     /// Read in the own binlog, where this node's applier had written it: not published again.
     Echo,
     /// Written here, of a table that is not synced.
@@ -33,8 +35,16 @@ pub enum Became {
 }
 
 impl Became {
-    pub const ALL: [Self; 7] =
-        [Self::Published, Self::Applied, Self::LostToNewer, Self::Duplicate, Self::SetAside, Self::Echo, Self::NotSynced];
+    pub const ALL: [Self; 8] = [
+        Self::Published,
+        Self::Applied,
+        Self::LostToNewer,
+        Self::Duplicate,
+        Self::SetAside,
+        Self::Held,
+        Self::Echo,
+        Self::NotSynced,
+    ];
 
     /// For people.
     pub fn words(self) -> &'static str {
@@ -44,6 +54,7 @@ impl Became {
             Self::LostToNewer => "lost to a newer one",
             Self::Duplicate => "came twice",
             Self::SetAside => "failed",
+            Self::Held => "waits for a schema change",
             Self::Echo => "echo",
             Self::NotSynced => "not synced",
         }
@@ -57,6 +68,7 @@ impl Became {
             Self::LostToNewer => "lost_to_newer",
             Self::Duplicate => "duplicate",
             Self::SetAside => "set_aside",
+            Self::Held => "held",
             Self::Echo => "echo",
             Self::NotSynced => "not_synced",
         }
@@ -70,6 +82,7 @@ impl From<Fate> for Became {
             Fate::LostToNewer => Self::LostToNewer,
             Fate::Duplicate => Self::Duplicate,
             Fate::SetAside => Self::SetAside,
+            Fate::Held => Self::Held,
         }
     }
 }

@@ -145,3 +145,24 @@ pub struct VerifyWish {
     #[serde(default)]
     pub repair: bool,
 }
+
+/// Another node's statement that defines tables, and what became of it here.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SchemaView {
+    pub number: u64,
+    pub origin: String,
+    /// When it ran there.
+    pub committed_seconds: u64,
+    /// What it is about.
+    pub object: String,
+    pub statement: String,
+    /// `waiting`, `done`, `failed`, …
+    pub state: String,
+    pub open: bool,
+    /// Why it does not go through by itself, in words that fit after "it".
+    pub danger: Option<String>,
+    /// Why it failed, or what was found when it ran.
+    pub remark: Option<String>,
+    /// Changes that wait behind it.
+    pub parked: u64,
+}

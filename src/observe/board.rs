@@ -40,6 +40,8 @@ pub struct Board {
     pub other_tables: TableStatus,
     pub kept: Option<BTreeMap<OriginId, KeptCount>>,
     pub clouds: BTreeMap<String, CloudStatus>,
+    /// Statements of other nodes that wait.
+    pub schema_open: u64,
     day_ends: u64,
 }
 
@@ -150,7 +152,7 @@ impl Board {
             Fate::Applied => counts.applied += changes,
             Fate::LostToNewer => counts.lost_to_newer += changes,
             Fate::SetAside => counts.set_aside += changes,
-            Fate::Duplicate => {}
+            Fate::Duplicate | Fate::Held => {}
         }
         if fate == Fate::Applied {
             self.link(origin).applied_today += changes;
@@ -195,6 +197,7 @@ impl Board {
             conflicts_open: kept(|count| count.conflicts_open),
             failed_open: kept(|count| count.dead_letters),
             clouds: self.clouds.values().cloned().collect(),
+            schema_open: self.schema_open,
         };
         status.judge();
         status

@@ -46,6 +46,10 @@ pub struct Metrics {
     pub conflicts_open: IntGauge,
     pub dead_letters: IntCounterVec,
     pub dead_letters_open: IntGauge,
+    pub schema_changes: IntCounterVec,
+    pub schema_changes_open: IntGauge,
+    pub parked_changes: IntGauge,
+    pub left_out: IntCounterVec,
     pub clock_skew_seconds: GaugeVec,
     pub snapshot_rows: IntCounter,
     pub verify_mismatched: IntGauge,
@@ -154,6 +158,24 @@ impl Metrics {
             conflicts_open: gauge(&registry, "tandem_conflicts_open", "Conflicts that wait for a person"),
             dead_letters: counters(&registry, "tandem_dead_letters_total", "Changes set aside", &["source", "table"]),
             dead_letters_open: gauge(&registry, "tandem_dead_letters_open", "Changes that are set aside now"),
+            schema_changes: counters(
+                &registry,
+                "tandem_schema_changes_total",
+                "Statements of other nodes that define tables, by what became of them",
+                &["state"],
+            ),
+            schema_changes_open: gauge(
+                &registry,
+                "tandem_schema_changes_open",
+                "Statements of other nodes that wait for a person, or behind one that does",
+            ),
+            left_out: counters(
+                &registry,
+                "tandem_left_out_values_total",
+                "Values of other nodes' columns that are no longer here",
+                &["table"],
+            ),
+            parked_changes: gauge(&registry, "tandem_parked_changes", "Changes that wait behind such statements"),
             clock_skew_seconds: float_gauges(
                 &registry,
                 "tandem_clock_skew_seconds",
@@ -223,6 +245,9 @@ impl Metrics {
             registry,
         };
         metrics.begin(own, others, roles);
+        for state in ["done", "waiting", "failed", "skipped", "ignored"] {
+            metrics.schema_changes.with_label_values(&[state]).inc_by(0);
+        }
         metrics
     }
 
@@ -275,6 +300,7 @@ impl Metrics {
 
     /// The label sets of a table that is synced.
     pub fn begin_table(&self, table: &str, own: &str, others: &[&str], conflict_kinds: &[&str]) {
+        self.left_out.with_label_values(&[table]).inc_by(0);
         for op in OPS {
             self.tailer_changes.with_label_values(&[table, op.word()]).inc_by(0);
             for other in others {

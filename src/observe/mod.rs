@@ -27,7 +27,8 @@ mod words;
 
 pub use activity::{ACTIVITY_MAX, ActivitySearch, ActivityView, Became, Followed};
 pub use asked::{
-    DIFFERENCES_MAX, DifferenceView, SnapshotTableView, SnapshotView, SnapshotWish, VerifyPartView, VerifyView, VerifyWish,
+    DIFFERENCES_MAX, DifferenceView, SchemaView, SnapshotTableView, SnapshotView, SnapshotWish, VerifyPartView, VerifyView,
+    VerifyWish,
 };
 pub use cloud::{CloudCounts, CloudOutcome, CloudProblem, CloudReport, CloudState, CloudStatus, CloudSummary};
 pub use kept::{ConflictView, FailedView, FailedWish, RetriedView, SideView, TableView, remedy};
@@ -69,10 +70,12 @@ pub enum Fate {
     LostToNewer,
     Duplicate,
     SetAside,
+    /// Waits behind a statement that defines its table.
+    Held,
 }
 
 impl Fate {
-    pub const ALL: [Self; 4] = [Self::Applied, Self::LostToNewer, Self::Duplicate, Self::SetAside];
+    pub const ALL: [Self; 5] = [Self::Applied, Self::LostToNewer, Self::Duplicate, Self::SetAside, Self::Held];
 
     pub fn label(self) -> &'static str {
         match self {
@@ -80,6 +83,7 @@ impl Fate {
             Self::LostToNewer => "lost_to_newer",
             Self::Duplicate => "duplicate",
             Self::SetAside => "set_aside",
+            Self::Held => "held",
         }
     }
 }
@@ -406,6 +410,32 @@ impl Observer {
         if let Some(repeated) = self.pass("clock_wrong", origin.as_str()) {
             error!(%origin, ahead_seconds, repeated, "clock of the node is wrong, its changes are held");
         }
+    }
+
+    /// What became of another node's statement that defines tables.
+    pub fn schema_change(&self, origin: &OriginId, object: &str, state: &str, remark: Option<&str>) {
+        self.0.metrics.schema_changes.with_label_values(&[state]).inc();
+        let remark = remark.unwrap_or_default();
+        match state {
+            "done" | "skipped" | "ignored" => info!(%origin, object, state, remark, "schema change"),
+            _ => warn!(%origin, object, state, remark, "a schema change waits: see `tandem ddl list`"),
+        }
+    }
+
+    /// Values of columns that are no longer here.
+    pub fn left_out(&self, table: &TableName, values: u64) {
+        let name = self.board().table(table).name.clone();
+        self.0.metrics.left_out.with_label_values(&[&name]).inc_by(values);
+        if let Some(repeated) = self.pass("left_out", &name) {
+            warn!(table = name, values, repeated, "values of columns that are no longer here were left out");
+        }
+    }
+
+    /// Statements of other nodes that wait, and the changes behind them.
+    pub fn schema_waits(&self, statements: u64, changes: u64) {
+        self.0.metrics.schema_changes_open.set(statements as i64);
+        self.0.metrics.parked_changes.set(changes as i64);
+        self.board().schema_open = statements;
     }
 
     pub fn index_rows(&self, memory: u64, spilled: u64) {

@@ -34,6 +34,9 @@ pub struct Status {
     /// The clouds that this node feeds.
     #[serde(default)]
     pub clouds: Vec<CloudStatus>,
+    /// Statements of other nodes that define tables and wait.
+    #[serde(default)]
+    pub schema_open: u64,
 }
 
 /// How much it matters.
@@ -165,6 +168,12 @@ impl Status {
             let reason = cloud.reason.as_deref().unwrap_or("no reason given");
             return (Level::Stopped, format!("The cloud {} is paused: {reason}.", cloud.name));
         }
+        if let open @ 1.. = self.schema_open {
+            return (
+                Level::Attention,
+                format!("{} for a decision.", counted(open, "schema change waits", "schema changes wait")),
+            );
+        }
         if let Some(open @ 1..) = self.conflicts_open {
             return (Level::Attention, format!("{} for a decision.", counted(open, "conflict waits", "conflicts wait")));
         }
@@ -250,6 +259,7 @@ mod tests {
             verify: None,
             tables: Vec::new(),
             conflicts_open: Some(0),
+            schema_open: 0,
             failed_open: None,
             clouds: Vec::new(),
         }
@@ -278,6 +288,7 @@ mod tests {
             &format!("The cloud main is paused since {}: `tandem resume cloud main` lets it go on.", spoken_time(0)),
         );
         check(|status| status.failed_open = Some(1), Level::Attention, "1 change could not be applied and was set aside.");
+        check(|status| status.schema_open = 1, Level::Attention, "1 schema change waits for a decision.");
         check(|status| status.conflicts_open = Some(2), Level::Attention, "2 conflicts wait for a decision.");
         let clock = "The clock of b is wrong, so its changes wait.";
         check(|status| status.links[0].state = LinkState::ClockWrong, Level::Stopped, clock);

@@ -9,13 +9,14 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::observe::{
-    CloudReport, ConflictView, FailedView, FailedWish, PositionView, RetriedView, SnapshotView, SnapshotWish, TableView,
-    VerifyView, VerifyWish, WhereView, WhereWish,
+    CloudReport, ConflictView, FailedView, FailedWish, PositionView, RetriedView, SchemaView, SnapshotView, SnapshotWish,
+    TableView, VerifyView, VerifyWish, WhereView, WhereWish,
 };
 use crate::runtime::{Finding, Stop};
 
 mod access;
 mod cloud_sync;
+mod ddl;
 mod error;
 mod failed;
 mod gate;
@@ -96,6 +97,12 @@ pub trait Orders: Send + Sync {
 
     /// Ends a comparison; false where none is under way.
     async fn cancel_verify(&self) -> Result<bool, Stop>;
+
+    /// Other nodes' statements that define tables, the newest first; or only those that wait.
+    async fn schema_changes(&self, open_only: bool) -> Result<Vec<SchemaView>, Stop>;
+
+    /// Have one that waits run, or go on without it. `None` where there is none of this number that waits.
+    async fn decide_schema(&self, number: u64, run: bool) -> Result<Option<SchemaView>, Stop>;
 }
 
 /// What a person or a program asks of a cloud's feeding.

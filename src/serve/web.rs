@@ -63,10 +63,10 @@ impl Connected<IncomingStream<'_, LimitedListener>> for Peer {
 }
 
 #[derive(Clone)]
-struct Shown {
+pub(super) struct Shown {
     observer: Observer,
     keeper: Arc<dyn Keeper>,
-    orders: Arc<dyn Orders>,
+    pub orders: Arc<dyn Orders>,
 }
 
 impl Web {
@@ -168,6 +168,7 @@ fn router(shown: Shown, gate: Arc<Gate>) -> Router {
         .route("/api/snapshots/{id}/cancel", post(cancel_snapshot))
         .route("/api/verify", get(verified).post(verify))
         .route("/api/verify/cancel", post(cancel_verify))
+        .merge(super::ddl::routes())
         .layer(middleware::from_fn_with_state(gate, guard));
     // Whoever watches over the process need not know the key, and learns nothing from these.
     let open = Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready));
@@ -306,7 +307,7 @@ async fn cancel_verify(
 
 /// `{}`: a body that only shows that it is JSON.
 #[derive(Deserialize, Serialize)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
 /// Ready once every role has started and none has stopped. Offline is ready: that is what this program is for.
 async fn ready(State(shown): State<Shown>) -> Response {

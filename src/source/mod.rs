@@ -106,9 +106,12 @@ pub struct TransactionHeader {
 }
 
 /// A statement that is not rows, as the server logged it.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Ddl {
     /// The database in use when it ran; names without a database mean this one.
     pub database: Arc<str>,
     pub statement: Arc<str>,
+    /// As the server numbers them.
+    pub sql_mode: u64,
+    pub foreign_keys_off: bool,
 }

@@ -19,8 +19,6 @@ pub enum TailError {
         "table {table} has no primary key, and transaction {gtid} tells only a part of its row, which then cannot be found again"
     )]
     NotWhole { table: TableName, gtid: Gtid },
-    #[error("{statement} of {object} in transaction {gtid} is not carried to the other nodes")]
-    DangerousDdl { statement: &'static str, object: String, gtid: Gtid },
     #[error("transaction {gtid} comes after position {position} in the binlog, but its sequence number does not")]
     Backwards { gtid: Gtid, position: String },
     #[error("transaction {gtid} is published in part, and its row {row} is another one in the binlog now")]
@@ -40,7 +38,6 @@ impl Fault for TailError {
             Self::Mark { .. }
             | Self::MarkNotFirst { .. }
             | Self::NotWhole { .. }
-            | Self::DangerousDdl { .. }
             | Self::Backwards { .. }
             | Self::NotWhatWasPublished { .. }
             | Self::Replaced { .. } => Disposition::Halt,
@@ -55,9 +52,6 @@ impl Fault for TailError {
             Self::MarkNotFirst { .. } => Some("do not write to tandem.applied by hand together with other tables".into()),
             Self::NotWhole { .. } => {
                 Some("set binlog_row_image=FULL, give the table a primary key, or exclude it under [tables]".into())
-            }
-            Self::DangerousDdl { .. } => {
-                Some("run the same statement on the other nodes, then start once with [ddl] dangerous = \"ignore\"".into())
             }
             Self::Backwards { .. } => {
                 Some("set gtid_strict_mode=ON on the server; see docs/operations.md, \"binlog replaced\"".into())

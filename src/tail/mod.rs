@@ -14,7 +14,6 @@
 //! - **Memory**: at most [`TailOptions::buffer_bytes`] of records wait, and two chunks of existing rows; then the binlog is not
 //!   read further.
 
-mod ddl;
 mod desk;
 mod error;
 mod floor;
@@ -23,7 +22,6 @@ mod snapshot;
 mod witness;
 mod worker;
 
-pub use ddl::DdlPolicy;
 pub use desk::{ForVerify, NoBook, SnapshotBook, SnapshotDesk, SnapshotOrder, TableOrder, TableState};
 pub use error::TailError;
 pub use floor::{Floor, MemoryFloor};
@@ -42,7 +40,6 @@ pub struct TailOptions {
     pub filter: TableFilter,
     /// A commit time further ahead of our own clock is not believed.
     pub max_clock_skew: Duration,
-    pub dangerous_ddl: DdlPolicy,
     /// A heartbeat this long after `seen` moved, if nothing else told it.
     pub heartbeat_seen: Duration,
     /// A heartbeat at least this often.
@@ -61,7 +58,6 @@ impl TailOptions {
             origin,
             filter,
             max_clock_skew: Duration::from_secs(60),
-            dangerous_ddl: DdlPolicy::Stop,
             heartbeat_seen: Duration::from_secs(1),
             heartbeat_idle: Duration::from_secs(10),
             buffer_bytes: 16 << 20,

@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::ddl::{self, DdlPolicy};
 use super::witness::Witness;
 use super::{TailError, TailOptions};
 use crate::change::{
-    BinlogCoordinates, Body, Change, ChangePrint, Gtid, GtidPosition, Hlc, Image, Mark, Note, Op, Record, Rewrite, Seen, Shape,
-    TableName, Trace, wire,
+    BinlogCoordinates, Body, Change, ChangePrint, Gtid, GtidPosition, Hlc, Image, Mark, Note, Op, Record, Rewrite,
+    SchemaChange, Seen, Shape, TableName, Trace, ddl, wire,
 };
 use crate::observe::{Became, Observer};
-use crate::source::{TransactionHeader, TransactionPart};
+use crate::source::{Ddl, TransactionHeader, TransactionPart};
 
 /// Turns transactions into records. Its state is a pure function of the binlog and the last published record, but for
 /// the clock guard, which asks what time it is.
@@ -92,7 +91,7 @@ impl Sequencer {
                 commit_second: last.commit_second,
                 server_id: last.server_id,
                 coordinates: last.coordinates.clone(),
-                trace: last.trace.as_deref().map(|trace| with_change(trace, last.written())),
+                trace: last.trace.as_deref().map(|trace| with_change(trace, last.logged_row())),
             },
             witness: Witness::of(last, &options.filter).filter(|_| !options.ablation.no_history_check),
             partial,
@@ -221,19 +220,13 @@ impl Sequencer {
                 Err(TailError::Backwards { gtid: header.gtid, position: self.position.to_string() })
             };
         }
-        if let Some(ddl) = &part.ddl {
-            match ddl::dangerous(ddl, &self.options.filter) {
-                Some(found) if self.options.dangerous_ddl == DdlPolicy::Stop => {
-                    let ddl::Dangerous { statement, object } = found;
-                    return Err(TailError::DangerousDdl { statement, object, gtid: header.gtid });
-                }
-                _ => self.observer.filtered("ddl", 1),
-            }
-        }
         let current = self.current.get_or_insert_with(|| Current::new(header.gtid));
         assert_eq!(current.gtid, header.gtid, "a source ends one transaction before it begins the next");
         for change in part.changes {
             self.change(header, change, now_seconds, out)?;
+        }
+        if let Some(ddl) = &part.ddl {
+            self.schema(header, ddl, now_seconds, out)?;
         }
         if part.last {
             self.end(header, out)?;
@@ -256,7 +249,7 @@ impl Sequencer {
         if let Some(rewrite) = Rewrite::read(&change) {
             let rewrite = rewrite.map_err(|source| TailError::Mark { gtid, source })?;
             if current.kind == Kind::Echo && !self.options.ablation.no_resolution {
-                self.publish(header, rewrite.change, now, out)?;
+                self.publish(header, Body::Change(rewrite.change), now, out)?;
             }
             return Ok(());
         }
@@ -278,7 +271,38 @@ impl Sequencer {
         if !change.shape.has_key() && !change.is_whole() {
             return Err(TailError::NotWhole { table: change.table().clone(), gtid });
         }
-        self.publish(header, change, now, out)
+        self.publish(header, Body::Change(change), now, out)
+    }
+
+    /// A statement that is not rows. One that empties a table is a change of its rows.
+    fn schema(&mut self, header: &TransactionHeader, ddl: &Ddl, now: u64, out: &mut Vec<Record>) -> Result<(), TailError> {
+        let Some(statement) = ddl::Statement::parse(&ddl.statement, &ddl.database, ddl.sql_mode) else {
+            self.observer.filtered("ddl", 1);
+            return Ok(());
+        };
+        if ddl::is_stamped(&ddl.statement) && !self.options.ablation.no_echo_filter {
+            self.observer.filtered("echo", 1);
+            return Ok(());
+        }
+        let Some((tables, whole)) = statement.captured(&self.options.filter) else {
+            self.observer.filtered("table", 1);
+            return Ok(());
+        };
+        if statement.verb == ddl::Verb::Truncate {
+            let table = tables.into_iter().next().expect("a statement that is captured names something");
+            let shape = Arc::new(Shape { table, columns: Vec::new(), key: Vec::new() });
+            let change = Change { shape, op: Op::Truncate, before: None, after: None, checks: Default::default() };
+            return self.publish(header, Body::Change(change), now, out);
+        }
+        let change = SchemaChange {
+            database: ddl.database.to_string(),
+            statement: ddl.statement.to_string(),
+            sql_mode: ddl.sql_mode,
+            foreign_keys_off: ddl.foreign_keys_off,
+            tables: tables.iter().map(Into::into).collect(),
+            whole,
+        };
+        self.publish(header, Body::Schema(Box::new(change)), now, out)
     }
 
     /// Our applier brought this origin's changes here: whatever is written from now on has seen them.
@@ -293,13 +317,7 @@ impl Sequencer {
         }
     }
 
-    fn publish(
-        &mut self,
-        header: &TransactionHeader,
-        change: Change,
-        now: u64,
-        out: &mut Vec<Record>,
-    ) -> Result<(), TailError> {
+    fn publish(&mut self, header: &TransactionHeader, body: Body, now: u64, out: &mut Vec<Record>) -> Result<(), TailError> {
         let current = self.current.as_mut().expect("take began the transaction");
         let hlc = match (current.hlc, &self.partial) {
             (Some(hlc), _) => hlc,
@@ -318,12 +336,17 @@ impl Sequencer {
         };
         current.hlc = Some(hlc);
         self.hlc = self.hlc.max(hlc);
-        let table_row = current.table_rows.entry(change.table().clone()).or_default();
+        let mut table_row = 0;
+        if let Body::Change(change) = &body {
+            let rows = current.table_rows.entry(change.table().clone()).or_default();
+            table_row = *rows;
+            *rows += 1;
+        }
         let record = Record {
             origin: self.options.origin.clone(),
             gtid: header.gtid,
             row: current.row,
-            table_row: *table_row,
+            table_row,
             hlc,
             seen: self.seen.clone(),
             last: false,
@@ -333,10 +356,9 @@ impl Sequencer {
             server_id: header.server_id,
             coordinates: header.coordinates.clone(),
             trace: None,
-            body: Body::Change(change),
+            body,
         };
         current.row += 1;
-        *table_row += 1;
         if let Some(partial) = &self.partial
             && partial.gtid == header.gtid
             && record.row <= partial.row
@@ -367,7 +389,7 @@ impl Sequencer {
             commit_second: header.commit_second,
             server_id: header.server_id,
             coordinates: header.coordinates.clone(),
-            trace: Some(with_change(&trace, current.held.as_ref().and_then(Record::change))),
+            trace: Some(with_change(&trace, current.held.as_ref().and_then(Record::logged_row))),
         };
         if let Some(mut record) = current.held {
             record.last = true;

@@ -64,6 +64,8 @@ struct Window {
     opened: BinlogCoordinates,
     /// Keys of the table's rows that changed since, by their JSON.
     changed: HashMap<String, RowKey>,
+    /// A statement came by that may have defined the table anew, or emptied it.
+    reshaped: bool,
     state: State,
 }
 
@@ -122,6 +124,7 @@ impl Snapshotting {
             began: Instant::now(),
             opened: sequencer.coordinates().clone(),
             changed: HashMap::new(),
+            reshaped: false,
             state: State::Reading(Box::pin(async move { reader.chunk(&request).await })),
         });
     }
@@ -129,6 +132,10 @@ impl Snapshotting {
     /// A part of the live history goes by, echoes included.
     pub fn see(&mut self, part: &TransactionPart) {
         let Some(window) = self.window.as_mut().filter(|window| window.changed.len() <= CHANGED_MAX) else { return };
+        if part.ddl.is_some() {
+            // What the rows are like may be another thing now: they are read again.
+            window.reshaped = true;
+        }
         for change in part.changes.iter().filter(|change| *change.table() == window.task.table) {
             let keys =
                 [&change.before, &change.after].into_iter().flatten().filter_map(|image| RowKey::of(&change.shape, image));
@@ -192,12 +199,12 @@ impl Snapshotting {
         if !due {
             return Vec::new();
         }
-        let Some(Window { task, opened, changed, state: State::Read(chunk), .. }) = self.window.take() else {
+        let Some(Window { task, opened, changed, reshaped, state: State::Read(chunk), .. }) = self.window.take() else {
             return Vec::new();
         };
         // A transaction that had been decided before is not in the rows, because the server shows it a moment after it logs
         // it; or too many rows changed.
-        if !self.without_window && (opened.is_after(&chunk.moment) || changed.len() > CHANGED_MAX) {
+        if !self.without_window && (opened.is_after(&chunk.moment) || reshaped || changed.len() > CHANGED_MAX) {
             return Vec::new();
         }
         let last = chunk.rows.last().and_then(|row| RowKey::of(&chunk.shape, row));

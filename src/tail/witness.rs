@@ -25,7 +25,7 @@ impl Witness {
     /// `None` where the record does not tell enough: it is of an older version, or from before any transaction.
     pub fn of(last: &Record, filter: &TableFilter) -> Option<Self> {
         let trace: &Trace = last.trace.as_deref().filter(|_| last.last)?;
-        let change = match last.written() {
+        let change = match last.logged_row() {
             Some(change) => Some(ChangePrint { table: change.table().clone(), print: wire::print(change) }),
             None => trace.change.clone(),
         };

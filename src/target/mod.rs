@@ -18,14 +18,19 @@ use async_trait::async_trait;
 
 #[cfg(doc)]
 use crate::change::Op;
-use crate::change::{Change, GtidPosition, Image, Mark, Offset, OriginId, Rewrite, RowKey, Shape, TableName};
+use crate::change::ddl::ColumnNow;
+use crate::change::{
+    Change, GtidPosition, Image, Mark, Offset, OriginId, Record, Rewrite, RowKey, SchemaChange, Shape, TableName,
+};
 
 pub mod cloud;
+mod ddl;
 mod error;
 pub mod keep;
 pub mod mariadb;
 pub mod memory;
 
+pub use ddl::{Defined, Parked, SchemaEntry, SchemaState};
 pub use error::TargetError;
 pub use keep::{Conflict, ConflictKind, DeadLetter, Side};
 
@@ -50,6 +55,25 @@ pub trait Target: Send + Sync {
     /// A conflict that is kept waits for nobody any more. Nothing, where none of this id does.
     async fn settle(&self, conflict: &str) -> Result<(), TargetError>;
 
+    /// The statements that define tables and are not done with, in the order in which they came.
+    async fn schema_entries(&self) -> Result<Vec<SchemaEntry>, TargetError>;
+
+    /// Keeps it by itself: in its place where it is kept already, or as the newest. Its number.
+    async fn keep_schema(&self, entry: &SchemaEntry) -> Result<u64, TargetError>;
+
+    /// The columns of a table as they are now; none where there is no such table.
+    async fn columns(&self, table: &TableName) -> Result<Vec<(String, ColumnNow)>, TargetError>;
+
+    /// What the tables of a statement are like now: one word for each, another one for another definition.
+    async fn table_prints(&self, change: &SchemaChange) -> Result<String, TargetError>;
+
+    /// Runs the statement as its origin did, marked with the stamp, at its time. Nothing of it is in a transaction. Of several
+    /// tables to be dropped, those that are there.
+    async fn define(&self, change: &SchemaChange, stamp: &str, second: u64) -> Result<Defined, TargetError>;
+
+    /// The oldest changes that wait behind the statement of this number, at most so many.
+    async fn parked(&self, behind: u64, most: usize) -> Result<Vec<Parked>, TargetError>;
+
     /// Starts a transaction and writes the mark.
     async fn begin(&self, mark: &Mark) -> Result<Box<dyn ApplyTransaction>, TargetError>;
 }
@@ -59,6 +83,25 @@ pub trait Target: Send + Sync {
 pub struct CanonicalKey(pub Box<[u8]>);
 
 impl CanonicalKey {
+    /// Of a table as a whole: what the keys of all its rows begin with.
+    pub fn of_table(table: &TableName) -> Self {
+        Self::new(table, std::iter::empty::<&[u8]>())
+    }
+
+    pub fn is_of(&self, table: &TableName) -> bool {
+        self.0.starts_with(&Self::of_table(table).0)
+    }
+
+    /// The table, as [`of_table`](Self::of_table) names it. `None` of a key that has no such form.
+    pub fn table(&self) -> Option<&[u8]> {
+        let mut end = 0;
+        for _ in 0..2 {
+            let length = self.0.get(end..end + 4)?.try_into().ok().map(u32::from_be_bytes)?;
+            end = end.checked_add(4)?.checked_add(length as usize)?;
+        }
+        self.0.get(..end)
+    }
+
     /// Of the table and the canonical form of each value. Lengths go first, so that no two keys run together.
     pub fn new<P: AsRef<[u8]>>(table: &TableName, parts: impl IntoIterator<Item = P>) -> Self {
         let mut bytes = Vec::with_capacity(48);
@@ -177,6 +220,22 @@ pub trait ApplyTransaction: Send {
 
     /// Forgets dead letters, by origin and offset.
     async fn mend(&mut self, letters: &[(OriginId, Offset)]) -> Result<(), TargetError>;
+
+    /// Keeps what became of a statement, with the checkpoint. Its number.
+    async fn keep_schema(&mut self, entry: &SchemaEntry) -> Result<u64, TargetError>;
+
+    /// Keeps changes that wait, each behind the statement of this number.
+    async fn park(&mut self, records: &[(u64, Offset, &Record)]) -> Result<(), TargetError>;
+
+    /// These wait no longer.
+    async fn unpark(&mut self, ids: &[u64]) -> Result<(), TargetError>;
+
+    /// The next rows of a table with a key, in its order; locked, with the gaps between them, so that no row can come to be
+    /// there. Fewer than `most` where the table ends.
+    async fn rows_after(&mut self, table: &TableName, after: Option<&RowKey>, most: usize) -> Result<Vec<Held>, TargetError>;
+
+    /// Removes all rows of a table, whatever refers to them.
+    async fn empty(&mut self, table: &TableName) -> Result<(), TargetError>;
 
     /// Rows, checkpoint and everything kept become durable together.
     async fn commit(self: Box<Self>) -> Result<(), TargetError>;

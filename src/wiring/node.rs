@@ -29,7 +29,7 @@ use crate::serve::{Web, WebOptions};
 use crate::source::Source;
 use crate::source::binlog::{BinlogOptions, BinlogSource};
 use crate::state::{IndexFile, PauseFile, PublishedFile, SnapshotFile, StampFile};
-use crate::tail::{DdlPolicy, Follower, SnapshotDesk, Snapshots, TailOptions, Tailer};
+use crate::tail::{Follower, SnapshotDesk, Snapshots, TailOptions, Tailer};
 use crate::target::mariadb::{Kept, MariadbOptions, MariadbTarget, TableFault};
 use crate::target::{ConflictKind, TargetError};
 use crate::topic::hub::HubStore;
@@ -98,7 +98,6 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
         tables: config.tables.clone(),
         database: Arc::new(Database::new(&own, config.tables.clone())),
         apply: apply_options(config, &own),
-        dangerous_ddl: config.dangerous_ddl,
         verify_every: config.verify_every,
         verify: Arc::new(VerifyDesk::new(own.cluster.clone(), desk.clone(), clock.clone(), observer.clone())),
         desk,
@@ -158,7 +157,6 @@ struct Node {
     tables: TableFilter,
     database: Arc<Database>,
     apply: ApplyOptions,
-    dangerous_ddl: DdlPolicy,
     verify_every: Option<Duration>,
     desk: Arc<SnapshotDesk>,
     verify: Arc<VerifyDesk>,
@@ -192,7 +190,6 @@ impl Node {
         let source: Arc<dyn Source> = Arc::new(source);
         let mut options = TailOptions::new(self.own.name().clone(), self.tables.clone());
         options.max_clock_skew = self.apply.max_clock_skew;
-        options.dangerous_ddl = self.dangerous_ddl;
         let tailer = Tailer {
             options,
             source,
@@ -264,6 +261,12 @@ impl Node {
                     && let Ok(kept) = target.kept(self.own.name()).await
                 {
                     self.observer.kept(kept.into_iter().map(|(origin, kept)| (origin, kept_count(kept))));
+                    for (table, values) in target.take_left_out() {
+                        self.observer.left_out(&table, values);
+                    }
+                    if let Ok((statements, changes)) = target.schema_counts().await {
+                        self.observer.schema_waits(statements, changes);
+                    }
                 }
                 sleep(COUNT_EVERY).await;
             }
@@ -375,6 +378,7 @@ fn apply_options(config: &Config, own: &OwnNode) -> ApplyOptions {
     options.default_policy = policy(&config.conflicts.default);
     options.policies = config.conflicts.tables.iter().map(|(tables, own)| (tables.clone(), policy(own))).collect();
     options.clocks = config.conflicts.clocks.clone();
+    options.ddl = config.ddl;
     options.group_changes = config.limits.group_rows;
     options.group_bytes = config.limits.group_bytes;
     options.index_rows = config.limits.index_rows;

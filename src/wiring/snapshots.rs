@@ -7,13 +7,16 @@ use async_trait::async_trait;
 use super::keeper::conflict_view;
 use super::node::Database;
 use crate::change::{Note, TableFilter, TableName, TablePattern};
-use crate::observe::{ConflictView, Observer, SnapshotTableView, SnapshotView, SnapshotWish, VerifyView, VerifyWish};
+use crate::observe::{
+    ConflictView, Observer, SchemaView, SnapshotTableView, SnapshotView, SnapshotWish, VerifyView, VerifyWish,
+};
 use crate::runtime::Stop;
 use crate::serve::Orders;
 use crate::source::{Chunk, ChunkRequest, RowReader, SourceError};
 use crate::state::SnapshotFile;
 use crate::tail::{SnapshotBook, SnapshotDesk, SnapshotOrder, TableState};
 use crate::target::mariadb::{TableSize, Wanted};
+use crate::target::{SchemaEntry, SchemaState};
 use crate::target::{Target, TargetError};
 use crate::verify::VerifyDesk;
 
@@ -126,12 +129,42 @@ impl Orders for Desk {
         self.verify.begin(&wanted, &refused, wish.repair)
     }
 
+    async fn schema_changes(&self, open_only: bool) -> Result<Vec<SchemaView>, Stop> {
+        let target = self.database.target().await?;
+        let counts = target.parked_counts().await?;
+        let entries = target.schema_list(open_only, crate::serve::LIST_MAX).await?;
+        Ok(entries.into_iter().map(|entry| schema_view(&entry, counts.get(&entry.number).copied().unwrap_or(0))).collect())
+    }
+
+    async fn decide_schema(&self, number: u64, run: bool) -> Result<Option<SchemaView>, Stop> {
+        let decided = if run { SchemaState::Approved } else { SchemaState::Skipping };
+        if !self.database.target().await?.decide_schema(number, decided).await? {
+            return Ok(None);
+        }
+        Ok(self.schema_changes(true).await?.into_iter().find(|view| view.number == number))
+    }
+
     async fn verified(&self) -> Result<Option<VerifyView>, Stop> {
         Ok(self.verify.view())
     }
 
     async fn cancel_verify(&self) -> Result<bool, Stop> {
         Ok(self.verify.cancel())
+    }
+}
+
+fn schema_view(entry: &SchemaEntry, parked: u64) -> SchemaView {
+    SchemaView {
+        number: entry.number,
+        origin: entry.origin.to_string(),
+        committed_seconds: entry.commit_second,
+        object: entry.change.object(),
+        statement: entry.change.statement.clone(),
+        state: entry.state.word().into(),
+        open: entry.state.is_open(),
+        danger: entry.danger.clone(),
+        remark: entry.remark.clone(),
+        parked,
     }
 }
 

@@ -64,7 +64,7 @@ fn init_sets_two_laptops_up_that_fit_each_other() {
     assert!(b.run(&["config", "check", "--node", "laptop-b"]).out.contains("its secrets are there"));
 
     let grants = [
-        "GRANT SELECT, INSERT, UPDATE, DELETE, TRIGGER ON `my\\_shop`.* TO 'tandem'@'localhost';",
+        "GRANT SELECT, INSERT, UPDATE, DELETE, TRIGGER, CREATE, ALTER, DROP, INDEX, REFERENCES ON `my\\_shop`.* TO 'tandem'@'localhost';",
         "GRANT ALL PRIVILEGES ON `tandem`.* TO 'tandem'@'localhost';",
         "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'tandem'@'localhost';",
     ];

@@ -26,7 +26,7 @@ const PASSWORD: &str = "tandem-test-only";
 
 /// What a node's account needs, as docs/operations.md lists it. BINLOG REPLAY is the one it can do without.
 pub const GRANTS: &[&str] = &[
-    "SELECT, INSERT, UPDATE, DELETE, TRIGGER ON *.*",
+    "SELECT, INSERT, UPDATE, DELETE, TRIGGER, CREATE, ALTER, DROP, INDEX, REFERENCES ON *.*",
     "ALL ON tandem.*",
     "REPLICATION SLAVE, BINLOG MONITOR, BINLOG REPLAY ON *.*",
 ];

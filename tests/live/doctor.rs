@@ -84,6 +84,12 @@ async fn the_doctor_names_each_thing_that_is_broken_and_its_fix() {
             &["the account lacks DELETE", "GRANT DELETE ON `campus`.* TO 'tandem'@'%'"],
         ),
         (
+            "REVOKE ALTER, INDEX ON *.* FROM tandem@'%'",
+            "GRANT ALTER, INDEX ON *.* TO tandem@'%'",
+            "warn DB-DDL",
+            &["lacks ALTER, INDEX on campus", "GRANT ALTER, INDEX ON `campus`.* TO 'tandem'@'%'"],
+        ),
+        (
             "REVOKE BINLOG MONITOR ON *.* FROM tandem@'%'",
             "GRANT BINLOG MONITOR ON *.* TO tandem@'%'",
             "fail DB-GRANTS",

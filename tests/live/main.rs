@@ -16,6 +16,7 @@ mod capture_errors;
 mod capture_memory;
 mod cloud;
 mod conflicts;
+mod ddl;
 mod doctor;
 mod failed;
 mod foreign_keys;

@@ -51,7 +51,7 @@ impl Quiet {
                     let Some((last, record)) = batch.last() else { break };
                     seen.next = last.next();
                     seen.position = (*record.position).clone();
-                    let data = batch.iter().rfind(|(_, record)| record.change().is_some());
+                    let data = batch.iter().rfind(|(_, record)| record.change().is_some() || record.schema().is_some());
                     seen.data = data.map(|(offset, _)| *offset).or(seen.data);
                 }
                 let end: Option<String> = servers[site].first("SELECT @@gtid_binlog_pos").await;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tandem::change::{Change, Gtid, Hlc, Image, Mark, Offset, OriginId, Record, Rewrite, Shape, Value, ValueRef};
+use tandem::change::{Change, Gtid, Hlc, Image, Mark, Offset, Op, OriginId, Record, Rewrite, Shape, Value, ValueRef};
 
 pub type Outcome = Result<(), String>;
 /// The larger wins: clock, then place of the node.
@@ -117,6 +117,17 @@ impl<'a> History<'a> {
                 let offset = Offset(offset as u64);
                 for (row, after) in left.map(|row| (row, None)).into_iter().chain(is.map(|row| (row, after))) {
                     history.rows.entry(row).or_default().push(RowWrite { version, offset, record, after });
+                }
+            }
+        }
+        for (node, site) in sites.iter().enumerate() {
+            for (offset, record) in site.topic.iter().enumerate() {
+                let Some(change) = record.change().filter(|change| change.op == Op::Truncate) else { continue };
+                let table = format!("{} ", change.table());
+                // It deletes all rows of the table, of whatever name.
+                for (_, writes) in history.rows.iter_mut().filter(|(row, _)| row.starts_with(&table)) {
+                    let (version, offset) = ((record.hlc, node), Offset(offset as u64));
+                    writes.push(RowWrite { version, offset, record, after: None });
                 }
             }
         }
@@ -268,7 +279,9 @@ pub fn losers_are_kept(sites: &[Site], history: &History) -> Outcome {
     for (row, writes) in &history.rows {
         let best = newest(writes);
         // What equals the newest is not lost, and a row that existed is no write.
-        let others = writes.iter().filter(|write| write.version != best.version && !write.record.is_existing_row());
+        // Nor is it lost where a row stands against the emptying of its table.
+        let is_row = |write: &&RowWrite| !write.record.is_existing_row() && write.record.logged_row().is_some();
+        let others = writes.iter().filter(|write| write.version != best.version).filter(is_row);
         for write in others.filter(|write| write.after != best.after) {
             let origin = &write.record.origin;
             let replaced = writes.iter().any(|later| {

@@ -114,6 +114,28 @@ fn every_seed_converges_with_existing_rows_and_snapshots_amid_writes() {
     every_seed_of(seeds(SNAPSHOT_SEEDS), |scenario| scenario.snapshots = true);
 }
 
+/// The same, where a table is emptied by a statement now and then.
+const TRUNCATE_SEEDS: u64 = 100;
+
+/// Rows that were written without having seen it, and later, stay on all nodes; the others go on all.
+#[test]
+fn every_seed_converges_where_a_table_is_emptied() {
+    every_seed_of(seeds(TRUNCATE_SEEDS), |scenario| scenario.truncates = true);
+}
+
+#[test]
+fn the_seeds_meet_tables_that_are_emptied_amid_writes() {
+    let seeds = (0..12).map(|seed| run(&Scenario { truncates: true, ..Scenario::of(seed, Without::default()) }).unwrap().met);
+    let emptied: usize = seeds.map(|met| met.emptied).sum();
+    assert!(emptied > 40, "{emptied}");
+}
+
+/// A node forgets at once that a table was emptied, and writes back what comes late from a third.
+#[test]
+fn without_the_note_that_a_table_was_emptied_the_checkers_notice() {
+    assert!(noticed_of(Without { emptied: true, ..Without::default() }, |scenario| scenario.truncates = true));
+}
+
 fn every_seed(seeds: std::ops::Range<u64>, refers: &'static [OnDelete]) {
     every_seed_of(seeds, |scenario| scenario.refers = refers);
 }
@@ -145,10 +167,10 @@ fn fault(seed: u64, change: impl Fn(&mut Scenario)) -> Option<(u64, String)> {
         }
     };
     // At once, because a run over many seeds may be ended before its end.
-    let Scenario { refers, keyless, snapshots, .. } = scenario;
+    let Scenario { refers, keyless, snapshots, truncates, .. } = scenario;
     eprintln!(
         "seed {seed}: {fault}\n  repeat it with: make sim SEED={seed} (foreign key: {refers:?}, a table without a key: {keyless}, \
-         snapshots: {snapshots})"
+         snapshots: {snapshots}, emptied: {truncates})"
     );
     Some((seed, fault))
 }

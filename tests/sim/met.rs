@@ -20,6 +20,8 @@ pub struct Met {
     pub existing_rows: usize,
     pub existing_conflicts: usize,
     pub existing_unique_conflicts: usize,
+    /// Statements that emptied a table.
+    pub emptied: usize,
 }
 
 impl AddAssign for Met {
@@ -36,5 +38,6 @@ impl AddAssign for Met {
         self.existing_rows += other.existing_rows;
         self.existing_conflicts += other.existing_conflicts;
         self.existing_unique_conflicts += other.existing_unique_conflicts;
+        self.emptied += other.emptied;
     }
 }

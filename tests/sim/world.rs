@@ -7,12 +7,13 @@ use std::time::Duration;
 use fastrand::Rng;
 use tandem::apply::{Applier, ApplyOptions, Entry, Fingerprint, LocalFeed, NoNotes, Overflow, OverflowError, Policy};
 use tandem::change::{
-    Cluster, Column, ColumnKind, GtidPosition, Hlc, NodeRank, Offset, OriginId, Record, Shape, TableFilter, TableName, Value,
+    Change, Cluster, Column, ColumnKind, GtidPosition, Hlc, NodeRank, Offset, Op, OriginId, Record, Shape, TableFilter,
+    TableName, Value,
 };
 use tandem::observe::Observer;
 use tandem::runtime::{Clock, Disposition, Fault, Shutdown};
-use tandem::source::TransactionHeader;
 use tandem::source::memory::{MemoryBinlog, MemorySource, MemoryTransaction};
+use tandem::source::{Ddl, TransactionHeader};
 use tandem::tail::{Follower, MemoryFloor, NoBook, SnapshotDesk, SnapshotOrder, Snapshots, TailOptions, Tailer};
 use tandem::target::ConflictKind;
 use tandem::target::memory::{
@@ -40,6 +41,7 @@ pub struct Without {
     pub author: bool,
     pub snapshot_window: bool,
     pub ties: bool,
+    pub emptied: bool,
 }
 
 /// What a seed decides before anything runs.
@@ -71,6 +73,8 @@ pub struct Scenario {
     pub keyless: bool,
     /// Nodes have rows before their topics begin, and publish what they have now and then: see [`existing`](crate::existing).
     pub snapshots: bool,
+    /// Now and then somebody empties the table by a statement.
+    pub truncates: bool,
 }
 
 impl Scenario {
@@ -99,6 +103,7 @@ impl Scenario {
             refers: &[],
             keyless: false,
             snapshots: false,
+            truncates: false,
         };
         // With the longest delays, reading record by record takes hours of virtual time and shows nothing more.
         let slow = scenario.delay > Duration::from_millis(20) && scenario.buffer_bytes == 1;
@@ -225,6 +230,18 @@ pub const COLUMNS: [&str; 3] = ["name", "payload", "seat"];
 
 const REFERENCE: [ConflictKind; 2] = [ConflictKind::StillReferred, ConflictKind::ParentDeleted];
 
+/// What a commit did, the emptying of a table as one change of it.
+fn told(commit: &CommittedTransaction) -> Vec<Change> {
+    let emptied = commit.emptied.as_ref().map(|table| Change {
+        shape: Arc::new(Shape { table: table.clone(), columns: Vec::new(), key: Vec::new() }),
+        op: Op::Truncate,
+        before: None,
+        after: None,
+        checks: Default::default(),
+    });
+    commit.changes.iter().cloned().chain(emptied).collect()
+}
+
 impl World {
     fn new(scenario: Scenario) -> Self {
         let cluster: Vec<_> = (0..scenario.nodes).map(|number| OriginId::new(&format!("node-{number}"))).collect();
@@ -253,7 +270,11 @@ impl World {
                         coordinates: existing::coordinates(commit.gtid.sequence),
                         read_from: None,
                     };
-                    binlog.append(MemoryTransaction { header, changes: commit.changes.clone(), ddl: None });
+                    let ddl = commit
+                        .emptied
+                        .as_ref()
+                        .map(|table| Ddl { statement: format!("TRUNCATE TABLE {table}").into(), ..Ddl::default() });
+                    binlog.append(MemoryTransaction { header, changes: commit.changes.clone(), ddl });
                     commits.lock().unwrap().push(commit);
                 })
             };
@@ -308,7 +329,7 @@ impl World {
         let conflicts = node.database.conflicts();
         Site {
             origin: node.origin.clone(),
-            binlog: node.commits.lock().unwrap().iter().map(|commit| (commit.gtid, commit.changes.clone())).collect(),
+            binlog: node.commits.lock().unwrap().iter().map(|commit| (commit.gtid, told(commit))).collect(),
             topic: self.topics.records(&node.origin),
             rows,
             losers: conflicts.into_iter().map(|conflict| (conflict.loser.origin, conflict.loser.hlc)).collect(),
@@ -425,6 +446,11 @@ impl World {
                 vec![Value::text(name), Value::Int((at as i64 + 1) * 1_000_000 + number), seat]
             };
             let table = || self.table.clone();
+            if self.scenario.truncates && dice.u64(..8) == 0 {
+                let emptied = self.nodes[at].database.local_write(&[LocalWrite::Truncate { table: table() }]).await;
+                self.met.lock().unwrap().emptied += usize::from(emptied.is_ok());
+                continue;
+            }
             let mut writes = Vec::new();
             for _ in 0..if dice.f64() < 0.3 { 3 } else { 1 } {
                 if !self.scenario.refers.is_empty() && dice.bool() {
@@ -551,6 +577,7 @@ async fn apply(world: Arc<World>, at: usize, local: Arc<LocalFeed>, _seed: u64) 
         options.ablation.no_tombstones = scenario.without.tombstones;
         options.ablation.no_author = scenario.without.author;
         options.ablation.no_ties = scenario.without.ties;
+        options.ablation.no_emptied = scenario.without.emptied;
         let applier = Applier {
             options,
             target: Arc::new(node.database.clone()),

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use serde::Deserialize;
 
-use super::json::{Envelope, Key, LooseChange, Members, Names, NoteEnvelope, Scalar};
+use super::json::{Envelope, Key, LooseChange, Members, Names, NoteEnvelope, Scalar, SchemaEnvelope};
 use super::{BinaryColumns, FORMAT, WireRecord, header};
 use crate::change::{
     BinlogCoordinates, Body, Change, ChangePrint, Checks, Column, ColumnKind, GtidPosition, Hlc, Image, Op, OriginId, Record,
@@ -103,6 +103,9 @@ impl Decoder {
         } else if envelope.op == "note" {
             let envelope: NoteEnvelope = json(value).map_err(json_fault("value"))?;
             Body::Note(envelope.note)
+        } else if envelope.op == "ddl" {
+            let envelope: SchemaEnvelope = json(value).map_err(json_fault("value"))?;
+            Body::Schema(envelope.ddl)
         } else {
             table_row = envelope.transaction.map_or(0, |order| order.data_collection_order.saturating_sub(1));
             let key: Key = json(key).map_err(json_fault("key"))?;
@@ -191,8 +194,11 @@ impl Decoder {
         };
         let image = |members: Option<Members>, binary| members.map(|members| fill(&shape, members, binary)).transpose();
         let (before, after) = (image(before, &base64.before)?, image(after, &base64.after)?);
-        let checks =
-            Checks { foreign_keys_off: checks.contains("foreign-keys-off"), unique_off: checks.contains("unique-off") };
+        let checks = Checks {
+            foreign_keys_off: checks.contains("foreign-keys-off"),
+            unique_off: checks.contains("unique-off"),
+            partial: checks.contains("partial"),
+        };
         Ok(Change { shape, op, before, after, checks })
     }
 }

@@ -107,6 +107,18 @@ impl Encoder {
                 write_number(value, record.commit_second.saturating_mul(1000));
                 value.push(b'}');
             }
+            Body::Schema(change) => {
+                key.extend_from_slice(br#"{"ddl":"#);
+                write_string(key, record.origin.as_str());
+                key.push(b'}');
+                value.extend_from_slice(br#"{"op":"ddl","ddl":"#);
+                serde_json::to_writer(&mut *value, change).expect("texts and numbers are JSON");
+                value.extend_from_slice(br#","source":"#);
+                write_source(value, record, None);
+                value.extend_from_slice(br#","ts_ms":"#);
+                write_number(value, record.commit_second.saturating_mul(1000));
+                value.push(b'}');
+            }
             Body::Note(note) => {
                 key.extend_from_slice(br#"{"note":"#);
                 write_string(key, record.origin.as_str());
@@ -165,7 +177,7 @@ pub fn encode_change(change: &Change) -> String {
     out.extend_from_slice(br#"","base64":"#);
     out.extend_from_slice(&serde_json::to_vec(&BinaryColumns::of(change)).expect("lists of names are JSON"));
     out.extend_from_slice(br#","checks":"#);
-    write_string(&mut out, checks_text(change).unwrap_or_default());
+    write_string(&mut out, &checks_text(change).unwrap_or_default());
     out.push(b'}');
     String::from_utf8(out).expect("JSON that we wrote is UTF-8")
 }
@@ -199,13 +211,14 @@ pub fn image_json(shape: &Shape, image: &Image) -> String {
     String::from_utf8(out).expect("JSON that we wrote is UTF-8")
 }
 
-fn checks_text(change: &Change) -> Option<&'static str> {
-    match (change.checks.foreign_keys_off, change.checks.unique_off) {
-        (false, false) => None,
-        (true, false) => Some("foreign-keys-off"),
-        (false, true) => Some("unique-off"),
-        (true, true) => Some("foreign-keys-off,unique-off"),
+fn checks_text(change: &Change) -> Option<String> {
+    let Checks { foreign_keys_off, unique_off, partial } = change.checks;
+    let partial = partial || change.after.as_ref().is_some_and(|after| !after.is_full());
+    if !foreign_keys_off && !unique_off && !partial {
+        return None;
     }
+    let words = [(foreign_keys_off, "foreign-keys-off"), (unique_off, "unique-off"), (partial, "partial")];
+    Some(words.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect::<Vec<_>>().join(","))
 }
 
 impl<'a> BinaryColumns<'a> {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 
 use super::BinaryColumns;
-use crate::change::{Note, ValueRef};
+use crate::change::{Note, SchemaChange, ValueRef};
 
 #[derive(Deserialize)]
 pub struct Envelope<'a> {
@@ -21,6 +21,11 @@ pub struct Envelope<'a> {
     pub source: Source<'a>,
     #[serde(default)]
     pub transaction: Option<TransactionOrder>,
+}
+
+#[derive(Deserialize)]
+pub struct SchemaEnvelope {
+    pub ddl: Box<SchemaChange>,
 }
 
 #[derive(Deserialize)]

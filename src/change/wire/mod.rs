@@ -36,6 +36,22 @@ impl WireRecord {
     }
 }
 
+/// A record as one text, for our own tables.
+pub fn record_text(record: &super::Record) -> String {
+    let wire = encode(record);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let headers: Vec<(&str, String)> = wire.headers.iter().map(|(name, value)| (&**name, text(value))).collect();
+    // All that we write is text.
+    serde_json::to_string(&(text(&wire.key), text(&wire.value), headers)).expect("texts are JSON")
+}
+
+/// The reverse of [`record_text`].
+pub fn record_of_text(text: &str) -> Option<super::Record> {
+    let (key, value, headers): (String, String, Vec<(String, String)>) = serde_json::from_str(text).ok()?;
+    let headers = headers.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
+    decode(&WireRecord { key: key.into_bytes(), value: value.into_bytes(), headers }).ok()
+}
+
 /// The version of this format; a reader refuses any other.
 pub const FORMAT: &str = "1";
 

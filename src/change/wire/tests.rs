@@ -197,7 +197,7 @@ fn flags_of_columns_and_checks_come_back() {
     own.columns[1].generated = true;
     for (foreign_keys_off, unique_off) in [(false, false), (true, false), (false, true), (true, true)] {
         let mut original = change(own.clone(), Op::Insert, None, image([Some(Value::Int(1)), Some(Value::Int(2))]));
-        original.checks = Checks { foreign_keys_off, unique_off };
+        original.checks = Checks { foreign_keys_off, unique_off, partial: false };
         assert_eq!(there_and_back(&record(Body::Change(original.clone()))).body, Body::Change(original));
     }
 }
@@ -297,7 +297,7 @@ prop_compose! {
         let image = |values: Vec<Option<Value>>| Image::of(values);
         Change {
             shape: Arc::new(shape), op, before: before.map(image), after: Some(image(after)),
-            checks: Checks { foreign_keys_off, unique_off },
+            checks: Checks { foreign_keys_off, unique_off, partial: false },
         }
     }
 }

@@ -62,8 +62,10 @@ pub fn account(config: &Config, node: &str, database: &DatabaseAddress, password
         sql += &format!("CREATE USER IF NOT EXISTS {account};\n");
         sql += &format!("ALTER USER {account} IDENTIFIED BY {};\n", text(password.expose_secret()));
         for place in places(config) {
-            // TRIGGER, so that a trigger that is not guarded is seen.
-            sql += &format!("GRANT SELECT, INSERT, UPDATE, DELETE, TRIGGER ON {place} TO {account};\n");
+            // TRIGGER, so that a trigger that is not guarded is seen. The last five for what other nodes do to the tables.
+            sql += &format!(
+                "GRANT SELECT, INSERT, UPDATE, DELETE, TRIGGER, CREATE, ALTER, DROP, INDEX, REFERENCES ON {place} TO {account};\n"
+            );
         }
         sql += &format!("GRANT ALL PRIVILEGES ON `tandem`.* TO {account};\n");
         // From 10.5 the server calls the second one BINLOG MONITOR, and understands both names.

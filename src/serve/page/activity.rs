@@ -87,7 +87,7 @@ fn list(out: &mut String, asked: &ActivityAsked<'_>) {
 fn class(became: Became) -> &'static str {
     match became {
         Became::Published | Became::Applied => "good",
-        Became::LostToNewer | Became::Duplicate | Became::Echo | Became::NotSynced => "working",
+        Became::Held | Became::LostToNewer | Became::Duplicate | Became::Echo | Became::NotSynced => "working",
         Became::SetAside => "stopped",
     }
 }

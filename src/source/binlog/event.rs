@@ -141,6 +141,16 @@ pub struct Query<'a> {
     pub seconds: u32,
     pub database: Cow<'a, str>,
     pub text: Cow<'a, [u8]>,
+    pub settings: Settings,
+}
+
+/// What of its session counts for a statement.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Settings {
+    pub sql_mode: u64,
+    pub foreign_keys_off: bool,
+    /// The collation by which the server named the character set of the text.
+    pub client_collation: Option<u16>,
 }
 
 impl Query<'_> {
@@ -231,14 +241,42 @@ fn parse_query(body: &[u8], compressed: bool) -> Result<Query<'_>, DecodeError> 
         let database_length = bytes.u8()?;
         bytes.take(2)?; // the error that it ended with
         let status_length = bytes.u16()?;
-        bytes.take(status_length.into())?;
+        let settings = settings(bytes.take(status_length.into())?);
         let database = bytes.take(database_length.into())?;
         bytes.u8()?; // its terminating zero
-        Ok((seconds, database, bytes.rest()))
+        Ok((seconds, settings, database, bytes.rest()))
     };
-    let (seconds, database, text) = parse().map_err(|fault: Malformed| fault.at("a query event"))?;
+    let (seconds, settings, database, text) = parse().map_err(|fault: Malformed| fault.at("a query event"))?;
     let text = if compressed { Cow::Owned(decompress(text)?) } else { Cow::Borrowed(text) };
-    Ok(Query { seconds, database: String::from_utf8_lossy(database), text })
+    Ok(Query { seconds, database: String::from_utf8_lossy(database), text, settings })
+}
+
+/// The session's settings that come first, up to one that we do not know: those that we need stand before it.
+fn settings(status: &[u8]) -> Settings {
+    const NO_FOREIGN_KEY_CHECKS: u64 = 1 << 26;
+    let mut own = Settings::default();
+    let mut bytes = Bytes::new(status);
+    let mut next = || -> Checked<Option<()>> {
+        match bytes.u8()? {
+            0 => own.foreign_keys_off = bytes.little(4)? & NO_FOREIGN_KEY_CHECKS != 0,
+            1 => own.sql_mode = bytes.little(8)?,
+            3 => drop(bytes.take(4)?),
+            4 => {
+                own.client_collation = Some(bytes.u16()?);
+                bytes.take(4)?;
+            }
+            // The catalog and the time zone, each after its length.
+            5 | 6 => {
+                let length = bytes.u8()?;
+                bytes.take(length.into())?;
+            }
+            7 | 8 => drop(bytes.take(2)?),
+            _ => return Ok(None),
+        }
+        Ok(Some(()))
+    };
+    while let Ok(Some(())) = next() {}
+    own
 }
 
 fn parse_rotate<'a>(header: &EventHeader, body: &'a [u8]) -> Checked<Cow<'a, str>> {

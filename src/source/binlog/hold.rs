@@ -352,7 +352,7 @@ mod tests {
         hold.savepoint("a".into());
         hold.push(change());
         hold.savepoint("b".into());
-        hold.push_statement(Ddl { database: "d".into(), statement: "CREATE TABLE x".into() });
+        hold.push_statement(Ddl { statement: "CREATE TABLE x".into(), ..Ddl::default() });
         hold.push(change());
         assert!(hold.rollback_to("b"));
         assert_eq!((hold.pieces.len(), hold.changes.len()), (0, 2));

@@ -135,8 +135,11 @@ fn parse_head<'a>(kind: RowsKind, layout: &Layout, body: &'a [u8]) -> Checked<He
         Op::Delete => (first, Present::default()),
         Op::Insert | Op::Read | Op::Truncate => (Present::default(), first),
     };
-    let checks =
-        Checks { foreign_keys_off: flags & NO_FOREIGN_KEY_CHECKS != 0, unique_off: flags & RELAXED_UNIQUE_CHECKS != 0 };
+    let checks = Checks {
+        foreign_keys_off: flags & NO_FOREIGN_KEY_CHECKS != 0,
+        unique_off: flags & RELAXED_UNIQUE_CHECKS != 0,
+        partial: false,
+    };
     Ok(Head { checks, before, after, rows: bytes.rest() })
 }
 

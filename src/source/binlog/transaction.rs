@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::charset::Charset;
 use super::error::DecodeError;
 use super::event::{Event, EventHeader, GtidEvent, Query, kind, kind_name};
 use super::hold::{Hold, Piece, Spill};
@@ -15,7 +16,7 @@ use super::session::{RawEvent, Session};
 use super::statement::Statement;
 use super::table_map::TableMap;
 use super::tables::{MapOutcome, Mapped, Tables};
-use crate::change::{BinlogCoordinates, Change, Gtid, GtidPosition, TableName};
+use crate::change::{BinlogCoordinates, Change, Gtid, GtidPosition, TableName, Value};
 use crate::source::{Ddl, SourceError, SourceEvent, TransactionHeader, TransactionPart, TransactionStream};
 
 /// Changes of prepared XA transactions that may stay in memory; beyond it they wait in files.
@@ -457,7 +458,18 @@ fn decode(tables: &Tables, kind: RowsKind, body: &[u8], put: impl FnMut(Change))
 }
 
 fn ddl(query: &Query<'_>) -> Ddl {
-    Ddl { database: Arc::from(&*query.database), statement: String::from_utf8_lossy(&query.text).into() }
+    let settings = query.settings;
+    let charset = settings.client_collation.and_then(|collation| Charset::by_collation(collation.into()));
+    let statement = match charset.map(|charset| charset.value(&query.text)) {
+        Some(Value::Text(text)) => text.into(),
+        _ => String::from_utf8_lossy(&query.text).into(),
+    };
+    Ddl {
+        database: Arc::from(&*query.database),
+        statement,
+        sql_mode: settings.sql_mode,
+        foreign_keys_off: settings.foreign_keys_off,
+    }
 }
 
 fn undecodable(header: &TransactionHeader, file: &str, event: &EventHeader, source: DecodeError) -> SourceError {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::MariadbTarget;
+use super::rights::{TO_DEFINE, TO_WRITE};
 use crate::change::{TableFilter, TableName};
 use crate::runtime::Finding;
 use crate::target::TargetError;
@@ -24,17 +25,26 @@ impl MariadbTarget {
     }
 
     async fn rights_advice(&self, tables: &[TableName]) -> Result<Vec<Finding>, TargetError> {
-        let missing = self.missing_rights(tables).await?;
-        if missing.is_empty() {
-            return Ok(vec![Finding::good("DB-WRITE", "the account may read and write every captured table")]);
-        }
         let account = self.account().await?;
-        let fault = |(database, rights): (String, Vec<&str>)| {
-            let what = format!("the account lacks {} on tables of {database}", rights.join(", "));
-            let remedy = format!("as an administrator: GRANT {} ON `{database}`.* TO {account}", rights.join(", "));
-            Finding::fail("DB-WRITE", what, remedy)
+        let remedy = |database: &str, rights: &[&str]| {
+            format!("as an administrator: GRANT {} ON `{database}`.* TO {account}", rights.join(", "))
         };
-        Ok(missing.into_iter().map(fault).collect())
+        let mut found = Vec::new();
+        for (database, rights) in self.missing_rights(tables, TO_WRITE).await? {
+            let what = format!("the account lacks {} on tables of {database}", rights.join(", "));
+            found.push(Finding::fail("DB-WRITE", what, remedy(&database, &rights)));
+        }
+        if found.is_empty() {
+            found.push(Finding::good("DB-WRITE", "the account may read and write every captured table"));
+        }
+        for (database, rights) in self.missing_rights(tables, TO_DEFINE).await? {
+            let what = format!(
+                "the account lacks {} on {database}, so what other nodes do to the definition of tables has to be done here by hand",
+                rights.join(", ")
+            );
+            found.push(Finding::warn("DB-DDL", what, remedy(&database, &rights)));
+        }
+        Ok(found)
     }
 
     /// A second unique key is no fault, but what happens when two nodes give one value to two rows must not surprise.

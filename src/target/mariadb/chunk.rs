@@ -208,7 +208,7 @@ fn select(table: &Table, wanted: Wanted<'_>) -> Result<Vec<u8>, TargetError> {
 }
 
 /// `(a > 1 OR a = 1 AND (b > 2))`: of this form the server makes a range of the index, of `(a, b) > (1, 2)` it does not.
-fn beyond(sql: &mut Vec<u8>, table: &Table, values: &[ValueRef], operator: &[u8], last: &[u8]) {
+pub(super) fn beyond(sql: &mut Vec<u8>, table: &Table, values: &[ValueRef], operator: &[u8], last: &[u8]) {
     let key: Vec<usize> = table.key().collect();
     let compare = |sql: &mut Vec<u8>, number: usize, operator: &[u8]| {
         let column = &table.shape.columns[key[number]];

@@ -149,7 +149,12 @@ impl MariadbTarget {
         Ok(sums)
     }
 
-    async fn read<T>(&self, sql: &[u8], task: &str, of: impl Fn(&mut Row) -> Option<T>) -> Result<Vec<T>, TargetError> {
+    pub(super) async fn read<T>(
+        &self,
+        sql: &[u8],
+        task: &str,
+        of: impl Fn(&mut Row) -> Option<T>,
+    ) -> Result<Vec<T>, TargetError> {
         let (session, rows) = self.rows(sql, task).await?;
         let read: Option<Vec<T>> = rows.into_iter().map(|mut row| of(&mut row)).collect();
         let read = read.ok_or_else(|| session.not_understood(task));
@@ -159,7 +164,7 @@ impl MariadbTarget {
 }
 
 /// The value of a place, moved out of the row.
-fn take<T: FromValue>(row: &mut Row, place: usize) -> Option<T> {
+pub(super) fn take<T: FromValue>(row: &mut Row, place: usize) -> Option<T> {
     row.take_opt(place)?.ok()
 }
 

@@ -11,12 +11,14 @@ use async_trait::async_trait;
 use mysql_async::Row;
 use secrecy::SecretString;
 
-use super::{ApplyTransaction, CanonicalKey, Held, Range, Target, TargetError, Tied};
-use crate::change::{Change, GtidPosition, Hlc, Image, Mark, Offset, OriginId, RowKey, Shape, TableName};
+use super::{ApplyTransaction, CanonicalKey, Defined, Held, Parked, Range, SchemaEntry, Target, TargetError, Tied};
+use crate::change::ddl::ColumnNow;
+use crate::change::{Change, GtidPosition, Hlc, Image, Mark, Offset, OriginId, RowKey, SchemaChange, Shape, TableName};
 
 mod advice;
 mod canonical;
 mod chunk;
+mod ddl;
 mod facts;
 mod fault;
 mod kept;
@@ -79,6 +81,8 @@ struct Inner {
     options: MariadbOptions,
     schemas: Schemas,
     weights: Weights,
+    /// Values of columns that are no longer here, since somebody last asked.
+    left_out: Mutex<BTreeMap<TableName, u64>>,
     idle: Mutex<Vec<Session>>,
 }
 
@@ -86,6 +90,15 @@ struct Inner {
 const IDLE_MAX: usize = 4;
 
 impl Inner {
+    fn new(options: MariadbOptions) -> Self {
+        let (schemas, weights, left_out, idle) = Default::default();
+        Self { options, schemas, weights, left_out, idle }
+    }
+
+    fn count_left_out(&self, table: &TableName, values: u64) {
+        *self.left_out.lock().unwrap_or_else(PoisonError::into_inner).entry(table.clone()).or_default() += values;
+    }
+
     async fn session(&self) -> Result<Session, TargetError> {
         let idle = self.idle().pop();
         match idle {
@@ -116,7 +129,8 @@ impl MariadbTarget {
         let mut session = Session::connect(&options).await?;
         own_tables::prepare(&mut session).await?;
         own_tables::clean_up(&mut session).await?;
-        let inner = Inner { options, schemas: Schemas::default(), weights: Weights::default(), idle: Mutex::default() };
+        own_tables::note_columns(&mut session).await?;
+        let inner = Inner::new(options);
         inner.give_back(session);
         Ok(Self(Arc::new(inner)))
     }
@@ -124,7 +138,7 @@ impl MariadbTarget {
     /// Logs in and changes nothing: for whoever only looks.
     pub async fn look(options: MariadbOptions) -> Result<Self, TargetError> {
         let session = Session::connect(&options).await?;
-        let inner = Inner { options, schemas: Schemas::default(), weights: Weights::default(), idle: Mutex::default() };
+        let inner = Inner::new(options);
         inner.give_back(session);
         Ok(Self(Arc::new(inner)))
     }
@@ -132,6 +146,11 @@ impl MariadbTarget {
     /// Looks at every table anew at its next use: for whoever knows that a table was changed.
     pub fn forget_tables(&self) {
         self.0.schemas.forget_all();
+    }
+
+    /// Values of columns that are no longer here and were left out, by table, since the last call.
+    pub fn take_left_out(&self) -> BTreeMap<TableName, u64> {
+        std::mem::take(&mut *self.0.left_out.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn give_back(&self, session: Session) {
@@ -235,6 +254,30 @@ impl Target for MariadbTarget {
 
     async fn settle(&self, conflict: &str) -> Result<(), TargetError> {
         self.settle_kept(conflict).await
+    }
+
+    async fn schema_entries(&self) -> Result<Vec<SchemaEntry>, TargetError> {
+        self.open_entries().await
+    }
+
+    async fn keep_schema(&self, entry: &SchemaEntry) -> Result<u64, TargetError> {
+        self.keep_entry(entry).await
+    }
+
+    async fn columns(&self, table: &TableName) -> Result<Vec<(String, ColumnNow)>, TargetError> {
+        self.columns_of(table).await
+    }
+
+    async fn table_prints(&self, change: &SchemaChange) -> Result<String, TargetError> {
+        self.prints_of(change).await
+    }
+
+    async fn define(&self, change: &SchemaChange, stamp: &str, second: u64) -> Result<Defined, TargetError> {
+        self.run_definition(change, stamp, second).await
+    }
+
+    async fn parked(&self, behind: u64, most: usize) -> Result<Vec<Parked>, TargetError> {
+        self.parked_behind(behind, most).await
     }
 
     async fn begin(&self, mark: &Mark) -> Result<Box<dyn ApplyTransaction>, TargetError> {

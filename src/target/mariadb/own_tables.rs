@@ -7,8 +7,8 @@ use crate::change::{Mark, Offset, OriginId, RowKey, Value, wire};
 use crate::target::keep::Side;
 use crate::target::{Conflict, DeadLetter, TargetError};
 
-/// Counts up with each change of the tables below; the step from the one before goes into `migrate`.
-const VERSION: u32 = 1;
+/// Counts up with each change of the tables below.
+const VERSION: u32 = 2;
 
 /// Texts are compared byte by byte: names of origins are exact. A mark's columns are `Mark::COLUMNS`.
 const TABLES: &[&str] = &[
@@ -55,6 +55,38 @@ const TABLES: &[&str] = &[
         PRIMARY KEY (origin, record_offset),
         KEY by_time (noted_at)
     ) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+    "CREATE TABLE IF NOT EXISTS tandem.schema_changes (
+        number BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+        origin VARCHAR(190) NOT NULL,
+        record_offset BIGINT UNSIGNED NOT NULL,
+        gtid VARCHAR(60) NOT NULL,
+        hlc BIGINT UNSIGNED NOT NULL,
+        commit_second BIGINT UNSIGNED NOT NULL,
+        change_text LONGTEXT NOT NULL,
+        state VARCHAR(20) NOT NULL,
+        danger TEXT NULL,
+        remark TEXT NULL,
+        before_print TEXT NULL,
+        told LONGTEXT NOT NULL,
+        noted_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+        ended_at TIMESTAMP(6) NULL DEFAULT NULL,
+        UNIQUE KEY by_record (origin, record_offset),
+        KEY by_end (ended_at, number)
+    ) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+    "CREATE TABLE IF NOT EXISTS tandem.parked (
+        id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+        behind BIGINT UNSIGNED NOT NULL,
+        origin VARCHAR(190) NOT NULL,
+        record_offset BIGINT UNSIGNED NOT NULL,
+        record LONGTEXT NOT NULL,
+        KEY by_statement (behind, id)
+    ) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+    "CREATE TABLE IF NOT EXISTS tandem.known_columns (
+        database_name VARCHAR(64) NOT NULL,
+        table_name VARCHAR(64) NOT NULL,
+        column_name VARCHAR(64) NOT NULL,
+        PRIMARY KEY (database_name, table_name, column_name)
+    ) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
     "CREATE TABLE IF NOT EXISTS tandem.version (
         version INT UNSIGNED NOT NULL PRIMARY KEY
     ) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
@@ -66,17 +98,20 @@ const PREPARING: &str = "preparing the database `tandem`";
 pub(super) async fn prepare(session: &mut Session) -> Result<(), TargetError> {
     // Looked up first, so that an ordinary start logs no statement.
     let exists = b"SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'tandem' AND TABLE_NAME = 'version'";
-    if number(session, exists).await? == 0 {
-        for statement in TABLES {
-            session.run(statement.as_bytes(), About::Task(PREPARING)).await?;
-        }
-    }
-    match number(session, b"SELECT COALESCE(MAX(version), 0) FROM tandem.version").await? {
-        0 => {
-            let first = format!("INSERT IGNORE INTO tandem.version VALUES ({VERSION})");
-            session.run(first.as_bytes(), About::Task(PREPARING)).await.map(drop)
-        }
+    let found = match number(session, exists).await? {
+        0 => 0,
+        _ => number(session, b"SELECT COALESCE(MAX(version), 0) FROM tandem.version").await?,
+    };
+    match found {
         found if found == u64::from(VERSION) => Ok(()),
+        // Every version so far has only added tables.
+        found if found < u64::from(VERSION) => {
+            for statement in TABLES {
+                session.run(statement.as_bytes(), About::Task(PREPARING)).await?;
+            }
+            let now = format!("INSERT IGNORE INTO tandem.version VALUES ({VERSION})");
+            session.run(now.as_bytes(), About::Task(PREPARING)).await.map(drop)
+        }
         found => Err(TargetError::Refused {
             what: format!("the database `tandem` has version {found}, and this program knows version {VERSION}"),
             remedy: "run the newer version of tandem on this node".into(),
@@ -94,6 +129,17 @@ async fn number(session: &mut Session, sql: &[u8]) -> Result<u64, TargetError> {
 pub(super) async fn clean_up(session: &mut Session) -> Result<(), TargetError> {
     let old = b"DELETE FROM tandem.resolutions WHERE noted_at < NOW() - INTERVAL 7 DAY ORDER BY id LIMIT 1000";
     session.run(old, About::Task("removing old rows of tandem.resolutions")).await.map(drop)
+}
+
+/// Notes the columns that tables have, so that one that is dropped later is known as one that was here.
+pub(super) async fn note_columns(session: &mut Session) -> Result<(), TargetError> {
+    let sql = b"INSERT IGNORE INTO tandem.known_columns
+        SELECT c.TABLE_SCHEMA, c.TABLE_NAME, c.COLUMN_NAME FROM information_schema.COLUMNS c
+        LEFT JOIN tandem.known_columns k ON k.database_name = CONVERT(c.TABLE_SCHEMA USING utf8mb4)
+            AND k.table_name = CONVERT(c.TABLE_NAME USING utf8mb4) AND k.column_name = CONVERT(c.COLUMN_NAME USING utf8mb4)
+        WHERE k.column_name IS NULL
+            AND c.TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys', 'tandem')";
+    session.run(sql, About::Task("noting the columns of tables")).await.map(drop)
 }
 
 fn mark_values(out: &mut Vec<u8>, mark: &Mark) {

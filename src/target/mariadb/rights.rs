@@ -7,8 +7,10 @@ use super::preflight::ACCOUNT;
 use crate::change::TableName;
 use crate::target::TargetError;
 
-/// What an applier does to a table.
-const NEEDED: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
+/// What an applier does to rows.
+pub(super) const TO_WRITE: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE"];
+/// What statements of other nodes that define tables do.
+pub(super) const TO_DEFINE: &[&str] = &["CREATE", "ALTER", "DROP", "INDEX", "REFERENCES"];
 
 /// Whether a right that was granted for databases like `pattern` covers this one: `%` stands for any letters, `_` for one,
 /// and a backslash takes their meaning away.
@@ -51,6 +53,7 @@ impl MariadbTarget {
     pub(super) async fn missing_rights(
         &self,
         tables: &[TableName],
+        needed: &[&'static str],
     ) -> Result<BTreeMap<String, Vec<&'static str>>, TargetError> {
         // Everywhere, on databases, on single tables.
         let sql = format!(
@@ -70,7 +73,7 @@ impl MariadbTarget {
             })
         };
         let mut missing: BTreeMap<String, Vec<&'static str>> = BTreeMap::new();
-        for right in NEEDED {
+        for &right in needed {
             for table in tables.iter().filter(|table| !may(right, table)) {
                 let lacking = missing.entry(table.database.to_string()).or_default();
                 if !lacking.contains(&right) {

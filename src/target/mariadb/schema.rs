@@ -29,6 +29,8 @@ pub(super) struct Table {
     pub refers: Vec<(TableName, ForeignKey)>,
     /// The columns as a SELECT list that loses nothing.
     pub select: Vec<u8>,
+    /// Columns of changes that are no longer here: what they hold is left out.
+    pub dropped: Vec<Arc<str>>,
 }
 
 /// What a column's kind does not say.
@@ -98,6 +100,13 @@ impl Schemas {
         Ok(table)
     }
 
+    /// Remembers of a table which columns of changes are no longer here.
+    pub fn note_dropped(&self, table: &Table, dropped: Vec<Arc<str>>) -> Arc<Table> {
+        let table = Arc::new(Table { dropped, ..table.clone() });
+        self.known().insert(table.shape.table.clone(), (Instant::now(), table.clone()));
+        table
+    }
+
     pub fn forget(&self, name: &TableName) {
         self.known().remove(name);
         self.references.forget();
@@ -158,7 +167,7 @@ async fn load(session: &mut Session, name: &TableName, references: &References) 
     let shape = Arc::new(Shape { table: name.clone(), columns, key });
     let select = super::read::select_list(&shape, &facts);
     let (referred, refers) = references.of(session, name).await?;
-    Ok(Table { shape, columns: facts, unique, indexes, referred, refers, select })
+    Ok(Table { shape, columns: facts, unique, indexes, referred, refers, select, dropped: Vec::new() })
 }
 
 /// Where names keep their case the server compares them exactly, because it looks for the table's own file.
@@ -273,6 +282,7 @@ pub(super) mod testing {
             referred: Vec::new(),
             refers: Vec::new(),
             select,
+            dropped: Vec::new(),
         }
     }
 }

@@ -161,6 +161,17 @@ impl Session {
         (affected, outcome)
     }
 
+    /// The first row of one statement, or the driver's own error of it; an error here is of the connection.
+    pub async fn answer(&mut self, sql: &[u8]) -> Result<Result<Option<Row>, Error>, TargetError> {
+        let answered = tokio::time::timeout(self.limit, self.conn.query_first::<Row, _>(sql)).await;
+        self.used = true;
+        answered.map_err(|_| self.late())
+    }
+
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
     /// The rows of one query, as the text protocol has them.
     pub async fn rows(&mut self, sql: &[u8], task: &str) -> Result<Vec<Row>, TargetError> {
         self.rows_about(sql, About::Task(task)).await

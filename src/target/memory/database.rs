@@ -8,7 +8,7 @@ use crate::change::{
     Change, Checks, Column, ColumnKind, Gtid, GtidPosition, Image, Mark, OWN_DATABASE, Offset, Op, OriginId, Rewrite, Shape,
     TableName, Value, own_table,
 };
-use crate::target::{CanonicalKey, Conflict, DeadLetter, TargetError};
+use crate::target::{CanonicalKey, Conflict, DeadLetter, Parked, SchemaEntry, TargetError};
 
 pub(super) type Row = Box<[Value]>;
 
@@ -42,6 +42,11 @@ impl Table {
     /// Any number of rows may have NULL.
     pub fn unique_of(&self, value: &Value) -> Option<CanonicalKey> {
         (!value.is_null()).then(|| CanonicalKey::new(&self.shape.table, [fold::value(value)]))
+    }
+
+    /// The keys behind one, in order.
+    pub fn keys_after(&self, after: Option<&CanonicalKey>) -> impl Iterator<Item = &CanonicalKey> {
+        self.rows.keys().filter(move |key| after.is_none_or(|after| *key > after))
     }
 
     pub fn row(&self, key: &CanonicalKey) -> Option<&Row> {
@@ -79,6 +84,25 @@ impl Table {
 pub(super) struct Kept {
     pub conflicts: BTreeMap<String, Conflict>,
     pub dead_letters: Vec<DeadLetter>,
+    pub schema: Vec<SchemaEntry>,
+    /// Each with the number of the statement that it waits behind.
+    pub parked: Vec<(u64, Parked)>,
+    /// Statements that were run, with their stamps; each makes its tables another thing.
+    pub defined: Vec<(String, crate::change::SchemaChange)>,
+}
+
+impl Kept {
+    /// In its place, or as the newest.
+    pub fn keep_schema(&mut self, entry: &SchemaEntry) -> u64 {
+        let same = |own: &&mut SchemaEntry| own.origin == entry.origin && own.offset == entry.offset;
+        if let Some(own) = self.schema.iter_mut().find(same) {
+            *own = SchemaEntry { number: own.number, ..entry.clone() };
+            return own.number;
+        }
+        let number = self.schema.len() as u64 + 1;
+        self.schema.push(SchemaEntry { number, ..entry.clone() });
+        number
+    }
 }
 
 /// An open transaction.
@@ -90,6 +114,11 @@ struct Active {
     conflicts: Vec<Conflict>,
     dead_letters: Vec<DeadLetter>,
     mended: Vec<(OriginId, Offset)>,
+    schema: Vec<SchemaEntry>,
+    parked: Vec<(u64, Parked)>,
+    unparked: Vec<u64>,
+    /// What it emptied by a statement: the history tells that, and not the rows.
+    emptied: Option<TableName>,
 }
 
 pub(super) struct Database {
@@ -134,6 +163,15 @@ impl Database {
 
     /// False where another transaction has it.
     pub fn take(&mut self, id: u64, resource: &Resource) -> bool {
+        let others = || self.locks.iter().filter(|(_, owner)| **owner != id).map(|(other, _)| other);
+        // Who holds a whole table keeps all of its rows, and must wait for whoever has one.
+        let overlaps = |other: &Resource| match (resource, other) {
+            (Resource::Row(row), Resource::Table(table)) | (Resource::Table(table), Resource::Row(row)) => row.is_of(table),
+            _ => false,
+        };
+        if others().any(overlaps) {
+            return false;
+        }
         match self.locks.get(resource) {
             Some(&owner) => owner == id,
             None => {
@@ -239,6 +277,37 @@ impl Database {
         self.active(id).mended.extend_from_slice(letters);
     }
 
+    pub fn keep_schema(&mut self, id: u64, entry: &SchemaEntry) -> u64 {
+        self.active(id).schema.push(entry.clone());
+        let same = |own: &&SchemaEntry| own.origin == entry.origin && own.offset == entry.offset;
+        self.kept.schema.iter().find(same).map_or(self.kept.schema.len() as u64 + 1, |own| own.number)
+    }
+
+    pub fn park(&mut self, id: u64, behind: u64, parked: Parked) {
+        self.placed += 1;
+        let number = self.placed;
+        self.active(id).parked.push((behind, Parked { id: number, ..parked }));
+    }
+
+    pub fn unpark(&mut self, id: u64, ids: &[u64]) {
+        self.active(id).unparked.extend(ids);
+    }
+
+    /// Removes all rows of a table that the transaction holds. By a statement of the application the history tells that
+    /// alone.
+    pub fn empty(&mut self, id: u64, name: &TableName, by_statement: bool) {
+        let keys: Vec<CanonicalKey> = self.tables[name].rows.keys().cloned().collect();
+        let told = self.active(id).changes.len();
+        for key in keys {
+            self.write_row(id, name, None, &key, None);
+        }
+        if by_statement {
+            let active = self.active(id);
+            active.changes.truncate(told);
+            active.emptied = Some(name.clone());
+        }
+    }
+
     pub fn commit(
         &mut self,
         id: u64,
@@ -257,11 +326,21 @@ impl Database {
         let told: Vec<_> = active.dead_letters.iter().map(place).chain(active.mended).collect();
         self.kept.dead_letters.retain(|letter| !told.contains(&place(letter)));
         self.kept.dead_letters.extend(active.dead_letters);
+        for entry in &active.schema {
+            self.kept.keep_schema(entry);
+        }
+        self.kept.parked.retain(|(_, parked)| !active.unparked.contains(&parked.id));
+        self.kept.parked.extend(active.parked);
         let mut gtid = None;
-        if !active.changes.is_empty() {
+        if !active.changes.is_empty() || active.emptied.is_some() {
             self.sequence += 1;
             let committed = Gtid { domain: 0, server, sequence: self.sequence };
-            on_commit(CommittedTransaction { gtid: committed, commit_second: clock(), changes: active.changes });
+            on_commit(CommittedTransaction {
+                gtid: committed,
+                commit_second: clock(),
+                changes: active.changes,
+                emptied: active.emptied,
+            });
             gtid = Some(committed);
         }
         self.locks.retain(|_, owner| *owner != id);

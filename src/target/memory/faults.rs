@@ -19,6 +19,8 @@ pub enum Step<'a> {
     Write(&'a Write),
     Rewrite,
     Keep,
+    /// A statement that defines tables.
+    Define,
     Commit,
     /// One row of the application's own transaction.
     LocalRow,

@@ -18,6 +18,8 @@ pub enum LocalWrite {
     Put { table: TableName, row: Vec<Value> },
     /// Does nothing where the row does not exist.
     Delete { table: TableName, key: Vec<Value> },
+    /// By a statement of its own, which is a transaction of its own: with nothing beside it.
+    Truncate { table: TableName },
 }
 
 impl MemoryTarget {
@@ -65,6 +67,11 @@ impl MemoryTarget {
                     refer::parent_there(&session, table, &row.clone().into()).await?;
                     put_row(&session, table, Some(&from), &key, row.clone().into()).await?;
                 }
+                LocalWrite::Truncate { table } => {
+                    session.lock(Resource::Table(table.clone())).await?;
+                    session.database().table(table)?;
+                    session.database().empty(session.id, table, true);
+                }
                 LocalWrite::Delete { table, key } => {
                     let key = fold::key(table, key);
                     session.lock(Resource::Row(key.clone())).await?;
@@ -91,6 +98,7 @@ impl MemoryTarget {
             LocalWrite::Insert { table, row: after } | LocalWrite::Put { table, row: after } => (table, None, row(after)),
             LocalWrite::Update { table, key, row: after } => (table, row(key), row(after)),
             LocalWrite::Delete { table, key } => (table, row(key), None),
+            LocalWrite::Truncate { .. } => return None,
         };
         let keyless = self.lock_database().table(table).is_ok_and(|own| !own.shape.has_key());
         keyless.then_some((table, before, after))

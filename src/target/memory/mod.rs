@@ -14,8 +14,11 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Held, Range, Target, TargetError, Tied};
-use crate::change::{Change, Gtid, GtidPosition, Image, Mark, OriginId, RowKey, Shape, TableName, Value};
+use super::{
+    ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Defined, Held, Parked, Range, SchemaEntry, Target, TargetError, Tied,
+};
+use crate::change::ddl::ColumnNow;
+use crate::change::{Change, Gtid, GtidPosition, Image, Mark, OriginId, RowKey, SchemaChange, Shape, TableName, Value};
 
 mod database;
 mod faults;
@@ -40,6 +43,8 @@ pub struct CommittedTransaction {
     pub gtid: Gtid,
     pub commit_second: u64,
     pub changes: Vec<Change>,
+    /// A table that a statement emptied, of which no row tells.
+    pub emptied: Option<TableName>,
 }
 
 /// A table: its shape, and the one column that must be unique beside the primary key.
@@ -149,6 +154,23 @@ impl MemoryTarget {
         self.lock_database().kept.dead_letters.clone()
     }
 
+    /// All statements of other nodes, in the order in which they came.
+    pub fn schema(&self) -> Vec<SchemaEntry> {
+        self.lock_database().kept.schema.clone()
+    }
+
+    /// The statements that were run, with their stamps.
+    pub fn defined(&self) -> Vec<String> {
+        self.lock_database().kept.defined.iter().map(|(text, _)| text.clone()).collect()
+    }
+
+    /// What a person decides about one of them.
+    pub fn decide_schema(&self, number: u64, state: super::SchemaState) {
+        let mut database = self.lock_database();
+        let entry = database.kept.schema.iter_mut().find(|entry| entry.number == number);
+        entry.expect("a test decides about what is there").state = state;
+    }
+
     /// True while nobody is inside a transaction.
     pub fn is_idle(&self) -> bool {
         self.lock_database().is_idle()
@@ -225,6 +247,43 @@ impl Target for MemoryTarget {
             conflict.open = false;
         }
         Ok(())
+    }
+
+    async fn schema_entries(&self) -> Result<Vec<SchemaEntry>, TargetError> {
+        Ok(self.lock_database().kept.schema.iter().filter(|entry| entry.state.is_open()).cloned().collect())
+    }
+
+    async fn keep_schema(&self, entry: &SchemaEntry) -> Result<u64, TargetError> {
+        let verdict = self.options.faults.before(Step::Keep).await;
+        verdict.refused()?;
+        let number = self.lock_database().kept.keep_schema(entry);
+        verdict.failed()?;
+        Ok(number)
+    }
+
+    async fn columns(&self, table: &TableName) -> Result<Vec<(String, ColumnNow)>, TargetError> {
+        let now = || ColumnNow { column_type: "text".into(), nullable: true, plain: true };
+        let shape = self.shape(table);
+        Ok(shape.iter().flat_map(|shape| &shape.columns).map(|column| (column.name.to_string(), now())).collect())
+    }
+
+    async fn table_prints(&self, change: &SchemaChange) -> Result<String, TargetError> {
+        let database = self.lock_database();
+        Ok(database.kept.defined.iter().filter(|(_, other)| other.meets(change)).count().to_string())
+    }
+
+    async fn define(&self, change: &SchemaChange, stamp: &str, _: u64) -> Result<Defined, TargetError> {
+        let verdict = self.options.faults.before(Step::Define).await;
+        verdict.refused()?;
+        self.lock_database().kept.defined.push((format!("{stamp} {}", change.statement), change.clone()));
+        verdict.failed()?;
+        Ok(Defined::Done)
+    }
+
+    async fn parked(&self, behind: u64, most: usize) -> Result<Vec<Parked>, TargetError> {
+        let database = self.lock_database();
+        let waiting = database.kept.parked.iter().filter(|(of, _)| *of == behind);
+        Ok(waiting.map(|(_, parked)| parked.clone()).take(most).collect())
     }
 
     async fn begin(&self, mark: &Mark) -> Result<Box<dyn ApplyTransaction>, TargetError> {

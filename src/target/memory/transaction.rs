@@ -4,9 +4,11 @@ use async_trait::async_trait;
 
 use super::database::{Resource, Row};
 use super::{Session, Step, Verdict, fold, refer, whole};
-use crate::change::{Change, GtidPosition, Image, Offset, Op, OriginId, Rewrite, RowKey, TableName, Value};
+use crate::change::{Change, GtidPosition, Image, Offset, Op, OriginId, Record, Rewrite, RowKey, TableName, Value};
 use crate::runtime::{Disposition, Fault};
-use crate::target::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Held, Referrer, TargetError, Write, WriteError};
+use crate::target::{
+    ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Held, Parked, Referrer, SchemaEntry, TargetError, Write, WriteError,
+};
 
 pub(super) struct MemoryTransaction {
     session: Session,
@@ -269,6 +271,52 @@ impl ApplyTransaction for MemoryTransaction {
     async fn mend(&mut self, letters: &[(OriginId, Offset)]) -> Result<(), TargetError> {
         self.session.database().mend(self.session.id, letters);
         Ok(())
+    }
+
+    async fn keep_schema(&mut self, entry: &SchemaEntry) -> Result<u64, TargetError> {
+        let verdict = self.verdict(Step::Keep).await?;
+        let number = self.session.database().keep_schema(self.session.id, entry);
+        self.settle(verdict.failed())?;
+        Ok(number)
+    }
+
+    async fn park(&mut self, records: &[(u64, Offset, &Record)]) -> Result<(), TargetError> {
+        let verdict = self.verdict(Step::Keep).await?;
+        for &(behind, offset, record) in records {
+            let parked = Parked { id: 0, offset, record: record.clone() };
+            self.session.database().park(self.session.id, behind, parked);
+        }
+        self.settle(verdict.failed())
+    }
+
+    async fn unpark(&mut self, ids: &[u64]) -> Result<(), TargetError> {
+        let verdict = self.verdict(Step::Keep).await?;
+        self.session.database().unpark(self.session.id, ids);
+        self.settle(verdict.failed())
+    }
+
+    async fn rows_after(&mut self, name: &TableName, after: Option<&RowKey>, most: usize) -> Result<Vec<Held>, TargetError> {
+        let verdict = self.verdict(Step::Lock).await?;
+        let locked = self.session.lock(Resource::Table(name.clone())).await;
+        self.settle(locked)?;
+        let held = {
+            let database = self.session.database();
+            let table = database.table(name)?;
+            let after = after.map(|key| fold::key(name, &key.values));
+            let rows = table.keys_after(after.as_ref()).filter_map(|key| table.row(key));
+            rows.take(most).map(|row| hold(&table.shape, row)).collect()
+        };
+        self.settle(verdict.failed())?;
+        Ok(held)
+    }
+
+    async fn empty(&mut self, name: &TableName) -> Result<(), TargetError> {
+        let verdict = self.verdict(Step::Lock).await?;
+        let locked = self.session.lock(Resource::Table(name.clone())).await;
+        self.settle(locked)?;
+        self.session.database().table(name)?;
+        self.session.database().empty(self.session.id, name, false);
+        self.settle(verdict.failed())
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), TargetError> {

@@ -88,7 +88,7 @@ async fn a_session_that_had_foreign_keys_off_is_followed() {
     .await;
     let riders = shape("campus.riders", &["id", "town"], &[0]);
     let mut orphan = inserted(&riders, [Value::Int(1), Value::Int(9)]);
-    orphan.checks = Checks { foreign_keys_off: true, unique_off: true };
+    orphan.checks = Checks { foreign_keys_off: true, unique_off: true, partial: false };
     apply(&target, 1, &[Write::Put(orphan)]).await;
     assert_eq!(server.first::<u64>("SELECT COUNT(*) FROM campus.riders").await, Some(1));
     let mut transaction = target.begin(&mark(2)).await.unwrap();

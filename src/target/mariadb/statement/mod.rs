@@ -43,6 +43,12 @@ pub(super) enum Form {
     Delete,
 }
 
+/// Columns of a change that the table does not have, and is not known to have had.
+pub(super) fn missing(table: &Table, shape: &Shape) -> Vec<Arc<str>> {
+    let missing = |column: &&Column| destination(table, column) == Destination::Missing;
+    shape.columns.iter().filter(missing).map(|column| column.name.clone()).collect()
+}
+
 /// How the columns of a change lie in the table.
 struct Mapping {
     shape: Arc<Shape>,
@@ -56,6 +62,8 @@ enum Destination {
     Column(usize),
     /// Computed by the server here, or there and unknown here.
     Computed,
+    /// No longer here.
+    Dropped,
     Missing,
 }
 
@@ -85,13 +93,21 @@ impl<'w> Run<'w> {
         self.rows.len()
     }
 
+    /// Values that it leaves out, because their columns are no longer here.
+    pub fn left_out(&self) -> u64 {
+        let Some(mapping) = &self.mapping else { return 0 };
+        let dropped = mapping.to.iter().filter(|to| **to == Destination::Dropped).count();
+        (dropped * self.rows.len()) as u64
+    }
+
     /// A run of this write alone. `like` is the run before it, from which the mapping is taken where it fits.
     pub fn new(table: Arc<Table>, first: usize, write: &'w Write, like: Option<&Run<'w>>) -> Result<Self, TargetError> {
         match write {
             Write::Delete(key) | Write::DeleteAlone(key) => {
                 let key = delete_key(&table, key)?;
                 let row = Row { key, after: None };
-                let checks = Checks { foreign_keys_off: matches!(write, Write::DeleteAlone(_)), unique_off: false };
+                let checks =
+                    Checks { foreign_keys_off: matches!(write, Write::DeleteAlone(_)), unique_off: false, partial: false };
                 let weight = 0;
                 Ok(Self {
                     table,
@@ -114,7 +130,7 @@ impl<'w> Run<'w> {
                 let (columns, row) = put(&table, &mapping, change)?;
                 let form = form(&table, change, &columns);
                 let weight = row.after.map_or(0, Image::weight);
-                let checks = Checks { unique_off: false, ..change.checks };
+                let checks = Checks { unique_off: false, partial: false, ..change.checks };
                 let lax = has_refused_value(&table, row.after, &columns);
                 Ok(Self { table, form, checks, lax, first, mapping: Some(mapping), columns, rows: vec![row], weight })
             }
@@ -319,6 +335,7 @@ fn destination(table: &Table, column: &Column) -> Destination {
         Some(at) if table.shape.columns[at].generated => Destination::Computed,
         Some(at) => Destination::Column(at),
         None if column.generated => Destination::Computed,
+        None if table.dropped.contains(&column.name) => Destination::Dropped,
         None => Destination::Missing,
     }
 }
@@ -334,7 +351,7 @@ fn put<'w>(table: &Table, mapping: &Mapping, change: &'w Change) -> Result<(Vec<
     for (from, to) in mapping.to.iter().enumerate().filter(|(from, _)| after.get(*from).is_some()) {
         match to {
             Destination::Column(to) => columns.push((from, *to)),
-            Destination::Computed => {}
+            Destination::Computed | Destination::Dropped => {}
             Destination::Missing => {
                 return Err(unwritable(format!("there is no column `{}` here", change.shape.columns[from].name)));
             }
@@ -366,12 +383,15 @@ fn has_refused_value(table: &Table, after: Option<&Image>, columns: &[(usize, us
 
 fn form(table: &Table, change: &Change, columns: &[(usize, usize)]) -> Form {
     let inserted = matches!(change.op, Op::Insert | Op::Read);
-    // An inserted row tells all that is not a default. Of any other, what it does not tell would be invented.
+    // An inserted row tells all that is not a default. Of any other, what it does not tell would be invented; unless all that its
+    // table had is told, and the columns came to be here since: they have their defaults.
     let whole = match inserted {
         true => change.after.as_ref().is_some_and(Image::is_full),
         false => {
             let told = |at: usize| columns.iter().any(|&(_, to)| to == at);
-            table.shape.columns.iter().enumerate().all(|(at, column)| column.generated || told(at))
+            let all_here = || table.shape.columns.iter().enumerate().all(|(at, column)| column.generated || told(at));
+            let all_there = !change.checks.partial && change.after.as_ref().is_some_and(Image::is_full);
+            all_there || all_here()
         }
     };
     match (whole, table.unique.is_empty(), inserted) {

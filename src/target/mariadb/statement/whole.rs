@@ -32,7 +32,7 @@ pub(in super::super) fn whole(table: &Table, change: &Change) -> Result<Vec<u8>,
     for (from, column) in change.shape.columns.iter().enumerate() {
         match destination(table, column) {
             Destination::Column(to) => columns.push((from, to)),
-            Destination::Computed => {}
+            Destination::Computed | Destination::Dropped => {}
             Destination::Missing => return Err(unwritable(format!("there is no column `{}` here", column.name))),
         }
     }

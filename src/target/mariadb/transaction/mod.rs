@@ -8,12 +8,15 @@ use super::fault::About;
 use super::schema::Table;
 use super::session::{APPLYING, Session};
 use super::{Inner, own_tables};
-use crate::change::{Change, GtidPosition, Mark, Offset, OriginId, Rewrite, RowKey, TableName};
+use crate::change::{Change, GtidPosition, Mark, Offset, OriginId, Record, Rewrite, RowKey, TableName};
 use crate::runtime::{Disposition, Fault};
-use crate::target::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Held, Referrer, TargetError, Write, WriteError};
+use crate::target::{
+    ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Held, Referrer, SchemaEntry, TargetError, Write, WriteError,
+};
 
 mod look;
 mod referrers;
+mod schema;
 mod whole;
 mod write;
 
@@ -212,6 +215,34 @@ impl ApplyTransaction for MariadbTransaction {
         let mut sql = Vec::new();
         own_tables::delete_dead_letters(&mut sql, letters);
         self.own(&sql, "removing a dead letter").await
+    }
+
+    async fn keep_schema(&mut self, entry: &SchemaEntry) -> Result<u64, TargetError> {
+        let kept = match self.session() {
+            Ok(session) => super::ddl::keep(session, entry).await,
+            Err(gone) => Err(gone),
+        };
+        self.settle(kept).await
+    }
+
+    async fn park(&mut self, records: &[(u64, Offset, &Record)]) -> Result<(), TargetError> {
+        let parked = self.park_all(records).await;
+        self.settle(parked).await
+    }
+
+    async fn unpark(&mut self, ids: &[u64]) -> Result<(), TargetError> {
+        let unparked = self.unpark_all(ids).await;
+        self.settle(unparked).await
+    }
+
+    async fn rows_after(&mut self, table: &TableName, after: Option<&RowKey>, most: usize) -> Result<Vec<Held>, TargetError> {
+        let rows = self.next_rows(table, after, most).await;
+        self.settle(rows).await
+    }
+
+    async fn empty(&mut self, table: &TableName) -> Result<(), TargetError> {
+        let emptied = self.empty_table(table).await;
+        self.settle(emptied).await
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), TargetError> {

@@ -1,11 +1,13 @@
 //! Rows written: runs of neighbours, each by the statements that its form asks for.
 
+use std::sync::Arc;
+
 use super::MariadbTransaction;
 use crate::change::TableName;
 use crate::runtime::{Disposition, Fault};
 use crate::target::mariadb::fault::About;
 use crate::target::mariadb::schema::Table;
-use crate::target::mariadb::statement::{Form, Run};
+use crate::target::mariadb::statement::{Form, Run, missing};
 use crate::target::{TargetError, Write, WriteError};
 
 /// The server's name of every primary key.
@@ -68,10 +70,28 @@ impl MariadbTransaction {
             Err(TargetError::Unwritable { .. }) => {
                 self.inner.schemas.forget(name);
                 let table = self.table(name).await?;
+                let table = self.without_dropped(table, write).await?;
                 Run::new(table, number, write, like)
             }
             other => other,
         }
+    }
+
+    /// The table as one that leaves out what a change says of columns that are no longer here. A column that never was here is
+    /// no such: to leave that out would lose what nobody said may be lost.
+    async fn without_dropped(&mut self, table: Arc<Table>, write: &Write) -> Result<Arc<Table>, TargetError> {
+        let Write::Put(change) = write else { return Ok(table) };
+        let missing = missing(&table, &change.shape);
+        if missing.is_empty() {
+            return Ok(table);
+        }
+        let known = super::super::ddl::known_columns(self.session()?, &table.shape.table).await?;
+        let (was_here, other): (Vec<_>, Vec<_>) = missing.into_iter().partition(|name| known.contains(&name.to_lowercase()));
+        if !other.is_empty() && !super::super::ddl::is_left_as_it_is(self.session()?, &table.shape.table).await? {
+            return Ok(table);
+        }
+        let dropped = table.dropped.iter().cloned().chain(was_here).chain(other).collect();
+        Ok(self.inner.schemas.note_dropped(&table, dropped))
     }
 
     async fn execute(&mut self, run: &Run<'_>, text: Option<Vec<u8>>) -> Result<(), WriteError> {
@@ -88,6 +108,10 @@ impl MariadbTransaction {
 
     async fn execute_run(&mut self, run: &Run<'_>, text: Option<Vec<u8>>) -> Result<(), TargetError> {
         self.foreign_keys(run.checks.foreign_keys_off).await?;
+        let left_out = run.left_out();
+        if left_out > 0 {
+            self.inner.count_left_out(&run.table.shape.table, left_out);
+        }
         let text = text.unwrap_or_default();
         match run.form {
             Form::Upsert => match self.statement(run, text).await {
