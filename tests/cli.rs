@@ -15,6 +15,8 @@ use tandem::observe::{
 use tandem::runtime::{ManualClock, RoleState, RoleWatch, Shutdown, Stop};
 use tandem::serve::{Keeper, Orders, Part, Web, WebOptions};
 
+#[path = "cli/ddl.rs"]
+mod ddl;
 #[path = "cli/failed.rs"]
 mod failed;
 #[path = "cli/hub.rs"]
@@ -257,21 +259,6 @@ impl Keeper for Kept {
     }
 }
 
-fn schema_change(state: &str) -> SchemaView {
-    SchemaView {
-        number: if state == "done" { 6 } else { 7 },
-        origin: "laptop-b".into(),
-        committed_seconds: NOW,
-        object: "campus.riders".into(),
-        statement: "ALTER TABLE riders\n  DROP age".into(),
-        state: state.into(),
-        open: state != "done",
-        danger: (state != "done").then(|| "drops a part of the table".into()),
-        remark: None,
-        parked: if state == "done" { 0 } else { 3 },
-    }
-}
-
 /// A node that deals with a snapshot while it is looked at: some rows more at each look.
 #[derive(Default)]
 struct Asked(Mutex<Vec<SnapshotView>>);
@@ -314,11 +301,11 @@ impl Orders for Asked {
 
     async fn schema_changes(&self, open_only: bool) -> Result<Vec<SchemaView>, Stop> {
         let states = ["waiting", "done"].into_iter().filter(|state| !open_only || *state == "waiting");
-        Ok(states.map(schema_change).collect())
+        Ok(states.map(ddl::schema_change).collect())
     }
 
     async fn decide_schema(&self, number: u64, run: bool) -> Result<Option<SchemaView>, Stop> {
-        Ok((number == 7).then(|| schema_change(if run { "approved" } else { "skipping" })))
+        Ok((number == 7).then(|| ddl::schema_change(if run { "approved" } else { "skipping" })))
     }
 
     async fn cancel_snapshot(&self, id: u64) -> Result<bool, Stop> {
@@ -515,33 +502,6 @@ campus.riders  id 8  laptop-b  is missing here
     let json = node.place.run(&["verify", "--json"]);
     let view: VerifyView = serde_json::from_str(&json.out).unwrap();
     assert_eq!((view.differing, json.code), (2, 1));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn schema_changes_are_listed_and_decided_about() {
-    let node = Shown::start(None).await;
-    let said = node.place.run(&["ddl", "list"]);
-    assert_eq!((said.code, said.err.as_str()), (0, ""));
-    assert_eq!(
-        said.out,
-        "\
-N  FROM      RAN                  ABOUT           STATE    BEHIND IT  STATEMENT
-7  laptop-b  2027-01-15 08:00:00  campus.riders  waiting          3  ALTER TABLE riders DROP age
-6  laptop-b  2027-01-15 08:00:00  campus.riders  done             0  ALTER TABLE riders DROP age
-7: it waits because it drops a part of the table.
-
-Run it here:   tandem ddl approve 7      Go on without it:   tandem ddl skip 7
-"
-    );
-    let said = node.place.run(&["ddl", "approve", "7"]);
-    assert_eq!(
-        (said.code, said.out.as_str()),
-        (0, "7: the statement about campus.riders runs now; 3 changes behind it follow.\n")
-    );
-    let said = node.place.run(&["ddl", "skip", "7"]);
-    assert_eq!(said.out, "7: the statement about campus.riders is left out; 3 changes behind it follow.\n");
-    let said = node.place.run(&["ddl", "skip", "8"]);
-    assert!(said.code == 2 && said.err.contains("there is no such schema change that waits"), "{}", said.err);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -215,6 +215,9 @@ impl Applier {
             }
         };
         entry.before = None;
+        if let Some((table, columns)) = entry.change.renamed_columns() {
+            self.target.forget_columns(&table, &columns).await?;
+        }
         (entry.state, entry.remark) = match outcome {
             Defined::Done => (SchemaState::Done, None),
             Defined::AlreadyInPart => (SchemaState::Done, Some("a part of it was so already".to_owned())),

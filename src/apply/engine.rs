@@ -54,6 +54,9 @@ impl Engine<'_> {
         if let Some(missing) = &news.missing {
             self.note_range(own, missing.start.max(self.stability.taken(own)), missing.end).await?;
         }
+        for (table, columns) in &news.renamed {
+            self.target.forget_columns(table, columns).await?;
+        }
         if !news.writes.is_empty() {
             let rows = self.note_emptied(own, &news.writes);
             let keys: Vec<RowKey> = rows.iter().map(|write| write.key.clone()).collect();
@@ -80,7 +83,13 @@ impl Engine<'_> {
             };
             next = last.next();
             let records = batch.iter().take_while(|(offset, _)| *offset < to);
-            let changes: Vec<_> = records.filter(|(_, record)| record.change().is_some()).collect();
+            let records: Vec<_> = records.collect();
+            if node == self.options.cluster.own_rank() {
+                for (table, columns) in records.iter().filter_map(|(_, record)| record.schema()?.renamed_columns()) {
+                    self.target.forget_columns(&table, &columns).await?;
+                }
+            }
+            let changes: Vec<_> = records.into_iter().filter(|(_, record)| record.change().is_some()).collect();
             let written = changes.iter().filter_map(|(offset, record)| Some((*offset, record.hlc, record.written()?)));
             let writes: Vec<LocalWrite> = written.flat_map(|(offset, hlc, change)| local_writes(change, hlc, offset)).collect();
             let writes = self.note_emptied(node, &writes);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::change::{Change, GtidPosition, Hlc, Offset, Op, Record, RowKey};
+use crate::change::{Change, GtidPosition, Hlc, Offset, Op, Record, RowKey, SchemaChange, TableName};
 
 /// One row that this node wrote and published.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct LocalFeed {
 struct Inner {
     appliers: usize,
     writes: VecDeque<LocalWrite>,
+    /// Columns that statements gave other names.
+    renamed: Vec<(TableName, Vec<String>)>,
     /// What these hold, near enough.
     bytes: usize,
     /// What the topic keeps, and is not among the writes.
@@ -51,11 +53,13 @@ impl Inner {
         let Some(first) = self.writes.front().map(|write| write.offset) else { return };
         let from = self.missing.as_ref().map_or(first, |earlier| earlier.start.min(first));
         self.missing = Some(from..self.end);
-        self.clear();
+        self.writes.clear();
+        self.bytes = 0;
     }
 
     fn clear(&mut self) {
         self.writes.clear();
+        self.renamed.clear();
         self.bytes = 0;
     }
 
@@ -71,6 +75,8 @@ pub struct News {
     pub missing: Option<Range<Offset>>,
     /// Oldest first.
     pub writes: Vec<LocalWrite>,
+    /// Columns that statements of this node gave other names, by the old ones.
+    pub renamed: Vec<(TableName, Vec<String>)>,
     /// Where the own topic ended by then.
     pub end: Offset,
 }
@@ -101,6 +107,7 @@ impl LocalFeed {
             return;
         }
         for (number, record) in records.iter().enumerate() {
+            inner.renamed.extend(record.schema().and_then(SchemaChange::renamed_columns));
             if let Some(change) = record.written() {
                 inner.bytes += change.weight();
                 inner.writes.extend(local_writes(change, record.hlc, Offset(first.0 + number as u64)));
@@ -132,8 +139,9 @@ impl LocalFeed {
     pub fn take(&self) -> News {
         let mut inner = self.inner();
         let writes = inner.writes.drain(..).collect();
+        let renamed = std::mem::take(&mut inner.renamed);
         inner.clear();
-        News { missing: inner.missing.take(), writes, end: inner.end }
+        News { missing: inner.missing.take(), writes, renamed, end: inner.end }
     }
 
     /// Gives back what was taken and could not be used: it comes again with the next.
@@ -147,6 +155,7 @@ impl LocalFeed {
             (Some(earlier), Some(later)) => Some(earlier.start..later.end),
             (earlier, later) => earlier.or(later),
         };
+        inner.renamed.extend(news.renamed);
         inner.bytes += news.writes.iter().filter_map(|write| write.put.as_ref()).map(Change::weight).sum::<usize>();
         news.writes.into_iter().rev().for_each(|write| inner.writes.push_front(write));
         if inner.is_too_much() {

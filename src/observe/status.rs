@@ -288,8 +288,8 @@ mod tests {
             &format!("The cloud main is paused since {}: `tandem resume cloud main` lets it go on.", spoken_time(0)),
         );
         check(|status| status.failed_open = Some(1), Level::Attention, "1 change could not be applied and was set aside.");
-        check(|status| status.schema_open = 1, Level::Attention, "1 schema change waits for a decision.");
         check(|status| status.conflicts_open = Some(2), Level::Attention, "2 conflicts wait for a decision.");
+        check(|status| status.schema_open = 1, Level::Attention, "1 schema change waits for a decision.");
         let clock = "The clock of b is wrong, so its changes wait.";
         check(|status| status.links[0].state = LinkState::ClockWrong, Level::Stopped, clock);
         check(

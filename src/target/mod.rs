@@ -71,6 +71,9 @@ pub trait Target: Send + Sync {
     /// tables to be dropped, those that are there.
     async fn define(&self, change: &SchemaChange, stamp: &str, second: u64) -> Result<Defined, TargetError>;
 
+    /// These columns of a table were given other names: what comes for them is not what may be left out, because they were dropped.
+    async fn forget_columns(&self, table: &TableName, columns: &[String]) -> Result<(), TargetError>;
+
     /// The oldest changes that wait behind the statement of this number, at most so many.
     async fn parked(&self, behind: u64, most: usize) -> Result<Vec<Parked>, TargetError>;
 

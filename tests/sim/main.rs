@@ -5,6 +5,7 @@
 //! `make sim` runs many seeds, `make sim SEED=n` one. The checkers are in `tests/oracle`; that they can fail is shown by taking
 //! one rule of the protocol away (`ablations`).
 
+mod emptied;
 mod existing;
 mod keyless;
 mod met;

@@ -7,13 +7,12 @@ use std::time::Duration;
 use fastrand::Rng;
 use tandem::apply::{Applier, ApplyOptions, Entry, Fingerprint, LocalFeed, NoNotes, Overflow, OverflowError, Policy};
 use tandem::change::{
-    Change, Cluster, Column, ColumnKind, GtidPosition, Hlc, NodeRank, Offset, Op, OriginId, Record, Shape, TableFilter,
-    TableName, Value,
+    Cluster, Column, ColumnKind, GtidPosition, Hlc, NodeRank, Offset, OriginId, Record, Shape, TableFilter, TableName, Value,
 };
 use tandem::observe::Observer;
 use tandem::runtime::{Clock, Disposition, Fault, Shutdown};
+use tandem::source::TransactionHeader;
 use tandem::source::memory::{MemoryBinlog, MemorySource, MemoryTransaction};
-use tandem::source::{Ddl, TransactionHeader};
 use tandem::tail::{Follower, MemoryFloor, NoBook, SnapshotDesk, SnapshotOrder, Snapshots, TailOptions, Tailer};
 use tandem::target::ConflictKind;
 use tandem::target::memory::{
@@ -23,6 +22,7 @@ use tandem::topic::memory::{MemoryTopics, SeededWeather};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
+use crate::emptied;
 use crate::existing::{self, MemoryRows};
 use crate::keyless::{self, OwnRows};
 use crate::met::Met;
@@ -230,18 +230,6 @@ pub const COLUMNS: [&str; 3] = ["name", "payload", "seat"];
 
 const REFERENCE: [ConflictKind; 2] = [ConflictKind::StillReferred, ConflictKind::ParentDeleted];
 
-/// What a commit did, the emptying of a table as one change of it.
-fn told(commit: &CommittedTransaction) -> Vec<Change> {
-    let emptied = commit.emptied.as_ref().map(|table| Change {
-        shape: Arc::new(Shape { table: table.clone(), columns: Vec::new(), key: Vec::new() }),
-        op: Op::Truncate,
-        before: None,
-        after: None,
-        checks: Default::default(),
-    });
-    commit.changes.iter().cloned().chain(emptied).collect()
-}
-
 impl World {
     fn new(scenario: Scenario) -> Self {
         let cluster: Vec<_> = (0..scenario.nodes).map(|number| OriginId::new(&format!("node-{number}"))).collect();
@@ -270,10 +258,7 @@ impl World {
                         coordinates: existing::coordinates(commit.gtid.sequence),
                         read_from: None,
                     };
-                    let ddl = commit
-                        .emptied
-                        .as_ref()
-                        .map(|table| Ddl { statement: format!("TRUNCATE TABLE {table}").into(), ..Ddl::default() });
+                    let ddl = emptied::statement(&commit);
                     binlog.append(MemoryTransaction { header, changes: commit.changes.clone(), ddl });
                     commits.lock().unwrap().push(commit);
                 })
@@ -329,7 +314,7 @@ impl World {
         let conflicts = node.database.conflicts();
         Site {
             origin: node.origin.clone(),
-            binlog: node.commits.lock().unwrap().iter().map(|commit| (commit.gtid, told(commit))).collect(),
+            binlog: node.commits.lock().unwrap().iter().map(|commit| (commit.gtid, emptied::told(commit))).collect(),
             topic: self.topics.records(&node.origin),
             rows,
             losers: conflicts.into_iter().map(|conflict| (conflict.loser.origin, conflict.loser.hlc)).collect(),

@@ -1,3 +1,5 @@
+//! Statements cut off at every step, and what waits behind one, over the memory twin.
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -93,7 +95,8 @@ async fn run_until(
     while !running.is_finished() && !reached(target) {
         // Node a's tailer, which has nothing of its own to publish.
         local.passed(&target.end());
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::advance(Duration::from_millis(5)).await;
+        tokio::task::yield_now().await;
     }
     shutdown.cancel();
     running.await.unwrap()

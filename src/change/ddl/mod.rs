@@ -74,6 +74,13 @@ impl SchemaChange {
         Statement::parse(&self.statement, &self.database, self.sql_mode)
     }
 
+    /// Columns that it gives another name, by their old ones, with their table.
+    pub fn renamed_columns(&self) -> Option<(TableName, Vec<String>)> {
+        let statement = self.parse()?;
+        let columns = statement.renamed_columns();
+        (!columns.is_empty()).then(|| Some((statement.tables.first()?.clone(), columns)))?
+    }
+
     /// Bytes in memory, near enough for limits.
     pub fn weight(&self) -> usize {
         self.statement.len() + 64 * (self.tables.len() + 2)
@@ -214,6 +221,30 @@ impl Statement {
         tables.dedup();
         let database = self.database.clone().filter(|database| filter.captures_database(database));
         (!tables.is_empty() || database.is_some()).then_some((tables, database))
+    }
+
+    /// Columns of its table that it gives another name, by their old ones.
+    pub fn renamed_columns(&self) -> Vec<String> {
+        let renamed = |clause: &[Word]| {
+            let mut cursor = Cursor { words: clause, at: 0 };
+            let change = cursor.take("CHANGE");
+            if !change && !cursor.take("RENAME") {
+                return None;
+            }
+            let column = cursor.take("COLUMN");
+            if !change && !column {
+                return None;
+            }
+            let _ = cursor.take("IF") && cursor.take("EXISTS");
+            let old = cursor.next()?;
+            cursor.take("TO");
+            let new = cursor.next()?;
+            (!old.text.eq_ignore_ascii_case(&new.text)).then(|| old.text.clone())
+        };
+        match self.verb {
+            Verb::AlterTable => self.clauses().into_iter().filter_map(renamed).collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// The clauses of an ALTER.

@@ -1,3 +1,5 @@
+//! Statements as people and programs write them, by what is made of them.
+
 use super::*;
 use crate::change::TablePattern;
 
@@ -164,6 +166,18 @@ fn a_statement_can_be_asked_to_do_what_is_left() {
     tolerant("ALTER TABLE t DROP FOREIGN KEY f, DROP z", Some("ALTER TABLE t DROP FOREIGN KEY IF EXISTS f, DROP IF EXISTS z"));
     tolerant("ALTER TABLE t CHANGE a b INT", Some("ALTER TABLE t CHANGE IF EXISTS a b INT"));
     tolerant("ALTER TABLE t COMMENT='x'", None);
+}
+
+#[test]
+fn columns_that_take_another_name_are_told() {
+    let check = |statement: &str, expected: &[&str]| {
+        let parsed = Statement::parse(statement, "campus", 0).expect(statement);
+        assert_eq!(parsed.renamed_columns(), expected, "{statement}");
+    };
+    check("ALTER TABLE t CHANGE a b INT, ADD x INT, RENAME COLUMN `c d` TO e", &["a", "c d"]);
+    check("ALTER TABLE t CHANGE COLUMN IF EXISTS a A BIGINT, RENAME TO u", &[]);
+    check("ALTER TABLE t RENAME INDEX a TO b, DROP c", &[]);
+    check("DROP TABLE t", &[]);
 }
 
 #[test]

@@ -139,11 +139,11 @@ impl Orders for Asked {
 
     async fn schema_changes(&self, open_only: bool) -> Result<Vec<SchemaView>, Stop> {
         let states = ["waiting", "done"].into_iter().filter(|state| !open_only || *state == "waiting");
-        Ok(states.map(schema_change).collect())
+        Ok(states.map(schema::schema_change).collect())
     }
 
     async fn decide_schema(&self, number: u64, run: bool) -> Result<Option<SchemaView>, Stop> {
-        Ok((number == 7).then(|| schema_change(if run { "approved" } else { "skipping" })))
+        Ok((number == 7).then(|| schema::schema_change(if run { "approved" } else { "skipping" })))
     }
 
     async fn settle(&self, conflict: &str, _put_back: bool) -> Result<Option<ConflictView>, Stop> {
@@ -158,21 +158,6 @@ fn hostile() -> crate::change::Change {
     let shape = Shape { table: TableName::new("campus", "<script>"), columns: vec![column], key: vec![0] };
     let after = Some(Image::of(vec![Some(Value::text("<script>2</script>"))]));
     Change { shape: Arc::new(shape), op: Op::Insert, before: None, after, checks: Checks::default() }
-}
-
-fn schema_change(state: &str) -> SchemaView {
-    SchemaView {
-        number: 7,
-        origin: "laptop-b".into(),
-        committed_seconds: 1_800_000_000,
-        object: "campus.riders".into(),
-        statement: "ALTER TABLE riders DROP age".into(),
-        state: state.into(),
-        open: state != "done",
-        danger: Some("drops a part of the table".into()),
-        remark: None,
-        parked: 3,
-    }
 }
 
 struct Page {
@@ -598,21 +583,4 @@ async fn over_tls_the_cookie_stays_there_and_who_knows_the_certificate_comes_in(
     running.await.unwrap().unwrap();
 }
 
-#[tokio::test]
-async fn schema_changes_are_listed_and_decided_about() {
-    let page = Page::start(None, true).await;
-    let all: Vec<SchemaView> = serde_json::from_str(&page.ask("/api/schema-changes", "").await.body).unwrap();
-    let open: Vec<SchemaView> = serde_json::from_str(&page.ask("/api/schema-changes?open=true", "").await.body).unwrap();
-    assert_eq!((all.len(), open.len(), open[0].parked), (2, 1, 3));
-    let json = |path: &str| {
-        let path = path.to_owned();
-        let page = &page;
-        async move { page.send("POST", &path, "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}").await }
-    };
-    let answer = json("/api/schema-changes/7/approve").await;
-    assert!(answer.status == 200 && answer.body.contains("\"approved\""), "{}", answer.body);
-    assert!(json("/api/schema-changes/7/skip").await.body.contains("\"skipping\""));
-    assert_eq!(json("/api/schema-changes/8/approve").await.status, 404);
-    // What a page of another site could send without asking is not taken.
-    assert_eq!(page.send("POST", "/api/schema-changes/7/approve", "Content-Length: 0\r\n\r\n").await.status, 400);
-}
+mod schema;

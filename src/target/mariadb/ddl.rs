@@ -59,7 +59,7 @@ impl MariadbTarget {
 
     /// Statements that wait, and changes behind them.
     pub async fn schema_counts(&self) -> Result<(u64, u64), TargetError> {
-        let open = b"SELECT COUNT(*) FROM tandem.schema_changes WHERE ended_at IS NULL";
+        let open = b"SELECT COUNT(*) FROM tandem.schema_changes WHERE ended_at IS NULL AND state <> 'running'";
         let open = self.read(open, "counting what waits", |row| take(row, 0)).await?;
         Ok((open.first().copied().unwrap_or(0), self.parked_counts().await?.values().sum()))
     }
@@ -77,6 +77,20 @@ impl MariadbTarget {
     pub(super) async fn keep_entry(&self, entry: &SchemaEntry) -> Result<u64, TargetError> {
         let mut session = self.0.fresh().await?;
         keep(&mut session, entry).await
+    }
+
+    pub(super) async fn forget_known(&self, table: &TableName, columns: &[String]) -> Result<(), TargetError> {
+        let mut sql = b"DELETE FROM tandem.known_columns WHERE database_name = ".to_vec();
+        literal::text(&mut sql, &table.database);
+        sql.extend_from_slice(b" AND table_name = ");
+        literal::text(&mut sql, &table.table);
+        sql.extend_from_slice(b" AND LOWER(column_name) IN (");
+        literal::list(&mut sql, columns, |sql, name| literal::text(sql, &name.to_lowercase()));
+        sql.push(b')');
+        let mut session = self.0.fresh().await?;
+        session.run(&sql, About::Task("noting that columns have other names")).await?;
+        self.0.schemas.forget(table);
+        Ok(())
     }
 
     pub(super) async fn columns_of(&self, table: &TableName) -> Result<Vec<(String, ColumnNow)>, TargetError> {

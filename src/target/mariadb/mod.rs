@@ -276,6 +276,10 @@ impl Target for MariadbTarget {
         self.run_definition(change, stamp, second).await
     }
 
+    async fn forget_columns(&self, table: &TableName, columns: &[String]) -> Result<(), TargetError> {
+        self.forget_known(table, columns).await
+    }
+
     async fn parked(&self, behind: u64, most: usize) -> Result<Vec<Parked>, TargetError> {
         self.parked_behind(behind, most).await
     }

@@ -280,6 +280,11 @@ impl Target for MemoryTarget {
         Ok(Defined::Done)
     }
 
+    async fn forget_columns(&self, _: &TableName, _: &[String]) -> Result<(), TargetError> {
+        // Its tables keep their columns, so it never leaves any out.
+        Ok(())
+    }
+
     async fn parked(&self, behind: u64, most: usize) -> Result<Vec<Parked>, TargetError> {
         let database = self.lock_database();
         let waiting = database.kept.parked.iter().filter(|(of, _)| *of == behind);

@@ -139,7 +139,12 @@ async fn what_a_change_does_not_tell_stays_as_it_is() {
     let rows = "SELECT id, name, email, note, CAST(seen AS CHAR) FROM campus.riders ORDER BY id";
     type Rider = (i64, Option<String>, Option<String>, String, String);
     let partial = shape("campus.riders", &["id", "name"], &[0]);
-    let update = |id, name: &str| change(&partial, Op::Update, None, image([Value::Int(id), Value::text(name)]));
+    let whole = |id, name: &str| change(&partial, Op::Update, None, image([Value::Int(id), Value::text(name)]));
+    let update = |id, name: &str| {
+        let mut change = whole(id, name);
+        change.checks.partial = true;
+        change
+    };
     apply(&target, 1, &[Write::Put(update(1, "bea"))]).await;
     let seen = "2001-01-01 00:00:00";
     let bea: Rider = (1, Some("bea".into()), Some("a".into()), "none".into(), seen.into());
