@@ -85,8 +85,10 @@ impl Cloud {
         let page = self.shelf.ids(resource.into(), None, None, 100_000).await.unwrap();
         let mut rows = BTreeMap::new();
         for id in page.ids {
-            let row = self.shelf.row(resource.into(), id.clone()).await.unwrap().expect("it was just there");
-            rows.insert(id, Json::Object(row));
+            // It may have been deleted since.
+            if let Some(row) = self.shelf.row(resource.into(), id.clone()).await.unwrap() {
+                rows.insert(id, Json::Object(row));
+            }
         }
         rows
     }
