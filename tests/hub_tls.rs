@@ -158,7 +158,7 @@ fn a_certificate_that_cannot_be_used_is_named_with_its_file() {
         let error = identity.load().err().expect("it cannot be used");
         assert_eq!(error.disposition(), Disposition::Halt);
         assert!(error.to_string().contains(&named.display().to_string()), "{error}");
-        assert!(error.hint().unwrap().contains("[hub]"));
+        assert!(error.hint().unwrap().contains("`certificate` and `certificate_key`"));
     };
     let missing = folder.path().join("nothing.pem");
     check(&missing, &key, &missing);
