@@ -136,7 +136,8 @@ impl MariadbTarget {
         let Some(statement) = change.parse() else {
             return Ok(Defined::Refused("this version of tandem does not know such a statement".into()));
         };
-        let system = statement.tables.iter().map(|table| &*table.database).chain(statement.database.as_deref());
+        let named = change.tables.iter().map(|named| named.db.as_str()).chain(change.whole.as_deref());
+        let system = statement.tables.iter().map(|table| &*table.database).chain(statement.database.as_deref()).chain(named);
         if let Some(name) = system.into_iter().find(|name| is_system(name)) {
             return Ok(Defined::Refused(format!("it is about the database `{name}`, which is this server's own")));
         }
