@@ -210,6 +210,8 @@ impl Applier {
             if let Some(outcome) = unless_contended(self.define_once(entry, &stamp).await)? {
                 break outcome;
             }
+            // Most often a long transaction that holds the table: people should see what it waits for.
+            self.observer.contended(&entry.origin);
             if !patience.wait(shutdown).await {
                 return Ok(false);
             }

@@ -221,6 +221,12 @@ impl Waiting {
         let (offset, record) = self.records.pop_front()?;
         self.bytes -= record.weight();
         self.changes -= u64::from(record.change().is_some());
+        if record.note().is_none() && self.mark.position.covers(record.gtid) {
+            // It came twice, and much may have been written since the first time.
+            let mut group = self.group(vec![(offset, record)]);
+            group.duplicates = 1;
+            return Some(Next::Group(group));
+        }
         let mut mark = self.mark_after(offset, &record);
         if record.note().is_none() {
             mark.data = Some(offset);
@@ -293,6 +299,24 @@ pub(super) mod tests {
             body: Body::Heartbeat,
         };
         (Offset(10 * sequence + row), record)
+    }
+
+    /// A table that was emptied again would lose what was written to it since.
+    #[test]
+    fn what_stands_alone_is_skipped_where_it_comes_twice() {
+        use crate::change::{Shape, TableName};
+        let names = ["a", "b"].map(OriginId::new);
+        let cluster = Cluster::new(names.clone(), &names[0]).unwrap();
+        let (stability, options) = (Stability::new(cluster.clone()), ApplyOptions::new(cluster));
+        let shape = Arc::new(Shape { table: TableName::new("campus", "riders"), columns: Vec::new(), key: Vec::new() });
+        let change = Change { shape, op: Op::Truncate, before: None, after: None, checks: Default::default() };
+        let emptied = |offset| (Offset(offset), Record { body: Body::Change(change.clone()), ..record(1, 0, true).1 });
+        let mut waiting = Waiting::new(NodeRank(1), names[1].clone(), None);
+        waiting.push(vec![emptied(0), emptied(1)], &options);
+        let Ok(Some(Next::Single { mark, .. })) = waiting.next(&options, &stability, 9) else { panic!("it is new") };
+        waiting.mark = mark;
+        let Ok(Some(Next::Group(group))) = waiting.next(&options, &stability, 9) else { panic!("it came before") };
+        assert_eq!((group.records.len(), group.duplicates, group.mark.next), (0, 1, Offset(2)));
     }
 
     #[test]
