@@ -1,9 +1,13 @@
 //! Sends what a cloud does not have: asks which rows it has, reads the database's own, and sends the others.
 
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
 use super::sender::Sender;
 use super::worker::would_be_sent;
 use super::{CloudApplier, CloudFault, Mapping, Order, Progress, Rank, Unsent};
-use crate::change::cloud::{CloudRow, CloudVersion};
+use crate::change::cloud::{CloudRow, CloudVersion, IdPage};
 use crate::change::{Change, Checks, Op, RowKey, TableName};
 use crate::observe::{CloudProblem, CloudReport};
 use crate::runtime::Shutdown;
@@ -71,37 +75,54 @@ impl CloudApplier {
         let mut chunk = self.rows.chunk(&asked).await?;
         self.learn(&sender, &mapping.resource(table), &mapping.id_field(&chunk.shape), mapping.days).await?;
         loop {
+            asked.after = chunk.rows.last().and_then(|row| RowKey::of(&chunk.shape, row)).filter(|_| !chunk.ends);
+            let is_last = asked.after.is_none();
+            // The next rows are read while these are looked up.
+            let mut ahead = JoinSet::new();
+            if !is_last {
+                let (rows, asked) = (Arc::clone(&self.rows), asked.clone());
+                ahead.spawn(async move { rows.chunk(&asked).await });
+            }
             let rows = self.missing(mapping, &chunk, now, report)?;
             if dry_run {
                 rows.iter().for_each(|row| would_be_sent(row, report));
             } else if !rows.is_empty() {
+                // Sending may take long, and what was read before it would be old.
+                ahead.abort_all();
                 let rows = rows.into_iter().map(|row| (place, row)).collect();
                 let rows = self.attach(rows, report, shutdown).await?;
                 let sent = sender.send(rows, report).await?;
                 self.ledger().keep(&Progress { aside: sent.aside, settled: sent.settled, ..Progress::default() })?;
+                ahead = JoinSet::new();
             }
-            let last = chunk.rows.last().and_then(|row| RowKey::of(&chunk.shape, row));
-            if chunk.ends || last.is_none() {
+            if is_last {
                 return Ok(());
             }
-            asked.after = last;
-            chunk = self.rows.chunk(&asked).await?;
+            chunk = match ahead.join_next().await {
+                Some(read) => read.map_err(|_| CloudFault::Ended)??,
+                None => self.rows.chunk(&asked).await?,
+            };
         }
     }
 
     /// Asks for all ids of the resource, page by page.
     async fn learn(&self, sender: &Sender<'_>, resource: &str, id_field: &str, days: Option<u32>) -> Result<(), CloudFault> {
         self.known().clear()?;
-        let mut after: Option<String> = None;
+        let ask = |after: Option<String>| async move {
+            sender.ids(&IdQuestion { resource, id_field, days, after: after.as_deref(), limit: IDS_AT_ONCE }).await
+        };
+        let (mut after, mut page) = (None, ask(None).await?);
         loop {
-            let question = IdQuestion { resource, id_field, days, after: after.as_deref(), limit: IDS_AT_ONCE };
-            let page = sender.ids(&question).await?;
-            self.known().put(&page.ids)?;
+            let IdPage { ids, next } = page;
             // A cloud that does not know pages answers with all; one that stands still is not followed for ever.
-            match page.next {
-                Some(next) if after.as_ref() != Some(&next) && !page.ids.is_empty() => after = Some(next),
-                _ => return Ok(()),
+            if next.is_none() || next == after || ids.is_empty() {
+                return Ok(self.known().put(&ids)?);
             }
+            after = next.clone();
+            // The cloud makes the next page while this one is put away.
+            let (asked, put) = tokio::join!(ask(next), async { self.known().put(&ids) });
+            put?;
+            page = asked?;
         }
     }
 
@@ -117,30 +138,38 @@ impl CloudApplier {
         let mut missing = Vec::new();
         let version = CloudVersion { hlc: 0, origin: self.options.node.to_string() };
         let resource = mapping.resource(&chunk.shape.table);
+        let left_out = |unsent, report: &mut CloudReport| {
+            report.count(&resource).left_out += 1;
+            if unsent == Unsent::NoId {
+                let error = format!("{}: a row without an id; name a column with `id`", chunk.shape.table);
+                report.problem(CloudProblem { resource: Some(resource.clone()), id: None, error });
+            }
+        };
+        let mut already = 0;
         for image in &chunk.rows {
-            let (shape, after, checks) = (chunk.shape.clone(), Some(image.clone()), Checks::default());
-            let change = Change { shape, op: Op::Read, before: None, after, checks };
-            let rows = match mapping.rows(&change, &version, "", now) {
-                Ok(rows) => rows,
-                Err(unsent) => {
-                    report.count(&resource).left_out += 1;
-                    if unsent == Unsent::NoId {
-                        let error = format!("{}: a row without an id; name a column with `id`", change.table());
-                        report.problem(CloudProblem { resource: Some(resource.clone()), id: None, error });
-                    }
+            match mapping.row_id(&chunk.shape, image, now) {
+                Ok(id) if known.has(&id)? => {
+                    already += 1;
                     continue;
                 }
-            };
-            for mut row in rows {
-                if known.has(&row.id)? {
-                    report.summary.already += 1;
-                    report.count(&resource).already += 1;
-                } else {
-                    row.key = format!("{}:{}:{}", self.options.node, row.resource, row.id);
-                    missing.push(row);
+                Ok(_) => {}
+                Err(unsent) => {
+                    left_out(unsent, report);
+                    continue;
                 }
             }
+            let (shape, after, checks) = (chunk.shape.clone(), Some(image.clone()), Checks::default());
+            let change = Change { shape, op: Op::Read, before: None, after, checks };
+            match mapping.rows(&change, &version, "", now) {
+                Ok(rows) => missing.extend(rows),
+                Err(unsent) => left_out(unsent, report),
+            }
         }
+        for row in &mut missing {
+            row.key = format!("{}:{}:{}", self.options.node, row.resource, row.id);
+        }
+        report.summary.already += already;
+        report.count(&resource).already += already;
         Ok(missing)
     }
 }

@@ -117,6 +117,12 @@ impl Mapping {
         Ok(rows)
     }
 
+    /// The id of a row that is there, where the row is sent at all: as [`Mapping::rows`] has it, without making anything to be sent.
+    pub fn row_id(&self, shape: &Shape, image: &Image, now: u64) -> Result<String, Unsent> {
+        let id = self.id_of(shape, image).ok_or(Unsent::NoId)?;
+        if self.is_too_old(shape, image, now) { Err(Unsent::TooOld) } else { Ok(id) }
+    }
+
     /// The values of a compound key are joined; a comma within a value is doubled, so that no two keys run together.
     fn id_of(&self, shape: &Shape, image: &Image) -> Option<String> {
         let text = |column: usize| match image.get(column)? {
@@ -282,6 +288,19 @@ mod tests {
         assert_eq!(mapping.first_day(NOON + 10 * DAY).as_deref(), Some("2026-11-25"));
         let delete = rows(&mapping, &change(Op::Delete, image(7, Some("2001-01-01"), None), None)).unwrap();
         assert_eq!(delete[0].op, CloudOp::Delete);
+    }
+
+    #[test]
+    fn a_row_that_is_there_has_the_id_under_which_it_is_sent() {
+        let mapping = Mapping { days: Some(7), time: Some("day".into()), ..Mapping::default() };
+        for (key, day) in
+            [(&[0][..], "2026-11-15 00:00:00"), (&[0, 1], "2026-11-15,x"), (&[0], "2001-01-01"), (&[], "2026-11-15")]
+        {
+            let mut read = change(Op::Read, None, image(7, Some(day), Some("x")));
+            read.shape = shape(key);
+            let sent = rows(&mapping, &read).map(|mut rows| rows.remove(0).id);
+            assert_eq!(mapping.row_id(&read.shape, read.after.as_ref().unwrap(), NOON), sent, "{key:?} {day}");
+        }
     }
 
     #[test]
