@@ -16,7 +16,7 @@ mod topics;
 mod weekly;
 
 pub use capture::{Authority, Capture, CaptureOptions, Captured, From};
-pub use cloud::{CloudServer, run_cloud_server};
+pub use cloud::{CloudServer, ReceiverDatabase, run_cloud_server};
 pub use doctor::{Facts, examine, facts};
 pub use hub::{hub_fingerprint, make_key, pinned, run_hub, web_fingerprint};
 pub use node::{Role, run_node};

@@ -119,7 +119,7 @@ Commands:
   bundle        Pack what somebody who helps needs to know of this node, without secrets and rows
   healthcheck   Ask the running node whether it is well, for what watches over it: exit code 0 or 1
   hub           Keep the topics, without a database here: for a server between the nodes
-  cloud-server  Receive what nodes send to a cloud: rows, over HTTP. Needs no configuration file
+  cloud-server  Receive rows and files that nodes send to a cloud. Needs no configuration file
   completions   Print completions for a shell
 
 Options:

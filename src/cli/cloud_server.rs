@@ -10,10 +10,11 @@ use secrecy::ExposeSecret;
 use crate::runtime::{Shutdown, Stop};
 use crate::wiring::{self, CloudServer};
 
+use super::cloud_keep::{DatabaseArgs, FilesArgs};
 use super::run::{LogArgs, until_signal};
 use super::{Outcome, output};
 
-/// Receive what nodes send to a cloud: rows, over HTTP. Needs no configuration file.
+/// Receive rows and files that nodes send to a cloud. Needs no configuration file.
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct CloudServerArgs {
@@ -22,7 +23,7 @@ pub struct CloudServerArgs {
     /// Address and port.
     #[arg(long, env = "TANDEM_CLOUD_LISTEN", default_value = "127.0.0.1:7430", value_name = "ADDRESS")]
     listen: SocketAddr,
-    /// Where everything is kept.
+    /// Where everything is kept that is not kept elsewhere.
     #[arg(long, env = "TANDEM_CLOUD_DATA", default_value = "tandem-cloud", value_name = "FOLDER")]
     data: PathBuf,
     /// Who may send: a name, and the hash of its key. `tandem cloud-server key` makes both.
@@ -48,6 +49,10 @@ pub struct CloudServerArgs {
     requests_per_second: u32,
     #[command(flatten)]
     log: LogArgs,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    files: FilesArgs,
 }
 
 #[derive(Subcommand)]
@@ -77,6 +82,8 @@ pub async fn run(args: CloudServerArgs) -> Outcome {
     args.log.start()?;
     let server = CloudServer {
         listen: args.listen,
+        database: args.database.choice()?,
+        files: args.files.choice(&args.data)?,
         data: args.data,
         keys,
         tls: args.tls,

@@ -12,6 +12,7 @@ use crate::config::{Config, Faults};
 use crate::runtime::Stop;
 
 mod bundle;
+mod cloud_keep;
 mod cloud_server;
 mod completions;
 mod config;

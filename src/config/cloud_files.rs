@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cloud::FileOptions;
+use crate::runtime::Stop;
 use crate::target::cloud::{BucketKind, BucketOptions};
+use secrecy::SecretString;
 
 use super::check::{required, secret};
 use super::section::{Section, show_bytes, show_duration};
@@ -62,7 +64,8 @@ pub enum StoreChoice {
 /// Files are read in parts, of which a store takes 10,000 at most.
 const SIZE_MAX: u64 = 64 << 30;
 
-const STORES: &str = "write s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX, or a folder";
+/// What addresses of stores look like.
+pub const STORES: &str = "write s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX, or a folder";
 
 pub(super) fn files(mut section: Section, folder: &Path) -> Option<Files> {
     if !section.is_present() {
@@ -79,48 +82,84 @@ pub(super) fn files(mut section: Section, folder: &Path) -> Option<Files> {
     Some(Files { options, store: store? })
 }
 
+/// Where the address of a store leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StoreUrl<'a> {
+    Folder(&'a str),
+    Bucket { scheme: Scheme, bucket: &'a str, prefix: &'a str },
+}
+
+/// Whose protocol a bucket speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scheme {
+    S3,
+    Gcs,
+    Azure,
+}
+
+/// Of S3, where nothing is said.
+pub const REGION: &str = "us-east-1";
+
+impl<'a> StoreUrl<'a> {
+    /// What is wrong with it, otherwise.
+    pub fn parse(text: &'a str) -> Result<Self, String> {
+        let Some((scheme, rest)) = text.split_once("://") else { return Ok(Self::Folder(text)) };
+        let scheme = match scheme {
+            "file" => return Ok(Self::Folder(rest)),
+            "s3" => Scheme::S3,
+            "gs" => Scheme::Gcs,
+            "az" => Scheme::Azure,
+            other => return Err(format!("cannot begin with \"{other}://\"")),
+        };
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let is_word = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte));
+        if bucket.is_empty() || !is_word(rest) || rest.contains("..") {
+            return Err("names no bucket".into());
+        }
+        Ok(Self::Bucket { scheme, bucket, prefix: prefix.trim_matches('/') })
+    }
+}
+
+/// The address of a store that is not the provider's own: the rule that it breaks and the fix, otherwise. `fix` is that of one that
+/// would not encrypt.
+pub fn endpoint_of<'a>(text: &str, allow_http: bool, fix: &'a str) -> Result<TopicUrl, (String, &'a str)> {
+    let url = TopicUrl::parse(text).map_err(|(rule, _)| (rule, "write it as \"https://minio.example:9000\""))?;
+    if url.encrypted || url.is_loopback() || allow_http {
+        return Ok(url);
+    }
+    Err(("would send files unencrypted".into(), fix))
+}
+
 pub(super) fn store(mut section: Section, folder: &Path) -> Option<Store> {
     let spot = required(&mut section, "url", "url = \"s3://bucket/campus\"")?;
     let public = section.text("public").map(|spot| spot.value);
-    let refuse = |section: &Section, rule: &str| section.refuse(&spot.place, "url", rule, STORES);
-    let Some((scheme, rest)) = spot.value.split_once("://") else {
-        section.finish();
-        return Some(Store::Folder { root: folder.join(&spot.value), public });
+    let (scheme, bucket, prefix) = match StoreUrl::parse(&spot.value) {
+        Ok(StoreUrl::Folder(path)) => {
+            section.finish();
+            return Some(Store::Folder { root: folder.join(path), public });
+        }
+        Ok(StoreUrl::Bucket { scheme, bucket, prefix }) => (scheme, bucket, prefix),
+        Err(rule) => {
+            section.refuse(&spot.place, "url", &rule, STORES);
+            return None;
+        }
     };
-    if scheme == "file" {
-        section.finish();
-        return Some(Store::Folder { root: folder.join(rest), public });
-    }
-    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-    let is_word = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte));
-    if bucket.is_empty() || !is_word(rest) || rest.contains("..") {
-        refuse(&section, "names no bucket");
-        return None;
-    }
     let endpoint = section.text("endpoint");
     let allow_http = section.flag("allow_http").is_some_and(|spot| spot.value);
     let endpoint = endpoint.and_then(|spot| {
-        let wrong = |(rule, _): (String, String)| {
-            section.refuse(&spot.place, "endpoint", &rule, "write it as \"https://minio.example:9000\"");
-        };
-        let url = TopicUrl::parse(&spot.value).map_err(wrong).ok()?;
-        if !url.encrypted && !url.is_loopback() && !allow_http {
-            let fix = "use https://, or write allow_http = true in this `store` where the network itself is encrypted";
-            section.refuse(&spot.place, "endpoint", "would send files unencrypted", fix);
-        }
-        Some(url)
+        let fix = "use https://, or write allow_http = true in this `store` where the network itself is encrypted";
+        let wrong = |(rule, fix): (String, &str)| section.refuse(&spot.place, "endpoint", &rule, fix);
+        endpoint_of(&spot.value, allow_http, fix).map_err(wrong).ok()
     });
     let account = match scheme {
-        "s3" => {
-            let region = section.text("region").map_or_else(|| "us-east-1".into(), |spot| spot.value);
+        Scheme::S3 => {
+            let region = section.text("region").map_or_else(|| REGION.into(), |spot| spot.value);
             let example = "key_id_env = \"AWS_ACCESS_KEY_ID\"";
             secret(&mut section, folder, ["key_id_env", "key_id_file"], example).map(|key_id| Account::S3 { region, key_id })
         }
-        "gs" => Some(Account::Gcs),
-        "az" => required(&mut section, "account", "account = \"campus\"").map(|spot| Account::Azure { account: spot.value }),
-        other => {
-            refuse(&section, &format!("cannot begin with \"{other}://\""));
-            None
+        Scheme::Gcs => Some(Account::Gcs),
+        Scheme::Azure => {
+            required(&mut section, "account", "account = \"campus\"").map(|spot| Account::Azure { account: spot.value })
         }
     };
     let key = secret(&mut section, folder, ["key_env", "key_file"], "key_env = \"CLOUD_STORE_KEY\"");
@@ -130,7 +169,7 @@ pub(super) fn store(mut section: Section, folder: &Path) -> Option<Store> {
     Some(Store::Bucket(Box::new(Bucket {
         account: account?,
         bucket: bucket.into(),
-        prefix: prefix.trim_matches('/').into(),
+        prefix: prefix.into(),
         endpoint,
         public,
         key: key?,
@@ -150,24 +189,41 @@ impl Config {
             Store::Bucket(bucket) => bucket,
         };
         let key = self.resolve(&bucket.key, &format!("{path}.key"), faults);
-        let kind = match &bucket.account {
-            Account::S3 { region, key_id } => {
-                let key_id = self.resolve(key_id, &format!("{path}.key_id"), faults);
-                BucketKind::S3 { region: region.clone(), key_id: key_id?, key: key? }
-            }
-            Account::Gcs => BucketKind::Gcs { key: key? },
-            Account::Azure { account } => BucketKind::Azure { account: account.clone(), key: key? },
+        let key_id = match &bucket.account {
+            Account::S3 { key_id, .. } => Some(self.resolve(key_id, &format!("{path}.key_id"), faults)?),
+            Account::Gcs | Account::Azure { .. } => None,
         };
-        Some(StoreChoice::Bucket(Box::new(BucketOptions {
+        Some(StoreChoice::Bucket(Box::new(bucket.with(key?, key_id))))
+    }
+}
+
+impl Bucket {
+    /// With its secrets, from this process's environment or their files: for commands that need no configuration.
+    pub fn options(&self) -> Result<BucketOptions, Stop> {
+        let key_id = match &self.account {
+            Account::S3 { key_id, .. } => Some(key_id.read()?),
+            Account::Gcs | Account::Azure { .. } => None,
+        };
+        Ok(self.with(self.key.read()?, key_id))
+    }
+
+    /// `key_id` is that of S3.
+    fn with(&self, key: SecretString, key_id: Option<SecretString>) -> BucketOptions {
+        let kind = match &self.account {
+            Account::S3 { region, .. } => BucketKind::S3 { region: region.clone(), key_id: key_id.unwrap_or_default(), key },
+            Account::Gcs => BucketKind::Gcs { key },
+            Account::Azure { account } => BucketKind::Azure { account: account.clone(), key },
+        };
+        BucketOptions {
             kind,
-            bucket: bucket.bucket.clone(),
-            prefix: bucket.prefix.clone(),
-            endpoint: bucket.endpoint.as_ref().map(|url| url.text.clone()),
-            public: bucket.public.clone(),
-            key_name: bucket.key.to_string(),
-            authority: bucket.ca.clone(),
-            within: bucket.within,
-        })))
+            bucket: self.bucket.clone(),
+            prefix: self.prefix.clone(),
+            endpoint: self.endpoint.as_ref().map(|url| url.text.clone()),
+            public: self.public.clone(),
+            key_name: self.key.to_string(),
+            authority: self.ca.clone(),
+            within: self.within,
+        }
     }
 }
 

@@ -32,7 +32,7 @@ pub use address::{DatabaseAddress, TopicUrl};
 pub use broker::{Broker, Sasl, Tls};
 pub use check::{NAME_FIX, is_name};
 pub use cloud::{Cloud, CloudAddress, CloudFeed, Origins};
-pub use cloud_files::{Account, Bucket, Files, Store, StoreChoice};
+pub use cloud_files::{Account, Bucket, Files, REGION, STORES, Scheme, Store, StoreChoice, StoreUrl, endpoint_of};
 pub use draft::{Draft, DraftHub, DraftNode};
 pub use fault::{ConfigFault, Faults, Place};
 pub use raw::Environment;

@@ -509,8 +509,8 @@ pub fn hub_starts(listen: &std::net::SocketAddr, data: &std::path::Path, fingerp
 }
 
 /// A receiver serves, with the fingerprint of its certificate where it encrypts.
-pub fn receiver_starts(listen: &std::net::SocketAddr, data: &std::path::Path, fingerprint: Option<&str>) {
-    info!(%listen, data = %data.display(), fingerprint, "cloud server starts");
+pub fn receiver_starts(listen: &std::net::SocketAddr, rows: &str, files: &str, fingerprint: Option<&str>) {
+    info!(%listen, rows, files, fingerprint, "cloud server starts");
 }
 
 impl RoleWatch for Observer {

@@ -42,7 +42,10 @@ impl Content for Arrived {
 }
 
 fn fault(error: CloudError) -> ShelfError {
-    ShelfError { reason: error.to_string() }
+    ShelfError {
+        reason: error.to_string(),
+        remedy: "see that the folder or bucket of the files can be written to and has room, and that its key is good",
+    }
 }
 
 /// What only a hash looks like, so that none leads elsewhere.
@@ -75,7 +78,7 @@ impl FileShelf {
         Ok(match self.0.begin(&name(kind, hash, size, part_bytes)).await.map_err(fault)? {
             Begun::There(_) => Coming::Here,
             Begun::Parts(upload) => Coming::Upload(format!("{hash}.{upload}")),
-            Begun::Whole => return Err(ShelfError { reason: "the store takes no parts".into() }),
+            Begun::Whole => return Err(ShelfError::new("the store takes no parts")),
         })
     }
 

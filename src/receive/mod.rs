@@ -6,6 +6,9 @@
 //! - **Once**: the same write sent again changes nothing and is answered [`RowResult::Duplicate`].
 //! - **Whole**: the rows of one call become durable together, before it answers; or none does.
 //! - An update of a row that is not there keeps what it tells; what is older and comes later does not add to it.
+//! - **Letter by letter**: ids that differ in anything are different rows, and are in the order of their bytes.
+//!
+//! One suite holds every shelf to it: `receive::contract`.
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
@@ -13,10 +16,14 @@ use serde_json::{Map, Value};
 use crate::change::cloud::{CloudRow, IdPage, RowAnswer};
 use crate::runtime::{Disposition, Fault};
 
+pub mod contract;
+mod decide;
 mod files;
+mod mariadb;
 mod sqlite;
 
 pub use files::{Coming, FileShelf, Kept, is_hash};
+pub use mariadb::MariadbShelf;
 pub use sqlite::SqliteShelf;
 
 /// Where a receiver keeps rows.
@@ -28,7 +35,7 @@ pub trait Shelf: Send + Sync {
     /// Takes a row that has no version: kept where there is none of this id, be it deleted or not. False where there is.
     async fn create(&self, resource: String, id: String, row: Map<String, Value>) -> Result<bool, ShelfError>;
 
-    /// Ids of rows that are there, in order, after one of them; with `since`, of those that first came at or after that second.
+    /// Ids of rows that are there, in the order of their bytes, after one of them; with `since`, of those that first came at or after that second.
     async fn ids(
         &self,
         resource: String,
@@ -56,6 +63,15 @@ pub struct Held {
 #[error("the receiver's rows cannot be kept: {reason}")]
 pub struct ShelfError {
     pub reason: String,
+    pub remedy: &'static str,
+}
+
+impl ShelfError {
+    /// Of what the receiver keeps on its own disk.
+    pub fn new(reason: impl Into<String>) -> Self {
+        let remedy = "see that the data folder can be written to, its disk has room, and no other process has it";
+        Self { reason: reason.into(), remedy }
+    }
 }
 
 impl Fault for ShelfError {
@@ -64,6 +80,6 @@ impl Fault for ShelfError {
     }
 
     fn hint(&self) -> Option<String> {
-        Some("see that the data folder can be written to, its disk has room, and no other process has it".into())
+        Some(self.remedy.into())
     }
 }

@@ -7,9 +7,17 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde_json::{Map, Value};
 
+use super::decide::{self, Known, decide};
 use super::{Held, Shelf, ShelfError};
-use crate::change::cloud::{CloudOp, CloudRow, CloudVersion, IdPage, RowAnswer, RowResult};
+use crate::change::cloud::{CloudRow, CloudVersion, IdPage, RowAnswer};
 use crate::runtime::Clock;
+
+/// How many rows of a resource are there, without the deleted, and when one came last. Counting a million rows for everybody who asks
+/// would keep those waiting who send. What an older receiver kept is counted once.
+const HELD: &str = "BEGIN;
+    CREATE TABLE held (resource TEXT NOT NULL PRIMARY KEY, rows INTEGER NOT NULL, last_second INTEGER NOT NULL) WITHOUT ROWID;
+    INSERT INTO held SELECT resource, count(body), max(last_second) FROM rows GROUP BY resource;
+    COMMIT;";
 
 /// Clones are the same shelf.
 #[derive(Clone)]
@@ -22,7 +30,7 @@ impl SqliteShelf {
     /// Opens `rows.sqlite` in the folder, which is made where it is missing.
     pub fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self, ShelfError> {
         let path = folder.join("rows.sqlite");
-        let reason = |error: &dyn std::fmt::Display| ShelfError { reason: format!("{}: {error}", path.display()) };
+        let reason = |error: &dyn std::fmt::Display| ShelfError::new(format!("{}: {error}", path.display()));
         std::fs::create_dir_all(folder).map_err(|error| reason(&error))?;
         let open = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(&path)?;
@@ -33,6 +41,9 @@ impl SqliteShelf {
                      body TEXT, first_second INTEGER NOT NULL, last_second INTEGER NOT NULL,
                      PRIMARY KEY (resource, id)) WITHOUT ROWID;",
             )?;
+            if !connection.table_exists(None, "held")? {
+                connection.execute_batch(HELD)?;
+            }
             Ok(connection)
         };
         Ok(Self { file: Arc::new(Mutex::new(open().map_err(|error| reason(&error))?)), clock })
@@ -45,35 +56,29 @@ impl SqliteShelf {
     ) -> Result<T, ShelfError> {
         let (file, now) = (self.file.clone(), self.clock.now_seconds());
         let done = tokio::task::spawn_blocking(move || work(&mut file.lock().unwrap_or_else(PoisonError::into_inner), now));
-        done.await.map_err(|_| ShelfError { reason: "the process ends".into() })?
+        done.await.map_err(|_| ShelfError::new("the process ends"))?
     }
 }
 
 fn fault(error: impl std::fmt::Display) -> ShelfError {
-    ShelfError { reason: error.to_string() }
+    ShelfError::new(error.to_string())
 }
 
-/// What is known of a row; without a body it is deleted.
-struct Kept {
-    version: CloudVersion,
-    body: Option<String>,
-}
-
-fn kept(batch: &Transaction<'_>, resource: &str, id: &str) -> Result<Option<Kept>, ShelfError> {
+fn known(batch: &Transaction<'_>, resource: &str, id: &str) -> Result<Option<Known>, ShelfError> {
     let mut select = batch.prepare_cached("SELECT hlc, origin, body FROM rows WHERE resource = ? AND id = ?").map_err(fault)?;
     let row = select.query_row([resource, id], |row| {
         let version = CloudVersion { hlc: row.get::<_, i64>(0)? as u64, origin: row.get(1)? };
-        Ok(Kept { version, body: row.get(2)? })
+        Ok(Known { version, body: row.get(2)? })
     });
     row.optional().map_err(fault)
 }
 
+/// Keeps what is known of a row from now on, and counts it.
 fn write(
     batch: &Transaction<'_>,
-    resource: &str,
-    id: &str,
-    version: &CloudVersion,
-    body: Option<&str>,
+    (resource, id): (&str, &str),
+    before: Option<&Known>,
+    after: &Known,
     now: u64,
 ) -> Result<(), ShelfError> {
     let mut put = batch
@@ -82,37 +87,25 @@ fn write(
              hlc = ?3, origin = ?4, body = ?5, last_second = ?6",
         )
         .map_err(fault)?;
-    let (hlc, now) = (i64::try_from(version.hlc).map_err(fault)?, i64::try_from(now).map_err(fault)?);
-    put.execute(params![resource, id, hlc, version.origin, body, now]).map(drop).map_err(fault)
+    let (hlc, now) = (i64::try_from(after.version.hlc).map_err(fault)?, i64::try_from(now).map_err(fault)?);
+    put.execute(params![resource, id, hlc, after.version.origin, after.body, now]).map_err(fault)?;
+    let mut count = batch
+        .prepare_cached(
+            "INSERT INTO held VALUES (?1, ?2, ?3) ON CONFLICT (resource) DO UPDATE SET
+             rows = rows + ?2, last_second = max(last_second, ?3)",
+        )
+        .map_err(fault)?;
+    count.execute(params![resource, decide::grows_by(before, after), now]).map(drop).map_err(fault)
 }
 
 fn put(batch: &Transaction<'_>, row: CloudRow, now: u64) -> Result<RowAnswer, ShelfError> {
-    if i64::try_from(row.version.hlc).is_err() {
-        return Ok(RowAnswer { result: RowResult::Refused, error: Some("its version is no time".into()) });
+    let (resource, id) = (row.resource.clone(), row.id.clone());
+    let before = known(batch, &resource, &id)?;
+    let (answer, after) = decide(before.as_ref(), row)?;
+    if let Some(after) = after {
+        write(batch, (&resource, &id), before.as_ref(), &after, now)?;
     }
-    let before = kept(batch, &row.resource, &row.id)?;
-    if let Some(before) = &before {
-        if before.version == row.version {
-            return Ok(RowAnswer::of(RowResult::Duplicate));
-        }
-        if before.version > row.version {
-            return Ok(RowAnswer::of(RowResult::Stale));
-        }
-    }
-    let body = match row.op {
-        CloudOp::Delete => None,
-        CloudOp::Insert => Some(row.row),
-        CloudOp::Update => {
-            let text = before.and_then(|before| before.body);
-            let mut body: Map<String, Value> =
-                text.map_or_else(|| Ok(Map::new()), |text| serde_json::from_str(&text)).map_err(fault)?;
-            body.extend(row.row);
-            Some(body)
-        }
-    };
-    let body = body.map(|body| serde_json::to_string(&body)).transpose().map_err(fault)?;
-    write(batch, &row.resource, &row.id, &row.version, body.as_deref(), now)?;
-    Ok(RowAnswer::of(RowResult::Applied))
+    Ok(answer)
 }
 
 #[async_trait]
@@ -130,11 +123,9 @@ impl Shelf for SqliteShelf {
     async fn create(&self, resource: String, id: String, row: Map<String, Value>) -> Result<bool, ShelfError> {
         self.with(move |file, now| {
             let batch = file.transaction().map_err(fault)?;
-            if kept(&batch, &resource, &id)?.is_some() {
-                return Ok(false);
-            }
-            let body = serde_json::to_string(&row).map_err(fault)?;
-            write(&batch, &resource, &id, &CloudVersion::default(), Some(&body), now)?;
+            let before = known(&batch, &resource, &id)?;
+            let Some(after) = decide::first(before.as_ref(), &row)? else { return Ok(false) };
+            write(&batch, (&resource, &id), before.as_ref(), &after, now)?;
             batch.commit().map_err(fault)?;
             Ok(true)
         })
@@ -170,17 +161,16 @@ impl Shelf for SqliteShelf {
     async fn row(&self, resource: String, id: String) -> Result<Option<Map<String, Value>>, ShelfError> {
         self.with(move |file, _| {
             let batch = file.transaction().map_err(fault)?;
-            let body = kept(&batch, &resource, &id)?.and_then(|kept| kept.body);
-            body.map(|body| serde_json::from_str(&body).map_err(fault)).transpose()
+            let body = known(&batch, &resource, &id)?.and_then(|known| known.body);
+            body.as_deref().map(decide::read).transpose()
         })
         .await
     }
 
     async fn held(&self) -> Result<Held, ShelfError> {
         self.with(|file, _| {
-            let mut select = file
-                .prepare_cached("SELECT resource, count(body), max(last_second) FROM rows GROUP BY resource ORDER BY resource")
-                .map_err(fault)?;
+            let mut select =
+                file.prepare_cached("SELECT resource, rows, last_second FROM held ORDER BY resource").map_err(fault)?;
             let mut held = Held::default();
             let mut rows = select.query([]).map_err(fault)?;
             while let Some(row) = rows.next().map_err(fault)? {
@@ -198,79 +188,62 @@ impl Shelf for SqliteShelf {
 mod tests {
     use serde_json::json;
 
+    use super::super::contract::{self, Subject};
     use super::*;
+    use crate::change::cloud::CloudOp;
     use crate::runtime::ManualClock;
 
-    fn write_of(id: &str, op: CloudOp, hlc: u64, row: Value) -> CloudRow {
-        let Value::Object(row) = row else { panic!("rows are objects") };
-        let version = CloudVersion { hlc, origin: "a".into() };
-        CloudRow { key: format!("a:{hlc}"), resource: "rooms".into(), id: id.into(), op, version, row }
+    struct InAFolder {
+        shelf: Option<SqliteShelf>,
+        clock: Arc<ManualClock>,
+        folder: tempfile::TempDir,
     }
 
-    fn shelf() -> (SqliteShelf, Arc<ManualClock>, tempfile::TempDir) {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(ManualClock::at_micros(1_000_000_000));
-        (SqliteShelf::open(folder.path(), clock.clone()).unwrap(), clock, folder)
+    impl InAFolder {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let clock = Arc::new(ManualClock::at_micros(1_000_000_000));
+            let shelf = Some(SqliteShelf::open(folder.path(), clock.clone()).unwrap());
+            Self { shelf, clock, folder }
+        }
     }
 
-    async fn results(shelf: &SqliteShelf, rows: Vec<CloudRow>) -> Vec<RowResult> {
-        shelf.put(rows).await.unwrap().into_iter().map(|answer| answer.result).collect()
+    #[async_trait]
+    impl Subject for InAFolder {
+        fn shelf(&self) -> Arc<dyn Shelf> {
+            Arc::new(self.shelf.clone().unwrap())
+        }
+
+        fn clock(&self) -> &ManualClock {
+            &self.clock
+        }
+
+        async fn reopen(&mut self) {
+            // Nobody else may have it open.
+            self.shelf = None;
+            self.shelf = Some(SqliteShelf::open(self.folder.path(), self.clock.clone()).unwrap());
+        }
     }
 
-    async fn body(shelf: &SqliteShelf, id: &str) -> Option<Value> {
-        shelf.row("rooms".into(), id.into()).await.unwrap().map(Value::Object)
-    }
-
-    #[tokio::test]
-    async fn the_larger_version_stands_in_whatever_order_writes_come() {
-        let (shelf, _, _folder) = shelf();
-        let insert = write_of("1", CloudOp::Insert, 5, json!({"id": 1, "name": "new"}));
-        assert_eq!(results(&shelf, vec![insert.clone(), insert.clone()]).await, [RowResult::Applied, RowResult::Duplicate]);
-        let old = write_of("1", CloudOp::Insert, 4, json!({"id": 1, "name": "old"}));
-        let old_delete = write_of("1", CloudOp::Delete, 3, json!({}));
-        assert_eq!(results(&shelf, vec![old.clone(), old_delete]).await, [RowResult::Stale, RowResult::Stale]);
-        assert_eq!(body(&shelf, "1").await, Some(json!({"id": 1, "name": "new"})));
-        let delete = write_of("1", CloudOp::Delete, 9, json!({}));
-        assert_eq!(results(&shelf, vec![delete, insert, old]).await, [RowResult::Applied, RowResult::Stale, RowResult::Stale]);
-        assert_eq!(body(&shelf, "1").await, None, "what was deleted does not come back");
-        assert_eq!(results(&shelf, vec![write_of("1", CloudOp::Insert, 10, json!({"id": 1}))]).await, [RowResult::Applied]);
-    }
-
-    #[tokio::test]
-    async fn an_update_keeps_what_it_does_not_tell() {
-        let (shelf, _, _folder) = shelf();
-        let insert = write_of("1", CloudOp::Insert, 5, json!({"id": 1, "name": "a", "size": null}));
-        results(&shelf, vec![insert, write_of("1", CloudOp::Update, 6, json!({"name": "b"}))]).await;
-        assert_eq!(body(&shelf, "1").await, Some(json!({"id": 1, "name": "b", "size": null})));
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_sqlite_file_holds_the_contract() {
+        contract::hold(&mut InAFolder::new()).await;
     }
 
     #[tokio::test]
-    async fn ids_come_in_pages_and_by_days() {
-        let (shelf, clock, _folder) = shelf();
-        let insert = |id: &str| write_of(id, CloudOp::Insert, 5, json!({}));
-        results(&shelf, vec![insert("1"), insert("2"), insert("3"), write_of("0", CloudOp::Delete, 1, json!({}))]).await;
-        clock.set_micros(5_000_000_000);
-        assert!(shelf.create("rooms".into(), "4".into(), Map::new()).await.unwrap());
-        assert!(!shelf.create("rooms".into(), "4".into(), Map::new()).await.unwrap());
-        assert!(!shelf.create("rooms".into(), "0".into(), Map::new()).await.unwrap(), "it was deleted");
-        let page = |since, after: Option<&str>, limit| {
-            let after = after.map(str::to_owned);
-            let shelf = &shelf;
-            async move { shelf.ids("rooms".into(), since, after, limit).await.unwrap() }
+    async fn what_an_older_receiver_kept_is_counted() {
+        let mut subject = InAFolder::new();
+        let version = CloudVersion { hlc: 1, origin: "a".into() };
+        let row = |id: u64, op| {
+            let row = Map::from_iter([("id".to_owned(), json!(id))]);
+            CloudRow { key: "a:1".into(), resource: "rooms".into(), id: id.to_string(), op, version: version.clone(), row }
         };
-        assert_eq!(page(None, None, 2).await, IdPage { ids: vec!["1".into(), "2".into()], next: Some("2".into()) });
-        assert_eq!(page(None, Some("2"), 2).await, IdPage { ids: vec!["3".into(), "4".into()], next: None });
-        assert_eq!(page(Some(2_000), None, 9).await.ids, ["4"]);
-        let held = shelf.held().await.unwrap();
-        assert_eq!((held.rows, held.last_second), (vec![("rooms".into(), 4)], Some(5_000)));
-    }
-
-    #[tokio::test]
-    async fn rows_survive_the_process() {
-        let (shelf, clock, folder) = shelf();
-        results(&shelf, vec![write_of("1", CloudOp::Insert, 5, json!({"id": 1}))]).await;
-        drop(shelf);
-        let shelf = SqliteShelf::open(folder.path(), clock).unwrap();
-        assert_eq!(body(&shelf, "1").await, Some(json!({"id": 1})));
+        let rows = vec![row(1, CloudOp::Insert), row(2, CloudOp::Insert), row(3, CloudOp::Delete)];
+        subject.shelf().put(rows).await.unwrap();
+        let before = subject.shelf().held().await.unwrap();
+        assert_eq!(before.rows, [("rooms".to_owned(), 2)]);
+        subject.shelf.as_ref().unwrap().with(|file, _| file.execute_batch("DROP TABLE held").map_err(fault)).await.unwrap();
+        subject.reopen().await;
+        assert_eq!(subject.shelf().held().await.unwrap(), before);
     }
 }

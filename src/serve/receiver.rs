@@ -73,6 +73,9 @@ const PARTS_MAX: u32 = 10_000;
 /// Of a file that is sent back, in memory at once.
 const PIECE_BYTES: usize = 1 << 20;
 
+/// Of the name of a node.
+const ORIGIN_BYTES_MAX: usize = 255;
+
 /// Rows of one batch.
 const BATCH_ROWS_MAX: usize = 20_000;
 
@@ -287,6 +290,7 @@ async fn batch(State(app): State<App>, request: Request) -> Result<Json<BatchAns
         .map(|row| match row.op {
             _ if !is_resource(&row.resource) => Some("its resource is no name"),
             _ if !is_id(&row.id) => Some("its id is none"),
+            _ if row.version.origin.len() > ORIGIN_BYTES_MAX => Some("its origin is no name"),
             CloudOp::Insert if row.row.is_empty() => Some("it has no fields"),
             _ => None,
         })
@@ -311,11 +315,18 @@ struct IdsQuery {
     limit: Option<usize>,
 }
 
+#[derive(Serialize)]
+struct IdsBody {
+    success: bool,
+    ids: Vec<String>,
+    next: Option<String>,
+}
+
 async fn ids(
     State(app): State<App>,
     Path(resource): Path<String>,
     Query(query): Query<IdsQuery>,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<IdsBody>, Refusal> {
     if !is_resource(&resource) {
         return Err(Refusal::NoSuch);
     }
@@ -323,7 +334,7 @@ async fn ids(
     let since = query.days.map(|days| app.clock.now_seconds().saturating_sub(days.saturating_mul(86_400)));
     let limit = query.limit.unwrap_or(IDS_MAX).clamp(1, IDS_MAX);
     let page = app.shelf.ids(resource, since, query.after, limit).await?;
-    Ok(Json(json!({ "success": true, "ids": page.ids, "next": page.next })))
+    Ok(Json(IdsBody { success: true, ids: page.ids, next: page.next }))
 }
 
 async fn create(State(app): State<App>, Path(resource): Path<String>, request: Request) -> Result<Response, Refusal> {

@@ -142,8 +142,16 @@ impl Capture {
 }
 
 fn connection(options: &CaptureOptions) -> Opts {
-    let address = &options.database;
-    let tls = options.tls.as_ref().map(|authority| match authority {
+    database_opts(&options.database, options.password.as_ref(), options.tls.as_ref()).into()
+}
+
+/// How the driver reaches a database.
+pub(super) fn database_opts(
+    address: &DatabaseAddress,
+    password: Option<&SecretString>,
+    authority: Option<&Authority>,
+) -> OptsBuilder {
+    let tls = authority.map(|authority| match authority {
         Authority::Known => SslOpts::default(),
         Authority::File(file) => {
             SslOpts::default().with_root_certs(vec![file.clone().into()]).with_disable_built_in_roots(true)
@@ -153,7 +161,6 @@ fn connection(options: &CaptureOptions) -> Opts {
         .ip_or_hostname(&address.host)
         .tcp_port(address.port)
         .user(Some(&address.user))
-        .pass(options.password.as_ref().map(|password| password.expose_secret()))
+        .pass(password.map(|password| password.expose_secret()))
         .ssl_opts(tls)
-        .into()
 }

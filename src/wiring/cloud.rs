@@ -7,15 +7,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use secrecy::SecretString;
 
+use super::capture::{Authority, database_opts};
 use super::node::Database;
 use super::snapshots::{DatabaseRows, source_error};
 use super::topics::Topics;
 use crate::change::{TableFilter, TableName};
 use crate::cloud::{CloudApplier, CloudControl, LocalRows, SyncOrder};
-use crate::config::{CloudFeed, Config, OwnNode, StoreChoice};
+use crate::config::{CloudFeed, Config, DatabaseAddress, OwnNode, StoreChoice};
 use crate::observe::{self, CloudReport, Observer};
-use crate::receive::{FileShelf, SqliteShelf};
+use crate::receive::{FileShelf, MariadbShelf, Shelf, SqliteShelf};
 use crate::runtime::{Clock, Shutdown, Stop, Supervisor, SystemClock};
 use crate::serve::receiver::{Receiver, ReceiverOptions};
 use crate::serve::tls::TlsIdentity;
@@ -169,11 +171,30 @@ impl Clouds for CloudOrders {
     }
 }
 
+/// A MariaDB that keeps a receiver's rows, in a schema of their own.
+#[derive(Clone, Debug)]
+pub struct ReceiverDatabase {
+    pub address: DatabaseAddress,
+    pub password: Option<SecretString>,
+    pub tls: Option<Authority>,
+}
+
+impl ReceiverDatabase {
+    async fn shelf(&self, clock: Arc<dyn Clock>) -> Result<MariadbShelf, Stop> {
+        let opts = database_opts(&self.address, self.password.as_ref(), self.tls.as_ref());
+        Ok(MariadbShelf::open(opts.db_name(Some(&self.address.schema)).into(), clock).await?)
+    }
+}
+
 /// How the receiver is run.
 #[derive(Clone, Debug)]
 pub struct CloudServer {
     pub listen: SocketAddr,
     pub data: PathBuf,
+    /// Where rows are kept; in the data folder where there is none.
+    pub database: Option<ReceiverDatabase>,
+    /// Where files are kept.
+    pub files: StoreChoice,
     pub keys: Vec<(String, KeyHash)>,
     /// Over TLS, with the given certificate and key, or one of its own.
     pub tls: bool,
@@ -188,17 +209,37 @@ const FORGOTTEN: Duration = Duration::from_secs(30 * 86_400);
 /// Receives what nodes send, until shutdown.
 pub async fn run_cloud_server(server: CloudServer, shutdown: Shutdown) -> Result<(), Stop> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let shelf = SqliteShelf::open(&server.data, clock.clone())?;
+    let (shelf, rows): (Arc<dyn Shelf>, String) = match &server.database {
+        None => (Arc::new(SqliteShelf::open(&server.data, clock.clone())?), server.data.display().to_string()),
+        Some(database) => (Arc::new(database.shelf(clock.clone()).await?), database.address.to_string()),
+    };
+    let (files, kept_in) = file_shelf(&server, clock.now_seconds())?;
     let own = || TlsIdentity::Own { folder: server.data.join("tls") };
     let given = |(certificate, key): (PathBuf, PathBuf)| TlsIdentity::Given { certificate, key };
     let mut options = ReceiverOptions::new(server.listen, server.keys);
     options.tls = server.tls.then(|| server.certificate.map_or_else(own, given));
     options.body_bytes_max = server.body_bytes_max;
     options.requests_per_second = server.requests_per_second;
-    let files = FolderFiles::new(server.data.join("files"), None, Arc::new(Pace::new(None)));
-    files.sweep(clock.now_seconds(), FORGOTTEN)?;
-    let receiver = Receiver::open(options, Arc::new(shelf), FileShelf::new(files), clock).await?;
+    let receiver = Receiver::open(options, shelf, files, clock).await?;
     let fingerprint = receiver.fingerprint().map(|fingerprint| fingerprint.to_string());
-    observe::receiver_starts(&receiver.address(), &server.data, fingerprint.as_deref());
+    observe::receiver_starts(&receiver.address(), &rows, &kept_in, fingerprint.as_deref());
     Ok(receiver.run(shutdown).await?)
+}
+
+/// Where a receiver's files go, and how that is called.
+fn file_shelf(server: &CloudServer, now: u64) -> Result<(FileShelf, String), Stop> {
+    let pace = Arc::new(Pace::new(None));
+    let root = match &server.files {
+        StoreChoice::Bucket(options) => {
+            // No part is larger than a request.
+            let files = ObjectFiles::new(*options.clone(), server.body_bytes_max as u64, pace)?;
+            let place = files.place().to_owned();
+            return Ok((FileShelf::new(files), place));
+        }
+        StoreChoice::Folder { root, .. } => root.clone(),
+        StoreChoice::Api => server.data.join("files"),
+    };
+    let files = FolderFiles::new(&root, None, pace);
+    files.sweep(now, FORGOTTEN)?;
+    Ok((FileShelf::new(files), root.display().to_string()))
 }

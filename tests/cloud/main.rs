@@ -10,4 +10,5 @@ mod files;
 mod mirror;
 mod missing;
 mod rig;
+mod shelf;
 mod stores;

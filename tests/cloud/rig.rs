@@ -276,16 +276,25 @@ impl Site {
     }
 }
 
-/// The API at this address, as a node speaks to it.
+/// The API at this address, as a node speaks to it. It gives up soon, for clouds that are silent.
 pub fn api(url: &str, pace: Pace) -> Arc<CloudApi> {
-    let options = ApiOptions {
-        url: url.into(),
-        key: KEY.into(),
-        key_name: "the environment variable CLOUD_KEY".into(),
-        within: Duration::from_millis(700),
-        authority: None,
-    };
+    let options = ApiOptions { within: Duration::from_millis(700), ..api_options(url, KEY) };
     Arc::new(CloudApi::new(options, Arc::new(pace)).unwrap())
+}
+
+/// The same, with a key of its own.
+pub fn api_with(url: &str, key: &str) -> Arc<CloudApi> {
+    Arc::new(CloudApi::new(api_options(url, key), Arc::new(Pace::new(None))).unwrap())
+}
+
+fn api_options(url: &str, key: &str) -> ApiOptions {
+    ApiOptions {
+        url: url.into(),
+        key: key.into(),
+        key_name: "the environment variable CLOUD_KEY".into(),
+        within: SOON,
+        authority: None,
+    }
 }
 
 fn shape(table: &str) -> Arc<Shape> {
@@ -315,5 +324,10 @@ pub fn delete(table: &str, id: i64, name: &str) -> Change {
 
 /// Rows as the receiver should have them.
 pub fn expected(rows: &[(i64, &str)]) -> BTreeMap<String, Json> {
-    rows.iter().map(|(id, name)| (id.to_string(), json!({ "id": id, "name": name }))).collect()
+    rows.iter().map(|(id, name)| (id.to_string(), expected_json(*id, name))).collect()
+}
+
+/// One of them.
+pub fn expected_json(id: i64, name: &str) -> Json {
+    json!({ "id": id, "name": name })
 }

@@ -14,21 +14,21 @@ use crate::harness::{FaultyCloud, S3Server, Step, wait_for};
 use crate::rig::{Cloud, Feeding, SOON, Site, api, insert, update};
 
 /// The least that S3 takes as a part.
-const PART: usize = 5 << 20;
+pub const PART: usize = 5 << 20;
 
-struct Uploading {
-    cloud: Cloud,
-    site: Site,
+pub struct Uploading {
+    pub cloud: Cloud,
+    pub site: Site,
     root: tempfile::TempDir,
 }
 
 impl Uploading {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         Self { cloud: Cloud::start().await, site: Site::new(), root: tempfile::tempdir().unwrap() }
     }
 
     /// The column `name` of cameras names a picture.
-    fn options(&self, part_bytes: usize) -> CloudOptions {
+    pub fn options(&self, part_bytes: usize) -> CloudOptions {
         let mut options = self.site.options();
         let files = FileOptions { size_max: 1 << 30, part_bytes: part_bytes as u64, ..FileOptions::new(self.root.path()) };
         options.files = Some(files);
@@ -41,7 +41,7 @@ impl Uploading {
         self.site.feed_to(api(&self.cloud.url(), Pace::new(None)), Arc::new(files), self.options(part_bytes))
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
         self.root.path().join(name)
     }
 
@@ -55,7 +55,7 @@ impl Uploading {
 }
 
 /// Bytes that no two parts have in common.
-fn picture(seed: u8, length: usize) -> Vec<u8> {
+pub fn picture(seed: u8, length: usize) -> Vec<u8> {
     (0..length).map(|at| seed ^ (at as u8) ^ ((at / 251) as u8) ^ ((at / PART) as u8)).collect()
 }
 

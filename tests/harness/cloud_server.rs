@@ -11,6 +11,16 @@ use super::{Node, NodeOptions, free_port, wait_for};
 
 const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 
+/// How it is started.
+#[derive(Clone, Debug, Default)]
+pub struct CloudServerOptions {
+    /// More arguments, and what is in its environment for them.
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    /// It lives on after this program ends.
+    pub outlives: bool,
+}
+
 pub struct CloudServer {
     pub node: Node,
     pub port: u16,
@@ -20,8 +30,13 @@ pub struct CloudServer {
 impl CloudServer {
     /// With its data in `cloud` below the folder, and the key in the file `cloud.key` there.
     pub async fn start(tandem: &Path, folder: &Path, outlives: bool) -> Self {
+        Self::start_with(tandem, folder, CloudServerOptions { outlives, ..CloudServerOptions::default() }).await
+    }
+
+    pub async fn start_with(tandem: &Path, folder: &Path, wanted: CloudServerOptions) -> Self {
         let mut options = NodeOptions::new("cloud-server", tandem, folder);
-        options.outlives = outlives;
+        options.outlives = wanted.outlives;
+        options.env = wanted.env;
         let said = String::from_utf8_lossy(&options.run_once(&["cloud-server", "key"]).stdout).into_owned();
         let word = |name: &str| {
             let line = said.lines().find_map(|line| line.strip_prefix(name));
@@ -32,15 +47,20 @@ impl CloudServer {
         std::fs::write(&file, &key).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
         let listen = format!("127.0.0.1:{port}");
         let known = format!("laptops={hash}");
-        let node = Node::start(options.args(["cloud-server", "--listen", &listen, "--data", "cloud", "--key", &known]));
+        let args = ["cloud-server", "--listen", &listen, "--data", "cloud", "--key", &known];
+        let node = Node::start(options.args(args).args(wanted.args));
         let server = Self { node, port, key };
         wait_for("the cloud server", ANSWERS_WITHIN, async || server.get("sync-status").await.is_some()).await;
         server
     }
 
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/api", self.port)
+    }
+
     /// A configuration that feeds it, all the time. `tables` are lines below `[cloud.main.tables]`.
     pub fn config(&self, tables: &str) -> String {
-        let api = format!("api = {{ url = \"http://127.0.0.1:{}/api\", key_file = \"cloud.key\" }}", self.port);
+        let api = format!("api = {{ url = \"{}\", key_file = \"cloud.key\" }}", self.url());
         format!("\n[cloud.main]\ncontinuous = true\nbatch_age = \"100ms\"\n{api}\n[cloud.main.tables]\n{tables}\n")
     }
 
