@@ -90,8 +90,9 @@ impl CloudApplier {
                 // Sending may take long, and what was read before it would be old.
                 ahead.abort_all();
                 let rows = rows.into_iter().map(|row| (place, row)).collect();
-                let rows = self.attach(rows, report, shutdown).await?;
-                let sent = sender.send(rows, report).await?;
+                // A cloud of this kind takes a row once, with all that it has: files go before their rows.
+                let attached = self.attach(rows, report, shutdown).await?;
+                let sent = sender.send(attached.rows, report).await?;
                 self.ledger().keep(&Progress { aside: sent.aside, settled: sent.settled, ..Progress::default() })?;
                 ahead = JoinSet::new();
             }

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use super::content::{Survey, changed, unreadable};
 use super::upload::Transferred;
-use super::{CloudApplier, CloudFault, LedgerError};
+use super::{CloudApplier, CloudFault, LedgerError, Mapping};
 use crate::change::cloud::{CloudOp, CloudRow};
 use crate::observe::{CloudProblem, CloudReport};
 use crate::runtime::Shutdown;
@@ -49,7 +49,7 @@ pub struct FileColumn {
 /// What became of a file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FileState {
-    /// `uploading`, `synced`, `missing`, `skipped`, `failed`.
+    /// `queued`, `uploading`, `synced`, `missing`, `skipped`, `failed`.
     pub state: String,
     pub size: u64,
     /// When it was changed last, in nanoseconds of the Unix epoch.
@@ -68,53 +68,138 @@ pub trait FileLedger {
 
     fn keep_file(&mut self, scope: &str, path: &str, state: &FileState) -> Result<(), LedgerError>;
 
+    /// Notes files that wait for their turn, by scope and path. What is known of one that was sent stays as it is.
+    fn queue_files(&mut self, files: &[(String, String)]) -> Result<(), LedgerError>;
+
+    /// Forgets what waited, or was under way, in a process that is no more.
+    fn forget_queued(&mut self) -> Result<(), LedgerError>;
+
     /// How many files are in each state.
     fn file_counts(&self) -> Result<BTreeMap<String, u64>, LedgerError>;
 }
+
+/// After the name of a write and of its node, where it only tells the addresses of files that followed. Names of nodes have no such
+/// letter, and all that they have is larger.
+const FOLLOWS: &str = "+files";
 
 /// Why a file is not taken, by the state that says so.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NotTaken(pub &'static str, pub String);
 
+/// Rows that are ready to be sent.
+#[derive(Default)]
+pub struct Attached {
+    pub rows: Vec<CloudRow>,
+    /// Those of them whose files follow, each with its table's place in the order.
+    pub followed: Vec<(usize, CloudRow)>,
+}
+
+/// The path that the row has for this column, where it tells one: `None` leaves the address as it is, an empty one takes it away.
+fn path<'r>(row: &'r CloudRow, mapping: &Mapping, column: &String) -> Option<&'r str> {
+    match row.row.get(mapping.rename.get(column).unwrap_or(column))? {
+        Json::String(path) => Some(path),
+        _ => Some(""),
+    }
+}
+
 impl CloudApplier {
     /// Sends the files that these rows name, and puts their addresses into the rows. A file that cannot be sent is noted, and its
-    /// row goes without it.
+    /// row goes without it. Files that follow their rows are sent by [`CloudApplier::follow`].
     pub(super) async fn attach(
         &self,
         rows: Vec<(usize, CloudRow)>,
         report: &mut CloudReport,
         shutdown: &Shutdown,
-    ) -> Result<Vec<CloudRow>, CloudFault> {
-        let mut whole = Vec::with_capacity(rows.len());
+    ) -> Result<Attached, CloudFault> {
+        let mut attached = Attached { rows: Vec::with_capacity(rows.len()), followed: Vec::new() };
+        self.queue(&rows)?;
         for (place, mut row) in rows {
             let (_, mapping) = &self.options.tables[place];
-            if let Some(options) = self.options.files.as_ref().filter(|_| row.op != CloudOp::Delete) {
+            if self.options.files.is_some() && row.op != CloudOp::Delete {
+                let mut follows = false;
                 for (column, file) in &mapping.files {
-                    let named = mapping.rename.get(column).unwrap_or(column);
-                    let path = match row.row.get(named) {
-                        Some(Json::String(path)) if !path.is_empty() => path.clone(),
-                        // An update that does not tell the column leaves the address as it is.
-                        None => continue,
-                        Some(_) => {
-                            row.row.insert(file.field.clone(), Json::Null);
-                            continue;
+                    let Some(path) = path(&row, mapping, column).map(str::to_owned) else { continue };
+                    let url = match path.as_str() {
+                        "" => None,
+                        path if mapping.files_after => {
+                            follows = true;
+                            self.ledger().file(&self.scope(&file.kind), path)?.and_then(|known| known.url)
                         }
+                        path => self.send_named(&row, column, file, path, report, shutdown).await?,
                     };
-                    let state = self.send_file(options, file, &path, shutdown).await?;
-                    if let Some(reason) = state.reason.filter(|_| state.state != "skipped") {
-                        let (resource, id) = (Some(row.resource.clone()), Some(row.id.clone()));
-                        report.problem(CloudProblem {
-                            resource,
-                            id,
-                            error: format!("the file of `{column}` is {}: {reason}", state.state),
-                        });
-                    }
-                    row.row.insert(file.field.clone(), state.url.map_or(Json::Null, Json::String));
+                    row.row.insert(file.field.clone(), url.map_or(Json::Null, Json::String));
+                }
+                if follows {
+                    attached.followed.push((place, row.clone()));
                 }
             }
-            whole.push(row);
+            attached.rows.push(row);
         }
-        Ok(whole)
+        Ok(attached)
+    }
+
+    /// Sends the files of rows that the cloud has by now. What comes back tells their addresses, and is to be sent as well: each is
+    /// newer than its row and older than every other write, by a name that is larger than the node's and smaller than any other's.
+    pub(super) async fn follow(
+        &self,
+        rows: Vec<(usize, CloudRow)>,
+        report: &mut CloudReport,
+        shutdown: &Shutdown,
+    ) -> Result<Vec<CloudRow>, CloudFault> {
+        let mut addresses = Vec::with_capacity(rows.len());
+        for (place, mut row) in rows {
+            let (_, mapping) = &self.options.tables[place];
+            let mut told = Map::new();
+            for (column, file) in &mapping.files {
+                let Some(path) = path(&row, mapping, column).filter(|path| !path.is_empty()) else { continue };
+                let url = self.send_named(&row, column, file, path, report, shutdown).await?;
+                told.insert(file.field.clone(), url.map_or(Json::Null, Json::String));
+            }
+            row.key.push_str(FOLLOWS);
+            row.version.origin.push_str(FOLLOWS);
+            addresses.push(CloudRow { op: CloudOp::Update, row: told, ..row });
+        }
+        Ok(addresses)
+    }
+
+    /// Notes what these rows name and is not sent yet, so that people see what there is to do.
+    fn queue(&self, rows: &[(usize, CloudRow)]) -> Result<(), CloudFault> {
+        if self.options.files.is_none() {
+            return Ok(());
+        }
+        let mut waiting = Vec::new();
+        for (place, row) in rows.iter().filter(|(_, row)| row.op != CloudOp::Delete) {
+            let (_, mapping) = &self.options.tables[*place];
+            for (column, file) in &mapping.files {
+                let path = path(row, mapping, column).filter(|path| !path.is_empty());
+                waiting.extend(path.map(|path| (self.scope(&file.kind), path.to_owned())));
+            }
+        }
+        if !waiting.is_empty() {
+            let mut ledger = self.ledger();
+            ledger.queue_files(&waiting)?;
+            self.observer.cloud_files(&self.options.name, ledger.file_counts()?);
+        }
+        Ok(())
+    }
+
+    /// Sends a file that a row names: its address, where it has one then. What is wrong with it is noted in the report.
+    async fn send_named(
+        &self,
+        row: &CloudRow,
+        column: &str,
+        file: &FileColumn,
+        path: &str,
+        report: &mut CloudReport,
+        shutdown: &Shutdown,
+    ) -> Result<Option<String>, CloudFault> {
+        let options = self.options.files.as_ref().expect("rows name files only where files are sent");
+        let state = self.send_file(options, file, path, shutdown).await?;
+        if let Some(reason) = state.reason.filter(|_| state.state != "skipped") {
+            let error = format!("the file of `{column}` is {}: {reason}", state.state);
+            report.problem(CloudProblem { resource: Some(row.resource.clone()), id: Some(row.id.clone()), error });
+        }
+        Ok(state.url)
     }
 
     async fn send_file(

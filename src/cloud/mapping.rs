@@ -29,6 +29,8 @@ pub struct Mapping {
     pub encrypt: BTreeSet<String>,
     /// Columns that name files.
     pub files: BTreeMap<String, FileColumn>,
+    /// The row goes first, and its files follow it.
+    pub files_after: bool,
     /// Always there where something is to be encrypted.
     pub seal: Option<SealKey>,
 }

@@ -1,11 +1,12 @@
 //! The loop: wait until it is time, read what is new, send the newest of it, remember how far.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::files::Attached;
 use super::newest::Newest;
 use super::sender::{Sender, Sent};
 use super::{CloudControl, CloudFault, CloudOptions, KnownIds, Ledger, LocalRows, Mode, Order, Progress, SyncOrder, Window};
@@ -83,6 +84,7 @@ impl CloudApplier {
         self.observer.cloud_interval(&name, self.options.schedule.interval(self.clock.now_seconds()));
         let aside = self.ledger().aside_count()?;
         self.observer.cloud_aside(&name, aside);
+        self.ledger().forget_queued()?;
         loop {
             let order = match self.wait(last, &passed, &shutdown).await {
                 Ok(order) => order,
@@ -234,11 +236,11 @@ impl CloudApplier {
                 rows.iter().for_each(|(_, row)| would_be_sent(row, &mut report));
                 continue;
             }
-            let rows = self.attach(rows, &mut report, shutdown).await?;
+            let attached = self.attach(rows, &mut report, shutdown).await?;
             if regular {
-                self.archive(&window, &rows, shutdown).await?;
+                self.archive(&window, &attached.rows, shutdown).await?;
             }
-            let sent = self.sender(shutdown).send(rows, &mut report).await?;
+            let sent = self.send_all(attached, &mut report, shutdown).await?;
             if only.is_some() {
                 // What was sent of some tables only is sent again with the others: the checkpoint is of all of them.
                 self.ledger().keep(&Progress { next: BTreeMap::new(), aside: sent.aside, settled: sent.settled })?;
@@ -253,6 +255,26 @@ impl CloudApplier {
         }
         let worth = order.is_some() || self.options.schedule.interval(report.started_seconds).is_some();
         self.conclude(report, worth)
+    }
+
+    /// Sends rows, and then the files that follow theirs.
+    async fn send_all(&self, attached: Attached, report: &mut CloudReport, shutdown: &Shutdown) -> Result<Sent, CloudFault> {
+        let Attached { rows, mut followed } = attached;
+        let mut sent = self.sender(shutdown).send(rows, report).await?;
+        if followed.is_empty() {
+            return Ok(sent);
+        }
+        // Where the row was refused, an address alone would be half a row.
+        let aside: BTreeSet<(&str, &str)> =
+            sent.aside.iter().map(|aside| (aside.row.resource.as_str(), aside.row.id.as_str())).collect();
+        followed.retain(|(_, row)| !aside.contains(&(row.resource.as_str(), row.id.as_str())));
+        let addresses = self.follow(followed, report, shutdown).await?;
+        // They are no rows more than those that were counted.
+        let mut uncounted = CloudReport::default();
+        let told = self.sender(shutdown).send(addresses, &mut uncounted).await?;
+        uncounted.errors.into_iter().for_each(|problem| report.problem(problem));
+        sent.aside.extend(told.aside);
+        Ok(sent)
     }
 
     /// Tells and keeps what came of a run.

@@ -146,6 +146,14 @@ fn cloud(name: &str, mut section: Section, nodes: &Nodes, folder: &Path, complai
             let fix = format!("add files = {{ root = \"/var/www/uploads\" }} under [cloud.{name}]");
             complaints.add(&raw.place, format!("`{}` names files, and there is no root for them", inner.full(table)), fix);
         }
+        if mapping.files_after && mode == Mode::Missing {
+            let fix = "remove it: with this mode a row goes once, with the addresses of its files";
+            complaints.add(
+                &raw.place,
+                format!("`{}` has files_after, which goes with mode = \"mirror\" only", inner.full(table)),
+                fix,
+            );
+        }
         tables.extend(pattern.zip(Some(mapping)));
     }
     if tables.is_empty() {
@@ -278,8 +286,13 @@ fn mapping(path: String, raw: &RawNode, complaints: &Complaints) -> (Mapping, Op
         entry.finish();
         files.extend(kind.map(|kind| (column.to_owned(), FileColumn { kind: kind.value, field })));
     }
+    let files_after = section.flag("files_after");
+    if let Some(spot) = files_after.as_ref().filter(|spot| spot.value && files.is_empty()) {
+        section.refuse(&spot.place, "files_after", "stands without `files`", "name the columns of files, or remove it");
+    }
     let mapping = Mapping {
         files,
+        files_after: files_after.is_some_and(|spot| spot.value),
         resource: resource.map(|spot| spot.value),
         id: section.text("id").map(|spot| spot.value),
         days: days.map(|spot| spot.value as u32),
@@ -411,6 +424,7 @@ pub(super) fn show(
             };
             lines.push(format!("files = {{ {} }}", mapping.files.iter().map(one).collect::<Vec<_>>().join(", ")));
         }
+        lines.extend(mapping.files_after.then(|| "files_after = true".into()));
         if !mapping.rename.is_empty() {
             let pairs: Vec<String> =
                 mapping.rename.iter().map(|(column, field)| format!("{} = {}", quote(column), quote(field))).collect();

@@ -230,6 +230,64 @@ mod tests {
         contract::hold(&mut InAFolder::new()).await;
     }
 
+    /// A shelf for which whatever comes last is the newest. The suite has to see it.
+    struct Careless(SqliteShelf, std::sync::atomic::AtomicU64);
+
+    #[async_trait]
+    impl Shelf for Careless {
+        async fn put(&self, mut rows: Vec<CloudRow>) -> Result<Vec<RowAnswer>, ShelfError> {
+            for row in &mut rows {
+                row.version.hlc = self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+            self.0.put(rows).await
+        }
+
+        async fn create(&self, resource: String, id: String, row: Map<String, Value>) -> Result<bool, ShelfError> {
+            self.0.create(resource, id, row).await
+        }
+
+        async fn ids(
+            &self,
+            resource: String,
+            since: Option<u64>,
+            after: Option<String>,
+            limit: usize,
+        ) -> Result<IdPage, ShelfError> {
+            self.0.ids(resource, since, after, limit).await
+        }
+
+        async fn row(&self, resource: String, id: String) -> Result<Option<Map<String, Value>>, ShelfError> {
+            self.0.row(resource, id).await
+        }
+
+        async fn held(&self) -> Result<Held, ShelfError> {
+            self.0.held().await
+        }
+    }
+
+    struct CarelessInAFolder(InAFolder, Arc<Careless>);
+
+    #[async_trait]
+    impl Subject for CarelessInAFolder {
+        fn shelf(&self) -> Arc<dyn Shelf> {
+            self.1.clone()
+        }
+
+        fn clock(&self) -> &ManualClock {
+            &self.0.clock
+        }
+
+        async fn reopen(&mut self) {}
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[should_panic(expected = "what came twice is no news")]
+    async fn a_shelf_that_does_not_compare_versions_fails_the_contract() {
+        let subject = InAFolder::new();
+        let careless = Arc::new(Careless(subject.shelf.clone().unwrap(), Default::default()));
+        contract::hold(&mut CarelessInAFolder(subject, careless)).await;
+    }
+
     #[tokio::test]
     async fn what_an_older_receiver_kept_is_counted() {
         let mut subject = InAFolder::new();

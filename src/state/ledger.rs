@@ -72,6 +72,24 @@ impl FileLedger for LedgerFile {
         self.0.execute(sql, values).map(drop).map_err(fault)
     }
 
+    fn queue_files(&mut self, files: &[(String, String)]) -> Result<(), LedgerError> {
+        let batch = self.0.transaction().map_err(fault)?;
+        {
+            let sql = "INSERT INTO files VALUES (?, ?, 'queued', 0, 0, '', NULL, NULL)
+                ON CONFLICT (kind, path) DO UPDATE SET state = 'queued', reason = NULL WHERE url IS NULL";
+            let mut put = batch.prepare_cached(sql).map_err(fault)?;
+            for (kind, path) in files {
+                put.execute([kind, path]).map_err(fault)?;
+            }
+        }
+        batch.commit().map_err(fault)
+    }
+
+    fn forget_queued(&mut self) -> Result<(), LedgerError> {
+        let sql = "DELETE FROM files WHERE state IN ('queued', 'uploading') AND url IS NULL";
+        self.0.execute(sql, []).map(drop).map_err(fault)
+    }
+
     fn file_counts(&self) -> Result<BTreeMap<String, u64>, LedgerError> {
         let mut select = self.0.prepare_cached("SELECT state, count(*) FROM files GROUP BY state").map_err(fault)?;
         let rows = select.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)));
@@ -248,6 +266,29 @@ mod tests {
         assert_eq!((ledger.pending("images", "ab").unwrap(), ledger.all_pending().unwrap()), (None, vec![begun]));
         ledger.forget_pending("s3://b/images", "ab").unwrap();
         assert_eq!(ledger.all_pending().unwrap(), []);
+    }
+
+    #[test]
+    fn files_wait_unless_they_were_sent_and_nothing_waits_for_a_process_that_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = LedgerFile::open(folder.path(), "main").unwrap();
+        let state = |state: &str, url: Option<&str>| FileState {
+            state: state.into(),
+            url: url.map(str::to_owned),
+            reason: url.is_none().then(|| "no".into()),
+            ..FileState::default()
+        };
+        ledger.keep_file("images", "sent", &state("synced", Some("u"))).unwrap();
+        ledger.keep_file("images", "failed", &state("failed", None)).unwrap();
+        ledger.keep_file("images", "under way", &state("uploading", None)).unwrap();
+        let named = ["sent", "failed", "new"].map(|path| ("images".to_owned(), path.to_owned()));
+        ledger.queue_files(&named).unwrap();
+        let counts =
+            |of: &[(&str, u64)]| of.iter().map(|(state, count)| (state.to_string(), *count)).collect::<BTreeMap<_, _>>();
+        assert_eq!(ledger.file_counts().unwrap(), counts(&[("queued", 2), ("synced", 1), ("uploading", 1)]));
+        assert_eq!(ledger.file("images", "failed").unwrap().unwrap().reason, None);
+        ledger.forget_queued().unwrap();
+        assert_eq!(ledger.file_counts().unwrap(), counts(&[("synced", 1)]));
     }
 
     #[test]

@@ -227,6 +227,11 @@ impl Site {
         Feeding { task, shutdown }
     }
 
+    /// Loses what the node knows of its cloud, as with a broken disk.
+    pub fn forget(&mut self) {
+        self.folder = tempfile::tempdir().unwrap();
+    }
+
     /// Writes one transaction of these changes.
     pub async fn write(&mut self, changes: impl IntoIterator<Item = Change>) {
         self.append(changes.into_iter().map(Body::Change).collect()).await;

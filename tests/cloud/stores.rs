@@ -11,7 +11,7 @@ use tandem::cloud::{CloudOptions, FileColumn, FileOptions};
 use tandem::target::cloud::{BucketKind, BucketOptions, FileStore, FolderFiles, ObjectFiles, Pace};
 
 use crate::harness::{FaultyCloud, S3Server, Step, wait_for};
-use crate::rig::{Cloud, Feeding, SOON, Site, api, insert, update};
+use crate::rig::{Cloud, Feeding, SOON, Site, api, delete, insert, update};
 
 /// The least that S3 takes as a part.
 pub const PART: usize = 5 << 20;
@@ -176,6 +176,20 @@ async fn of_an_upload_that_was_cut_and_is_wanted_no_more_nothing_is_left() {
     assert_eq!(test.site.observer.cloud_status("main").files["missing"], 1);
 }
 
+/// The checks of what is left have to be able to fail: here the node's disk is lost with what it remembered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_an_upload_that_nobody_remembers_the_parts_are_left_and_that_is_seen() {
+    let (mut test, server) = (Uploading::new().await, S3Server::start().await);
+    let content = picture(8, 2 * PART);
+    killed_between_parts(&mut test, &server, &content).await;
+    test.site.forget();
+    let _feeding = test.feed(bucket(&server.url()), PART);
+    test.wait_for_camera("1").await;
+    test.site.wait_until_sent().await;
+    assert!(server.object(&key_of(&content)).await == Some(content.clone()), "the parts are not the file");
+    assert_eq!(server.unfinished().await, [key_of(&content)], "an upload was left, and the check does not see it");
+}
+
 /// What somebody does to a file while it is sent, and what of it has to be in the store then.
 struct Meddling {
     what: &'static str,
@@ -277,16 +291,63 @@ async fn to_a_cloud_that_knows_no_parts_a_large_file_goes_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_file_is_followed_by_a_pause() {
+async fn a_large_file_is_followed_by_a_pause_in_which_the_next_one_is_seen_to_wait() {
     let (mut test, place) = (Uploading::new().await, tempfile::tempdir().unwrap());
-    fs::write(test.path("a.jpg"), picture(1, 2_000)).unwrap();
-    test.site.write([insert("cameras", 1, "a.jpg"), update("cameras", 1, "a.jpg", "a.jpg")]).await;
+    for (name, seed) in [("a.jpg", 1), ("b.jpg", 2), ("c.jpg", 3)] {
+        fs::write(test.path(name), picture(seed, 2_000)).unwrap();
+    }
+    test.site.write([insert("cameras", 1, "a.jpg"), insert("cameras", 2, "b.jpg"), insert("cameras", 3, "c.jpg")]).await;
     let mut options = test.options(1_000);
     options.files.as_mut().unwrap().pause = Duration::from_secs(3_600);
     let api = api(&test.cloud.url(), Pace::new(None));
     let feeding = test.site.feed_to(api, Arc::new(folder(place.path())), options);
-    wait_for("the file", SOON, async || names(&place.path().join("images")).len() == 1).await;
-    wait_for("its state", SOON, async || test.site.observer.cloud_status("main").files.contains_key("synced")).await;
+    let counts = || test.site.observer.cloud_status("main").files;
+    wait_for("its state", SOON, async || counts().contains_key("synced")).await;
+    let expected = [("queued".to_owned(), 2), ("synced".to_owned(), 1)];
+    assert_eq!(counts(), expected.into(), "the others wait for their turn");
+    assert_eq!(names(&place.path().join("images")).len(), 1);
     assert!(test.cloud.rows("cameras").await.is_empty(), "its row waits for the end of the pause");
     feeding.end().await.unwrap();
+    // The third is named no more before its turn came: nothing waits for it for ever.
+    test.site.write([update("cameras", 3, "c.jpg", "")]).await;
+    let _feeding = test.feed(folder(place.path()), 1_000);
+    test.wait_for_camera("3").await;
+    test.site.wait_until_sent().await;
+    assert_eq!(test.site.observer.cloud_status("main").files, [("synced".to_owned(), 2)].into());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_follows_its_row_goes_after_it_and_its_address_comes_then() {
+    let (mut test, place) = (Uploading::new().await, tempfile::tempdir().unwrap());
+    fs::write(test.path("film.jpg"), picture(1, 2_000)).unwrap();
+    let mut options = test.options(1_000);
+    options.tables[1].1.files_after = true;
+    // The rows, and the address, which is held until the crash; then the rows once more, twice.
+    let held = FaultyCloud::before(test.cloud.address, [Step::Pass, Step::Hold, Step::LoseAnswer]).await;
+    let feed = |site: &Site| {
+        let (api, files) = (api(&held.url(), Pace::new(None)), folder(place.path()));
+        site.feed_to(api, Arc::new(files), options.clone())
+    };
+    test.site.write([insert("cameras", 1, "film.jpg"), insert("cameras", 2, "none.jpg"), insert("rooms", 1, "a")]).await;
+    let feeding = feed(&test.site);
+    wait_for("the address to come", SOON, async || held.came().len() == 2).await;
+    let row = test.cloud.rows("cameras").await["1"].clone();
+    assert!(row["photo_url"].is_null() && row["name"] == "film.jpg", "the row did not wait for its film: {row}");
+    assert_eq!(names(&place.path().join("images")).len(), 1, "the film goes before its address is told");
+    // Killed before the cloud had the address: the next run tells it.
+    drop(feeding);
+    let _feeding = feed(&test.site);
+    let address = format!("file://{}/images/{}", place.path().display(), blake3::hash(&picture(1, 2_000)).to_hex());
+    wait_for("the address", SOON, async || test.url("1").await.as_ref() == Some(&address)).await;
+    test.site.wait_until_sent().await;
+    let run = test.site.observer.cloud_status("main").last_run.unwrap();
+    assert_eq!((run.summary.synced + run.summary.already, run.errors.len()), (3, 1), "an address is no row: {run:?}");
+    assert!(test.url("2").await.is_none() && run.errors[0].error.contains("missing"), "{run:?}");
+    // Every other write of the row is newer than its address, and has it from the start.
+    test.site.write([update("cameras", 1, "film.jpg", "film.jpg")]).await;
+    test.site.wait_until_sent().await;
+    let last = held.came().into_iter().rev().find(|came| came.body.contains("\"op\":\"insert\"")).unwrap();
+    assert!(last.body.contains(&address), "the address is known by now: {}", last.body);
+    test.site.write([delete("cameras", 1, "film.jpg")]).await;
+    wait_for("the delete", SOON, async || !test.cloud.rows("cameras").await.contains_key("1")).await;
 }
