@@ -20,6 +20,7 @@ CREATE TABLE drivers (
     vehicle ENUM('car', 'van', 'tuk-tuk') NOT NULL,
     rating  DOUBLE NULL,
     active  BOOLEAN NOT NULL DEFAULT TRUE,
+    photo   VARCHAR(120) NULL,
     UNIQUE KEY licence (licence)
 ) ENGINE = InnoDB;
 

@@ -12,9 +12,11 @@ pub const A: usize = 0;
 pub const B: usize = 1;
 pub const NAMES: [&str; 2] = ["laptop-a", "laptop-b"];
 
-/// What the laptops send to the cloud. Tokens are nobody's business there, so their table is not named.
-const CLOUD_TABLES: &str = "\"campus.riders\" = { mask = [\"phone\"] }\n\"campus.drivers\" = {}\n\"campus.bookings\" = {}\n\
-     \"campus.notifications\" = { omit = [\"details\"] }";
+/// What the laptops send to the cloud. Tokens are nobody's business there, so their table is not named. Photos of drivers lie in a
+/// folder beside the configuration, which both laptops have here.
+const CLOUD_TABLES: &str = "\"campus.riders\" = { mask = [\"phone\"] }\n\
+     \"campus.drivers\" = { files = { photo = { kind = \"photos\", field = \"photo_url\" } } }\n\"campus.bookings\" = {}\n\
+     \"campus.notifications\" = { omit = [\"details\"] }\n\n[cloud.main.files]\nroot = \"photos\"";
 
 /// Generous: a busy machine is slow, and a demo that gives up early shows nothing.
 pub const DEADLINE: Duration = Duration::from_secs(30);

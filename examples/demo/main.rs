@@ -7,6 +7,7 @@
 mod harness;
 
 mod campus;
+mod cloud;
 mod laptops;
 
 use std::path::PathBuf;
@@ -106,7 +107,7 @@ async fn story(kafka: bool, keep: bool) -> Result<(), String> {
     prove(&laptops).await?;
 
     chapter(8, "A cloud that both laptops feed");
-    cloud(&mut laptops).await?;
+    cloud::feed(&mut laptops).await?;
 
     say("");
     if keep {
@@ -265,39 +266,6 @@ async fn prove(laptops: &Cluster) -> Result<(), String> {
         unequal.extend(one.difference(&other));
     }
     if unequal.is_empty() { Ok(()) } else { Err(format!("the databases differ\n{}", unequal.join("\n"))) }
-}
-
-/// Every row of the tables that are sent is in the cloud, and what happens to one happens there too.
-async fn cloud(laptops: &mut Cluster) -> Result<(), String> {
-    let server = laptops.cloud.take().ok_or("the cloud server was not started")?;
-    say("`tandem cloud-server` runs beside them; each laptop sends what was written on it, continuously.");
-    for table in ["riders", "drivers", "bookings", "notifications"] {
-        let rows = laptops.servers[A].first::<u64>(&format!("SELECT COUNT(*) FROM campus.{table}")).await.unwrap_or_default();
-        let all = async |_: &[_]| server.rows(table).await == Some(rows);
-        laptops.wait(&format!("all {table} to be in the cloud"), DEADLINE, all).await?;
-        say(&format!("{table:24} {rows:>8} rows, all of them there"));
-    }
-    let said = laptops.tandem(A, &["sync", "--only", "cloud"]);
-    say(&format!("{}$ tandem sync --only cloud", NAMES[A]));
-    said.trim_end().lines().for_each(|line| say(&format!("| {line}")));
-    if !said.contains("nothing to send") {
-        return Err("a second run had something to send".into());
-    }
-    laptops.servers[A].sql_client("USE campus; UPDATE riders SET balance = 99.50 WHERE email = 'noor@campus.example';");
-    laptops.servers[B].sql_client("USE campus; DELETE FROM notifications ORDER BY id LIMIT 1;");
-    let ask = "SELECT CAST(id AS CHAR) FROM campus.riders WHERE email = 'noor@campus.example'";
-    let noor = laptops.servers[A].first::<String>(ask).await.ok_or("Noor Hassan is gone")?;
-    let left = laptops.servers[B].first::<u64>("SELECT COUNT(*) FROM campus.notifications").await;
-    let path = format!("riders/{noor}");
-    let arrived = async |_: &[_]| {
-        let rider = server.get(&path).await;
-        rider.is_some_and(|rider| rider["balance"] == "99.50") && server.rows("notifications").await == left
-    };
-    laptops.wait("an update and a delete to be in the cloud", DEADLINE, arrived).await?;
-    say("An update on laptop-a and a delete on laptop-b have arrived:");
-    say(&format!("| GET /api/riders/{noor}   {}", server.get(&path).await.unwrap_or_default()));
-    laptops.cloud = Some(server);
-    Ok(())
 }
 
 fn chapter(number: u32, title: &str) {

@@ -69,14 +69,23 @@ impl CloudServer {
         get_json(self.port, &format!("/api/{path}"), Some(&self.key)).await
     }
 
+    /// The bytes of a file, by the address that the cloud gave it: `/api/files/…`.
+    pub async fn fetch(&self, url: &str) -> Option<Vec<u8>> {
+        get_bytes(self.port, url, Some(&self.key)).await
+    }
+
     /// How many rows of the resource it has.
     pub async fn rows(&self, resource: &str) -> Option<u64> {
         self.get("sync-status").await?["rows"][resource].as_u64()
     }
 }
 
-/// `GET` as plain as it gets.
+/// `GET` as plain as it gets; `None` where the answer is no success, or no JSON.
 pub async fn get_json(port: u16, path: &str, key: Option<&str>) -> Option<Value> {
+    serde_json::from_slice(&get_bytes(port, path, key).await?).ok()
+}
+
+async fn get_bytes(port: u16, path: &str, key: Option<&str>) -> Option<Vec<u8>> {
     let key = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n{key}\r\n").as_bytes()).await.ok()?;
@@ -84,5 +93,5 @@ pub async fn get_json(port: u16, path: &str, key: Option<&str>) -> Option<Value>
     stream.read_to_end(&mut answer).await.ok()?;
     let body = answer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let success = answer.split(|byte| *byte == b' ').nth(1)?.starts_with(b"2");
-    serde_json::from_slice(&answer[body..]).ok().filter(|_| success)
+    success.then(|| answer.split_off(body))
 }
