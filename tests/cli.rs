@@ -112,6 +112,7 @@ Commands:
   conflicts     See conflicts and both of their sides
   failed        See changes that could not be applied, and try them again or discard them
   ddl           See schema changes of other nodes, and let those run that wait
+  node          See which nodes take part, and remove one
   where         Follow one row: its last versions, where each came from, and where it is now
   position      Show how far the database, the topics and their application here are
   config        Check the configuration, or show what is in force

@@ -22,6 +22,9 @@ pub trait NoteTaker: Send + Sync {
     /// Whether these prints are still of use.
     fn wants(&self, from: &OriginId, prints: &Prints) -> bool;
 
+    /// The node takes part no longer. Comes at each start, too.
+    fn removed(&self, _node: &OriginId) {}
+
     /// What came of the prints that we asked for. May come again after a restart.
     fn compared(&self, from: &OriginId, prints: &Prints, compared: Compared);
 }

@@ -14,6 +14,10 @@ pub enum ApplyError {
     Topic(#[from] TopicError),
     #[error(transparent)]
     Overflow(#[from] OverflowError),
+    #[error("this node, {origin}, was removed by {by}: the others no longer count on it")]
+    Removed { origin: OriginId, by: OriginId },
+    #[error("{origin} is no longer in [nodes], but {why}")]
+    Unlisted { origin: OriginId, why: String },
     #[error("a change of {table} from {origin} does not tell its key")]
     NoKey { origin: OriginId, table: TableName },
 }
@@ -25,7 +29,7 @@ impl Fault for ApplyError {
             Self::Topic(error) => error.disposition(),
             // A full disk may be cleared; everything is rebuilt then.
             Self::Overflow(_) => Disposition::Retry,
-            Self::NoKey { .. } => Disposition::Halt,
+            Self::Removed { .. } | Self::Unlisted { .. } | Self::NoKey { .. } => Disposition::Halt,
         }
     }
 
@@ -34,6 +38,13 @@ impl Fault for ApplyError {
             Self::Target(error) => error.hint(),
             Self::Topic(error) => error.hint(),
             Self::Overflow(_) => Some("make room on its disk, or name another folder under [state]".into()),
+            Self::Removed { .. } => {
+                Some("to take part again it needs another name: see docs/operations.md, \"Removing a node\"".into())
+            }
+            Self::Unlisted { origin, .. } => Some(format!(
+                "put [nodes.{origin}] back into the configuration of this node. To be rid of that node: `tandem node remove {origin}`, and \
+                 take it out of the file when `tandem node list` says so"
+            )),
             Self::NoKey { .. } => Some("add a primary key on every node, or exclude the table under [tables]".into()),
         }
     }

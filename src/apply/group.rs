@@ -30,6 +30,13 @@ pub struct Group {
 }
 
 impl Group {
+    /// Nothing but a checkpoint.
+    pub fn empty(node: NodeRank, mark: Mark) -> Self {
+        let (records, parked, unparked, seen) = Default::default();
+        let origin = mark.origin.clone();
+        Self { node, origin, records, duplicates: 0, mark, seen, parked, unparked, empties: false, again: false }
+    }
+
     pub fn version(&self, at: usize) -> Version {
         let record = &self.records[at].1;
         // A row that existed is older than every write.
@@ -85,6 +92,8 @@ pub struct Waiting {
     bytes: usize,
     /// Set when the oldest transaction is too large: what is read is then only searched for its end.
     large: Option<Large>,
+    /// The origin was removed, and the record that says so is taken: nothing counts after it.
+    ended: bool,
 }
 
 impl Waiting {
@@ -96,7 +105,7 @@ impl Waiting {
             position: Default::default(),
             hlc: Hlc::default(),
         });
-        Self { node, origin, mark, records: VecDeque::new(), changes: 0, bytes: 0, large: None }
+        Self { node, origin, mark, records: VecDeque::new(), changes: 0, bytes: 0, large: None, ended: false }
     }
 
     /// False where memory is full, or what is read next must wait for a large transaction.
@@ -108,6 +117,12 @@ impl Waiting {
     }
 
     pub fn push(&mut self, batch: Vec<(Offset, Record)>, options: &ApplyOptions) {
+        if self.ended {
+            return;
+        }
+        if let Some(at) = batch.iter().position(|(_, record)| record.removed_by().is_some()) {
+            return self.push_end(batch, at);
+        }
         if let Some(large) = &mut self.large {
             large.last = batch.into_iter().find(|(_, record)| record.last).map(|(at, record)| (at, Arc::new(record)));
             return;
@@ -116,6 +131,29 @@ impl Waiting {
         self.changes += batch.iter().filter(|(_, record)| record.change().is_some()).count() as u64;
         self.records.extend(batch);
         self.notice_large(options);
+    }
+
+    /// The last records of an origin that was removed. A transaction that has no end by then never gets one, and is nobody's:
+    /// no node can have applied it.
+    fn push_end(&mut self, mut batch: Vec<(Offset, Record)>, at: usize) {
+        batch.truncate(at + 1);
+        let end = batch.pop();
+        if let Some(large) = &mut self.large {
+            large.last = batch.into_iter().find(|(_, record)| record.last).map(|(at, record)| (at, Arc::new(record)));
+            if large.last.is_some() {
+                // Reading begins anew after it, and comes to the end again.
+                return;
+            }
+            self.large = None;
+        } else {
+            self.records.extend(batch);
+        }
+        while self.records.back().is_some_and(|(_, record)| !record.last) {
+            self.records.pop_back();
+        }
+        self.records.extend(end);
+        self.bytes = self.records.iter().map(|(_, record)| record.weight()).sum();
+        self.changes = self.records.iter().filter(|(_, record)| record.change().is_some()).count() as u64;
     }
 
     /// Lets a transaction go that fills the memory and has not ended.
@@ -228,7 +266,9 @@ impl Waiting {
             return Some(Next::Group(group));
         }
         let mut mark = self.mark_after(offset, &record);
-        if record.note().is_none() {
+        self.ended = record.removed_by().is_some();
+        // That it is taken has to be known to all, so it counts in what we tell that we have seen.
+        if record.note().is_none() || self.ended {
             mark.data = Some(offset);
         }
         self.notice_large(options);
@@ -317,6 +357,40 @@ pub(super) mod tests {
         waiting.mark = mark;
         let Ok(Some(Next::Group(group))) = waiting.next(&options, &stability, 9) else { panic!("it came before") };
         assert_eq!((group.records.len(), group.duplicates, group.mark.next), (0, 1, Offset(2)));
+    }
+
+    /// The end of the topic of a node that was removed.
+    fn end(after: &(Offset, Record)) -> (Offset, Record) {
+        (after.0.next(), Record::removal(&after.1.origin, Some(&after.1), &OriginId::new("a")))
+    }
+
+    #[test]
+    fn a_transaction_that_a_removed_node_never_ended_counts_for_nobody_and_nothing_does_after_it() {
+        let names = ["a", "b"].map(OriginId::new);
+        let cluster = Cluster::new(names.clone(), &names[0]).unwrap();
+        let stability = Stability::new(cluster.clone());
+        let options = ApplyOptions::new(cluster);
+        let cut_off = record(2, 1, false);
+        let ends = end(&cut_off);
+        let check = |buffer_bytes: usize| {
+            let options = ApplyOptions { buffer_bytes, ..options.clone() };
+            let mut waiting = Waiting::new(NodeRank(1), names[1].clone(), None);
+            waiting.push(vec![record(1, 0, true)], &options);
+            let Ok(Some(Next::Group(group))) = waiting.next(&options, &stability, 9) else { panic!("it is whole") };
+            waiting.mark = group.mark;
+            waiting.push(vec![record(2, 0, false)], &options);
+            assert_eq!(waiting.is_large(), buffer_bytes == 1);
+            waiting.push(vec![cut_off.clone(), ends.clone(), record(3, 0, true)], &options);
+            assert!(!waiting.is_large());
+            let Ok(Some(Next::Single { record: last, mark, .. })) = waiting.next(&options, &stability, 9) else { panic!() };
+            assert_eq!(last.removed_by(), Some(&names[0]));
+            assert_eq!((mark.next, mark.data), (ends.0.next(), Some(ends.0)), "it is told to all that it is taken");
+            assert!(!mark.position.covers(cut_off.1.gtid));
+            waiting.push(vec![record(4, 0, true)], &options);
+            assert!(matches!(waiting.next(&options, &stability, 9), Ok(None)), "nothing counts after it");
+        };
+        check(1);
+        check(8 << 20);
     }
 
     #[test]

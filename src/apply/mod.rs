@@ -29,6 +29,7 @@ mod group;
 mod index;
 mod keyless;
 mod large;
+mod leave;
 mod local;
 mod overflow;
 mod refer;

@@ -13,6 +13,8 @@ pub struct Stability {
     told: Vec<Arc<Seen>>,
     /// Per origin: the next offset that we take.
     taken: Vec<Offset>,
+    /// Per node: it takes part no longer, and all that it published is taken here.
+    removed: Vec<bool>,
     /// Changes wait that are still to be decided about: what is told counts when they are.
     frozen: bool,
 }
@@ -20,7 +22,13 @@ pub struct Stability {
 impl Stability {
     pub fn new(cluster: Cluster) -> Self {
         let nodes = cluster.len();
-        Self { cluster, told: vec![Arc::default(); nodes], taken: vec![Offset(0); nodes], frozen: false }
+        let (told, taken) = (vec![Arc::default(); nodes], vec![Offset(0); nodes]);
+        Self { cluster, told, taken, removed: vec![false; nodes], frozen: false }
+    }
+
+    /// The node writes nothing more, and nobody waits for it.
+    pub fn remove(&mut self, node: NodeRank) {
+        self.removed[usize::from(node.0)] = true;
     }
 
     /// A record of the node told this.
@@ -59,7 +67,12 @@ impl Stability {
         let reach = |node: NodeRank| {
             if node == self.cluster.own_rank() { self.taken(origin) } else { self.told[usize::from(node.0)].end(name) }
         };
-        self.cluster.ranks().filter(|&node| node != origin).map(reach).min().unwrap_or(self.taken(origin))
+        self.cluster.ranks().filter(|&node| node != origin && self.counts(node)).map(reach).min().unwrap_or(self.taken(origin))
+    }
+
+    /// Whether the node may still write without knowing. Of a removed one, what waits to be decided may be.
+    fn counts(&self, node: NodeRank) -> bool {
+        self.frozen || !self.removed[usize::from(node.0)]
     }
 
     /// True where everything of other origins that this context saw is taken here too.
@@ -76,6 +89,21 @@ impl Stability {
 mod tests {
     use super::*;
     use crate::change::OriginId;
+
+    #[test]
+    fn nobody_waits_for_a_node_that_was_removed_but_what_is_undecided() {
+        let names = ["a", "b", "c"].map(OriginId::new);
+        let mut stability = Stability::new(Cluster::new(names.clone(), &names[0]).unwrap());
+        let [a, b, c] = [0, 1, 2].map(NodeRank);
+        stability.tell(b, &Arc::new(Seen([(names[0].clone(), Offset(9))].into())));
+        assert_eq!(stability.stable(a), Offset(0), "c has told nothing");
+        stability.remove(c);
+        assert_eq!(stability.stable(a), Offset(10));
+        stability.freeze(true);
+        assert_eq!(stability.stable(a), Offset(0), "a change of c may wait, that had not seen it");
+        stability.freeze(false);
+        assert_eq!(stability.stable(a), Offset(10));
+    }
 
     #[test]
     fn a_write_is_stable_when_the_slowest_node_has_told_it() {

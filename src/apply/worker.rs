@@ -1,5 +1,6 @@
 //! The loop of the applier: take a group of an origin, apply it, remember it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -134,7 +135,12 @@ impl Applier {
             Ready::Single { offset, record, mark } => {
                 // What the origin had seen of us, so that it is not taken for something that it has yet to see.
                 known.stability.tell(waiting.node, &record.seen);
-                if record.note().is_some() {
+                if let Some(by) = record.removed_by() {
+                    if !self.take_removal(known, waiting, mark, by, shutdown).await? {
+                        return Ok(false);
+                    }
+                    durable[at] = mark.clone();
+                } else if record.note().is_some() {
                     self.take_note(known, record).await?;
                 } else {
                     if !self.take_alone(known, waiting, (*offset, record), mark, shutdown).await? {
@@ -329,17 +335,25 @@ impl Applier {
             known.stability.freeze(true);
         }
         let (mut waiting, mut durable) = (Vec::new(), Vec::new());
-        let mut reaches = Vec::new();
+        let (mut reaches, mut told) = (Vec::new(), BTreeSet::new());
         for node in cluster.ranks() {
             let origin = cluster.name(node);
             let extent = self.reader.extent(origin).await?;
             let mark = marks.remove(origin);
+            told.extend(extent.last.iter().flat_map(|last| last.seen.0.keys().cloned()));
             let reach = match (node == cluster.own_rank(), &mark) {
                 (true, _) => extent.end,
                 (false, mark) => mark.as_ref().map_or(Offset(0), |mark| mark.next),
             };
             if extent.end < reach {
                 return Err(TopicError::PastEnd { origin: origin.clone(), wanted: reach, end: extent.end }.into());
+            }
+            let removed_by = extent.last.as_ref().and_then(Record::removed_by).filter(|_| reach == extent.end);
+            if let Some(by) = removed_by {
+                if node == cluster.own_rank() {
+                    return Err(ApplyError::Removed { origin: origin.clone(), by: by.clone() });
+                }
+                self.removed(&mut known, node, by);
             }
             if node != cluster.own_rank() {
                 if extent.first < reach {
@@ -361,6 +375,10 @@ impl Applier {
             known.stability.take(node, reach);
             reaches.push((node, extent.first, reach));
         }
+        let mut unlisted: BTreeMap<OriginId, Offset> = marks.into_iter().map(|(origin, mark)| (origin, mark.next)).collect();
+        let elsewhere = told.into_iter().filter(|origin| cluster.rank(origin).is_none());
+        elsewhere.for_each(|origin| _ = unlisted.entry(origin).or_default());
+        self.check_unlisted(&unlisted).await?;
         for (node, first, reach) in reaches {
             let stable = known.stability.stable(node);
             let from = stable.max(first);
@@ -456,40 +474,77 @@ mod tests {
 
     /// Three heartbeats of node b, whose clock began here.
     async fn topic(clock: u64) -> MemoryTopics {
+        topic_that(clock, false).await
+    }
+
+    /// The same, perhaps ended by node a.
+    async fn topic_that(clock: u64, ended: bool) -> MemoryTopics {
         let topics = MemoryTopics::new();
         let records: Vec<_> = (1..4).map(|sequence| record(sequence, 0, true).1).collect();
-        let records: Vec<_> = records.into_iter().map(|record| Record { hlc: Hlc(clock + record.hlc.0), ..record }).collect();
+        let mut records: Vec<_> =
+            records.into_iter().map(|record| Record { hlc: Hlc(clock + record.hlc.0), ..record }).collect();
+        if ended {
+            records.push(Record::removal(&OriginId::new("b"), records.last(), &OriginId::new("a")));
+        }
         let mut writer = topics.writer(OriginId::new("b"), Arc::new(FairWeather));
         writer.resume().await.unwrap();
         writer.append(Offset(0), &records).await.unwrap();
         topics
     }
 
+    /// Applies for the first of the nodes, until the checkpoint of node b is there or the applier stops by itself.
+    async fn apply_until(target: &MemoryTarget, topics: MemoryTopics, nodes: &[&str], upto: u64) -> Result<(), ApplyError> {
+        let cluster = Cluster::new(nodes.iter().map(|name| OriginId::new(name)), &OriginId::new(nodes[0])).unwrap();
+        let local = Arc::new(LocalFeed::default());
+        // Nobody else writes there, and no tailer is needed to know that.
+        local.passed(&"0-1-18446744073709551615".parse().unwrap());
+        let applier = Applier {
+            options: ApplyOptions { idle_checkpoint: 1, ..ApplyOptions::new(cluster) },
+            target: Arc::new(target.clone()),
+            reader: Arc::new(topics.reader(Arc::new(FairWeather))),
+            local,
+            overflow: Arc::new(|| Ok(Box::new(NoOverflow))),
+            clock: Arc::new(SystemClock),
+            observer: Observer::default(),
+            notes: Arc::new(NoNotes),
+            again: Arc::default(),
+        };
+        let shutdown = Shutdown::new();
+        let running = tokio::spawn(applier.run(shutdown.clone()));
+        let b = OriginId::new("b");
+        while !running.is_finished() && target.marks().get(&b).is_none_or(|mark| mark.next < Offset(upto)) {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..100 {
+            // What is checked at the start may still be under way where nothing is to be applied.
+            tokio::task::yield_now().await;
+        }
+        shutdown.cancel();
+        running.await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_leaves_the_list_when_its_topic_is_ended_and_taken_whole_and_not_before() {
+        let target = MemoryTarget::new([], MemoryOptions::default());
+        let refused = async |ended: bool, nodes: &[&str], words: &str| {
+            let error = apply_until(&target, topic_that(0, ended).await, nodes, 0).await.expect_err(words);
+            let said = format!("{error} — {}", error.hint().unwrap_or_default());
+            assert!(error.disposition() == Disposition::Halt && said.contains(words), "{said}");
+        };
+        apply_until(&target, topic(0).await, &["a", "b"], 3).await.expect("everything is new");
+        refused(false, &["a"], "b is no longer in [nodes], but its topic was not closed").await;
+        refused(true, &["a"], "1 records of its topic are not applied here").await;
+        apply_until(&target, topic_that(0, true).await, &["a", "b"], 4).await.expect("it is taken in its place");
+        assert_eq!(target.marks()[&OriginId::new("b")].data, Some(Offset(3)));
+        apply_until(&target, topic_that(0, true).await, &["a"], 0).await.expect("nobody needs it any more");
+        refused(true, &["b", "a"], "this node, b, was removed by a").await;
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_topic_that_was_replaced_by_another_as_long_is_noticed() {
         let names = ["a", "b"].map(OriginId::new);
-        let cluster = Cluster::new(names.clone(), &names[0]).unwrap();
         let target = MemoryTarget::new([], MemoryOptions::default());
-        let apply = async |topics: MemoryTopics| {
-            let applier = Applier {
-                options: ApplyOptions { idle_checkpoint: 1, ..ApplyOptions::new(cluster.clone()) },
-                target: Arc::new(target.clone()),
-                reader: Arc::new(topics.reader(Arc::new(FairWeather))),
-                local: Arc::default(),
-                overflow: Arc::new(|| Ok(Box::new(NoOverflow))),
-                clock: Arc::new(SystemClock),
-                observer: Observer::default(),
-                notes: Arc::new(NoNotes),
-                again: Arc::default(),
-            };
-            let shutdown = Shutdown::new();
-            let running = tokio::spawn(applier.run(shutdown.clone()));
-            while !running.is_finished() && target.marks().get(&names[1]).is_none_or(|mark| mark.next < Offset(3)) {
-                tokio::task::yield_now().await;
-            }
-            shutdown.cancel();
-            running.await.unwrap()
-        };
+        let apply = async |topics: MemoryTopics| apply_until(&target, topics, &["a", "b"], 3).await;
         apply(topic(0).await).await.expect("everything is new");
         assert_eq!(target.marks()[&names[1]].next, Offset(3));
         apply(topic(0).await).await.expect("it is the same");

@@ -14,6 +14,11 @@ pub enum Note {
     Settled {
         conflict: String,
     },
+    /// The node whose topic this is takes part no longer. The last record of the topic, written in the node's place by the one
+    /// where a person said so: all before it counts, and nothing after it.
+    Removed {
+        by: OriginId,
+    },
 }
 
 /// A comparison: the node that wants it, its number there, and which of its rounds.

@@ -139,6 +139,38 @@ impl Record {
         }
     }
 
+    /// Where this record ends its topic, because its node takes part no longer: the node where that was said.
+    pub fn removed_by(&self) -> Option<&OriginId> {
+        match self.note() {
+            Some(Note::Removed { by }) => Some(by),
+            _ => None,
+        }
+    }
+
+    /// The record that ends a topic after the one that is its last by now.
+    pub fn removal(origin: &OriginId, last: Option<&Self>, by: &OriginId) -> Self {
+        let told = last.cloned().unwrap_or_else(|| Self {
+            origin: origin.clone(),
+            gtid: Gtid::default(),
+            row: 0,
+            table_row: 0,
+            hlc: Hlc::default(),
+            seen: Arc::default(),
+            last: true,
+            position: Arc::default(),
+            read_from: None,
+            commit_second: 0,
+            server_id: 0,
+            coordinates: BinlogCoordinates::default(),
+            trace: None,
+            body: Body::Heartbeat,
+        });
+        // Of a transaction that was cut off there is nothing to be known again: it counts as never published.
+        let trace = told.trace.filter(|_| told.last && matches!(told.body, Body::Heartbeat | Body::Note(_)));
+        let body = Body::Note(Box::new(Note::Removed { by: by.clone() }));
+        Self { row: 0, table_row: 0, last: true, trace, body, ..told }
+    }
+
     /// The change, if it is of the transaction that the record names. A row that existed is of none.
     pub fn written(&self) -> Option<&Change> {
         self.change().filter(|change| change.op != Op::Read)
@@ -163,6 +195,7 @@ impl Record {
         let note = |note: &Note| match note {
             Note::Ask(ask) => ask.tables.iter().flat_map(|table| &table.keys).map(String::len).sum(),
             Note::Settled { conflict } => conflict.len(),
+            Note::Removed { by } => by.as_str().len(),
             Note::Prints(prints) => prints.rows.iter().map(|(key, print)| key.len() + print.len() + 48).sum::<usize>(),
         };
         size_of::<Self>()

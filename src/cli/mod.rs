@@ -23,6 +23,7 @@ mod failed;
 mod healthcheck;
 mod hub;
 mod init;
+mod node;
 mod node_api;
 mod output;
 mod position;
@@ -60,6 +61,7 @@ enum Command {
     Conflicts(conflicts::ConflictsArgs),
     Failed(failed::FailedArgs),
     Ddl(ddl::DdlArgs),
+    Node(node::NodeArgs),
     Where(where_row::WhereArgs),
     Position(position::PositionArgs),
     Config(config::ConfigArgs),
@@ -141,6 +143,7 @@ pub fn main() -> ExitCode {
         Command::Topic(args) => block_on(topic::run(args)),
         Command::Conflicts(args) => block_on(conflicts::run(args)),
         Command::Failed(args) => block_on(failed::run(args)),
+        Command::Node(args) => block_on(node::run(args)),
         Command::Where(args) => block_on(where_row::run(args)),
         Command::Position(args) => block_on(position::run(args)),
         Command::Bundle(args) => block_on(bundle::run(args)),

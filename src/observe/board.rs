@@ -65,6 +65,8 @@ pub struct Link {
     pub heard_second: Option<u64>,
     pub clock_ahead: Option<f64>,
     pub applied_today: u64,
+    /// It takes part no longer; where a person said so.
+    pub removed_by: Option<OriginId>,
 }
 
 impl Role {
@@ -235,6 +237,12 @@ impl Board {
         }
         if applier_state == Some(Shown::Paused) {
             return (LinkState::Paused, None);
+        }
+        if let Some(by) = &link.removed_by {
+            return (
+                LinkState::Removed,
+                Some(format!("removed by {by}; `tandem node list` says when it can leave the configuration")),
+            );
         }
         if let Some(ahead) = link.clock_ahead {
             return (LinkState::ClockWrong, Some(format!("its clock is {ahead:.0} s ahead of this machine's")));

@@ -338,6 +338,18 @@ impl Observer {
         self.board().outgoing.tell(origin, seen, node, others);
     }
 
+    /// Another node takes part no longer, and all that it had published is taken.
+    pub fn removed(&self, origin: &OriginId, by: &OriginId) {
+        let before = {
+            let mut board = self.board();
+            board.outgoing.remove(origin);
+            board.link(origin).removed_by.replace(by.clone())
+        };
+        if before.is_none() {
+            info!(%origin, %by, "node was removed, and all that it published is applied");
+        }
+    }
+
     /// Records that the checkpoint already covered.
     pub fn duplicates(&self, origin: &OriginId, records: u64) {
         if records > 0 {

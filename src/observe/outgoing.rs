@@ -1,7 +1,7 @@
 //! How many of our own changes each other node has yet to apply: what the own topic holds, less what they tell they have
 //! seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::change::{Offset, OriginId, Seen};
 
@@ -17,6 +17,8 @@ pub struct Outgoing {
     runs: BTreeMap<u64, u64>,
     /// Per other node, the first offset of ours that it has not told to have seen.
     told: BTreeMap<OriginId, Offset>,
+    /// Nodes that take part no longer.
+    removed: BTreeSet<OriginId>,
 }
 
 impl Outgoing {
@@ -52,16 +54,25 @@ impl Outgoing {
         let end = seen.end(own);
         let told = self.told.entry(node.clone()).or_insert(end);
         *told = end.max(*told);
-        let Some(all) = others.iter().map(|other| self.told.get(other).copied()).min().flatten() else { return };
+        let counted = others.iter().filter(|other| !self.removed.contains(*other));
+        let Some(all) = counted.map(|other| self.told.get(other).copied()).min().flatten() else { return };
         while let Some(run) = self.runs.first_entry().filter(|run| *run.get() <= all.0) {
             run.remove();
         }
     }
 
+    /// Nothing of ours is to come to this node any more.
+    pub fn remove(&mut self, node: &OriginId) {
+        self.removed.insert(node.clone());
+    }
+
     /// The others of which it is known, with their changes to come.
     pub fn pending(&self) -> impl Iterator<Item = (&OriginId, u64)> {
         let known_from = self.known_from;
-        let known = self.told.iter().filter(move |(_, end)| known_from.is_some_and(|from| from <= **end));
+        let known = self
+            .told
+            .iter()
+            .filter(move |(node, end)| known_from.is_some_and(|from| from <= **end) && !self.removed.contains(*node));
         known.map(|(node, end)| (node, self.runs.iter().map(|(&start, &until)| until.saturating_sub(start.max(end.0))).sum()))
     }
 }

@@ -94,11 +94,21 @@ pub enum LinkState {
     Paused,
     /// The applier has stopped until a person acts.
     Stopped,
+    /// The source was removed: all that it had published is applied, and nothing more comes.
+    Removed,
 }
 
 impl LinkState {
-    pub const ALL: [Self; 7] =
-        [Self::Starting, Self::UpToDate, Self::CatchingUp, Self::Offline, Self::ClockWrong, Self::Paused, Self::Stopped];
+    pub const ALL: [Self; 8] = [
+        Self::Starting,
+        Self::UpToDate,
+        Self::CatchingUp,
+        Self::Offline,
+        Self::ClockWrong,
+        Self::Paused,
+        Self::Stopped,
+        Self::Removed,
+    ];
 
     /// For people.
     pub fn words(self) -> &'static str {
@@ -110,6 +120,7 @@ impl LinkState {
             Self::ClockWrong => "clock wrong",
             Self::Paused => "paused",
             Self::Stopped => "stopped",
+            Self::Removed => "removed",
         }
     }
 
@@ -123,6 +134,7 @@ impl LinkState {
             Self::ClockWrong => "clock_wrong",
             Self::Paused => "paused",
             Self::Stopped => "stopped",
+            Self::Removed => "removed",
         }
     }
 }

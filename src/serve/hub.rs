@@ -1,6 +1,7 @@
 //! The hub's endpoints: `topic::hub::protocol` over axum.
 //!
-//! A key says which node asks. Any known node may read every topic; it may append to its own only. Nothing is read of a
+//! A key says which node asks. Any known node may read every topic; it may append to its own only, but for the one record by
+//! which people remove another node. Nothing is read of a
 //! request's body before its key is known, and of all bodies together only so much is in memory at a time.
 
 use std::io;
@@ -27,7 +28,7 @@ use crate::change::{Offset, OriginId};
 use crate::runtime::{Disposition, Fault, Shutdown};
 use crate::topic::TopicError;
 use crate::topic::hub::protocol::{self, AppendQuery, Appended, Listed, ListedTopic, ReadQuery, Refusal, WAIT_MS_MAX, header};
-use crate::topic::hub::{BLOCK_BYTES, Block, BlockError, Fingerprint, Held, Hub, HubStore, KeyHash, StoreOptions};
+use crate::topic::hub::{BLOCK_BYTES, Block, BlockError, Fingerprint, Held, Hub, HubStore, KeyHash, StoreOptions, is_removal};
 
 /// How a hub is kept and served.
 #[derive(Clone)]
@@ -89,6 +90,9 @@ const BODY_SILENCE: Duration = Duration::from_secs(30);
 
 /// For requests under way when the hub is to end. Long-polls are ended at once.
 const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Bytes of a request that ends another node's topic. It tells what every node had seen, so it grows with the nodes.
+const REMOVAL_BYTES: usize = 64 << 10;
 
 /// A hub that listens, but does not answer before it is run.
 pub struct HubServer {
@@ -268,9 +272,12 @@ async fn append(
 ) -> Result<axum::Json<Appended>, Refusal> {
     let Query(query) = query.map_err(|error| Refusal::BadRequest { reason: error.body_text() })?;
     let origin = OriginId::new(&origin);
-    node.must_be(&origin)?;
     let limit = app.store.record_bytes_max();
     let size = body_size(request.headers())?;
+    // What ends another node's topic is small. Anything else for it is refused before it is read.
+    if size > REMOVAL_BYTES {
+        node.must_be(&origin)?;
+    }
     if size > protocol::body_bytes_max(limit) {
         return Err(Refusal::TooLarge { size, limit });
     }
@@ -284,6 +291,9 @@ async fn append(
         _ => return Err(Refusal::BadRequest { reason: "the body did not arrive whole".into() }),
     };
     let blocks = check(body, limit).await?;
+    if !is_removal(&origin, &node.0, &blocks) {
+        node.must_be(&origin)?;
+    }
     let end: Offset = app.store.append(&origin, query.generation, blocks).await?;
     Ok(axum::Json(Appended { end }))
 }

@@ -1,6 +1,6 @@
 //! Why a tailer stops.
 
-use crate::change::{Gtid, MarkError, TableName};
+use crate::change::{Gtid, MarkError, OriginId, TableName};
 use crate::runtime::{Disposition, Fault, Stop};
 use crate::source::SourceError;
 use crate::topic::TopicError;
@@ -23,6 +23,8 @@ pub enum TailError {
     Backwards { gtid: Gtid, position: String },
     #[error("transaction {gtid} is published in part, and its row {row} is another one in the binlog now")]
     NotWhatWasPublished { gtid: Gtid, row: u64 },
+    #[error("this node, {origin}, was removed by {by}: the others take nothing from it any more")]
+    Removed { origin: OriginId, by: OriginId },
     #[error("transaction {gtid} in the binlog is not the one that was published: {how}")]
     Replaced { gtid: Gtid, how: String },
 }
@@ -40,6 +42,7 @@ impl Fault for TailError {
             | Self::NotWhole { .. }
             | Self::Backwards { .. }
             | Self::NotWhatWasPublished { .. }
+            | Self::Removed { .. }
             | Self::Replaced { .. } => Disposition::Halt,
         }
     }
@@ -55,6 +58,9 @@ impl Fault for TailError {
             }
             Self::Backwards { .. } => {
                 Some("set gtid_strict_mode=ON on the server; see docs/operations.md, \"binlog replaced\"".into())
+            }
+            Self::Removed { .. } => {
+                Some("to take part again it needs another name: see docs/operations.md, \"Removing a node\"".into())
             }
             Self::Replaced { .. } => Some(
                 "the binlog was reset or restored, a crash lost its end, or another server answers at this address; see \

@@ -46,6 +46,9 @@ impl Tailer {
         if extent.end < floor.end() {
             return Err(TopicError::PastEnd { origin: options.origin, wanted: floor.end(), end: extent.end }.into());
         }
+        if let Some(by) = extent.last.as_ref().and_then(Record::removed_by) {
+            return Err(TailError::Removed { origin: options.origin, by: by.clone() });
+        }
         floor.raise(extent.end);
         follower.resumed(extent.end);
         let (mut sequencer, fresh) = match &extent.last {

@@ -32,6 +32,8 @@ pub struct VerifyDesk {
     clock: Arc<dyn Clock>,
     observer: Observer,
     run: Mutex<Option<Run>>,
+    /// Nodes that take part no longer.
+    removed: Mutex<BTreeSet<OriginId>>,
 }
 
 /// One comparison.
@@ -62,7 +64,7 @@ struct Part {
 
 impl VerifyDesk {
     pub fn new(cluster: Cluster, snapshots: Arc<SnapshotDesk>, clock: Arc<dyn Clock>, observer: Observer) -> Self {
-        Self { cluster, snapshots, clock, observer, run: Mutex::default() }
+        Self { cluster, snapshots, clock, observer, run: Mutex::default(), removed: Mutex::default() }
     }
 
     /// Begins to compare these tables, each with the rows that it is thought to have; others are refused with a reason.
@@ -72,7 +74,8 @@ impl VerifyDesk {
         refused: &[(TableName, String)],
         repair: bool,
     ) -> Result<VerifyView, Stop> {
-        let others: Vec<OriginId> = self.cluster.others().map(|rank| self.cluster.name(rank).clone()).collect();
+        let mut others: Vec<OriginId> = self.cluster.others().map(|rank| self.cluster.name(rank).clone()).collect();
+        others.retain(|node| !self.removed.lock().unwrap_or_else(PoisonError::into_inner).contains(node));
         let mut run = self.run();
         if run.as_ref().is_some_and(|run| run.ended_seconds.is_none()) {
             let hint = "see it with `tandem verify --list`, or end it with `tandem verify --cancel`";
@@ -196,6 +199,17 @@ impl NoteTaker for VerifyDesk {
         let same = (open.number, open.round) == (prints.verify.number, prints.verify.round);
         let part = open.parts.get(&(from.clone(), prints.name()));
         same && part.is_some_and(|part| !part.done && !part.compared.contains(&prints.after))
+    }
+
+    fn removed(&self, node: &OriginId) {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner).insert(node.clone());
+        let mut run = self.run();
+        let Some(open) = run.as_mut().filter(|run| run.ended_seconds.is_none()) else { return };
+        for (_, part) in open.parts.iter_mut().filter(|((of, _), part)| of == node && !part.done) {
+            (part.done, part.failed) = (true, Some("the node was removed".into()));
+        }
+        self.go_on(open);
+        self.observer.verify(open.view());
     }
 
     fn compared(&self, from: &OriginId, prints: &Prints, compared: Compared) {

@@ -16,6 +16,7 @@ pub use crate::target::mariadb::Facts;
 pub async fn examine(config: &Config, own: &OwnNode) -> Vec<Finding> {
     let mut found = database(config, own).await;
     found.push(topic(own).await);
+    found.extend(super::members::examine(config, own).await);
     found.push(state(own));
     found.extend(super::cloud_doctor::examine(config, own).await);
     found

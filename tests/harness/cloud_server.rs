@@ -85,6 +85,11 @@ pub async fn get_json(port: u16, path: &str, key: Option<&str>) -> Option<Value>
     serde_json::from_slice(&get_bytes(port, path, key).await?).ok()
 }
 
+/// The same, of something that is text.
+pub async fn get_text(port: u16, path: &str, key: Option<&str>) -> Option<String> {
+    String::from_utf8(get_bytes(port, path, key).await?).ok()
+}
+
 async fn get_bytes(port: u16, path: &str, key: Option<&str>) -> Option<Vec<u8>> {
     let key = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;

@@ -22,7 +22,7 @@ mod template;
 mod tools;
 mod wait;
 
-pub use cloud_server::{CloudServer, CloudServerOptions, get_json};
+pub use cloud_server::{CloudServer, CloudServerOptions, get_json, get_text};
 pub use cluster::{Cluster, ClusterOptions, status};
 pub use digest::{TableRows, databases_differ, tables};
 pub use faulty_cloud::{Came, FaultyCloud, Step};

@@ -114,7 +114,7 @@ pub fn link_class(state: LinkState) -> &'static str {
     match state {
         LinkState::UpToDate => "good",
         // Offline is what this program is made for: neutral.
-        LinkState::Starting | LinkState::CatchingUp | LinkState::Offline => "working",
+        LinkState::Starting | LinkState::CatchingUp | LinkState::Offline | LinkState::Removed => "working",
         LinkState::Paused => "attention",
         LinkState::ClockWrong | LinkState::Stopped => "stopped",
     }

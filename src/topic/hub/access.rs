@@ -50,6 +50,14 @@ impl TopicWriter for HubWriter {
     }
 }
 
+/// Whether these blocks are nothing but the record by which `by` ends the origin's topic: the one record that a node may append
+/// to the topic of another.
+pub fn is_removal(origin: &OriginId, by: &OriginId, blocks: &[Block]) -> bool {
+    let [block] = blocks else { return false };
+    let one = block.end() == block.first.next();
+    one && last_record(origin, block).is_ok_and(|record| record.removed_by() == Some(by))
+}
+
 /// Blocks in appends that a hub takes.
 fn parts(blocks: Vec<Block>) -> Vec<Vec<Block>> {
     let mut parts: Vec<Vec<Block>> = Vec::new();

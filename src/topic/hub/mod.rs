@@ -22,7 +22,7 @@ pub mod protocol;
 mod store;
 mod trust;
 
-pub use access::{HubReader, HubWriter};
+pub use access::{HubReader, HubWriter, is_removal};
 pub use block::{BLOCK_BYTES, Block, BlockError, RECORD_BYTES_LIMIT};
 pub use client::{ClientOptions, HubClient};
 pub use fingerprint::{Fingerprint, FingerprintError};
