@@ -69,7 +69,7 @@ enum Command {
     Bundle(bundle::BundleArgs),
     Healthcheck(healthcheck::HealthcheckArgs),
     Hub(hub::HubArgs),
-    CloudServer(cloud_server::CloudServerArgs),
+    CloudServer(Box<cloud_server::CloudServerArgs>),
     Completions(completions::CompletionsArgs),
 }
 
@@ -151,7 +151,7 @@ pub fn main() -> ExitCode {
         Command::Ddl(args) => block_on(ddl::run(args)),
         Command::Doctor(args) => block_on(doctor::run(args)),
         Command::Hub(args) => block_on(hub::run(args)),
-        Command::CloudServer(args) => block_on(cloud_server::run(args)),
+        Command::CloudServer(args) => block_on(cloud_server::run(*args)),
     };
     outcome.unwrap_or_else(|failure| {
         failure.print();

@@ -124,6 +124,15 @@ fn every_fault_of_a_store_is_named() {
 }
 
 #[test]
+fn files_that_follow_their_rows_are_shown_and_read_again() {
+    let follow = CLOUD.replace("{ files = { photo", "{ files_after = true, files = { photo");
+    let shown = parse(&follow, &[]).unwrap().show();
+    assert!(shown.contains("files_after = true") && !parse(CLOUD, &[]).unwrap().show().contains("files_after"), "{shown}");
+    let again = Config::parse(Path::new("/etc/t.toml"), &shown, environment(&[]));
+    assert_eq!(again.unwrap_or_else(|faults| panic!("{faults}\n{shown}")).show(), shown);
+}
+
+#[test]
 fn every_fault_of_a_cloud_is_named_with_its_remedy() {
     check("https://cloud.example/api", "http://cloud.example/api", &["would send the key and rows unencrypted"]);
     check("https://cloud.example/api", "cloud", &["`cloud.main.api.url`"]);
@@ -145,6 +154,10 @@ fn every_fault_of_a_cloud_is_named_with_its_remedy() {
     check("root = \"uploads\", ", "", &["`cloud.main.files.root` is missing"]);
     check("kind = \"images\"", "kind = \"a/b\"", &["cannot be \"a/b\""]);
     check("files = { photo = { kind = \"images\" } }", "resource = \"others\"", &["have the same resource \"others\""]);
+    check("id = \"uid\"", "files_after = true", &["stands without `files`"]);
+    let head = "skip = [\"*.mp4\"] }\n\n[cloud.main.tables]\n\"campus.rooms\" = { files";
+    let missing = head.replace("}\n\n[", "}\nmode = \"missing\"\n[").replace("{ files", "{ files_after = true, files");
+    check(head, &missing, &["has files_after, which goes with mode = \"mirror\" only"]);
     check("resource = \"others\"", "resource = \"a/b\"", &["cannot be \"a/b\""]);
     check("id = \"uid\"", "ids = \"uid\"", &["did you mean `id`?"]);
 }
