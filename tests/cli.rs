@@ -113,6 +113,7 @@ Commands:
   failed        See changes that could not be applied, and try them again or discard them
   ddl           See schema changes of other nodes, and let those run that wait
   node          See which nodes take part, and remove one
+  reseed        Take over the rows of another node: after too long an absence, or as a new node
   where         Follow one row: its last versions, where each came from, and where it is now
   position      Show how far the database, the topics and their application here are
   config        Check the configuration, or show what is in force
@@ -128,6 +129,27 @@ Options:
   -V, --version  Print version
 "
     );
+}
+
+#[test]
+fn a_node_that_is_to_be_added_is_checked_and_its_section_is_printed() {
+    let place = Place::with(&config("127.0.0.1:0"));
+    let said = place.run_with(&["node", "add", "laptop-c", "--database", "mysql://tandem@10.0.0.3:3306/campus"], &[]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    for expected in
+        ["[nodes.laptop-c]", "10.0.0.3:3306", "replica_id = 3", "hub_key_hash", "auto_increment_offset = 3", "tandem reseed"]
+    {
+        assert!(said.out.contains(expected), "{expected}: {}", said.out);
+    }
+    for (args, words) in [
+        (&["node", "add", "laptop-a"][..], "there is a node \"laptop-a\" already"),
+        (&["node", "add", "laptop c"], "error: "),
+        (&["node", "add", "laptop-c", "--database", "what?"], "database"),
+        (&["node", "remove", "laptop-d", "--yes", "--node", "laptop-a"], "there is no node \"laptop-d\""),
+    ] {
+        let said = place.run_with(args, &[("PASSWORD", "x"), ("HUB_KEY", "y")]);
+        assert!(said.code == 2 && said.err.contains(words), "{args:?}: {} {}", said.code, said.err);
+    }
 }
 
 #[test]

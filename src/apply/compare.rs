@@ -22,6 +22,12 @@ pub trait NoteTaker: Send + Sync {
     /// Whether these prints are still of use.
     fn wants(&self, from: &OriginId, prints: &Prints) -> bool;
 
+    /// Ask another node for this.
+    fn ask(&self, _ask: &Ask) {}
+
+    /// We are asked for something, and cannot tell it now.
+    fn refuse(&self, _ask: &Ask, _why: &str) {}
+
     /// The node takes part no longer. Comes at each start, too.
     fn removed(&self, _node: &OriginId) {}
 
@@ -53,6 +59,8 @@ pub struct Compared {
     pub more: bool,
     /// Why nothing could be compared.
     pub failed: Option<String>,
+    /// That was for the moment: our tailer has to catch up first.
+    pub behind: bool,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -92,7 +100,7 @@ impl Engine<'_> {
         // All that we wrote ourselves before the rows were read must be known, or it would be taken for a difference.
         if !self.local.wait(&until, self.options.tailer_wait).await {
             let reason = "this node's tailer is behind".to_owned();
-            return Ok(Compared { failed: Some(reason), ..Compared::default() });
+            return Ok(Compared { failed: Some(reason), behind: true, ..Compared::default() });
         }
         self.absorb().await?;
 

@@ -9,11 +9,12 @@ use super::ddl::Holds;
 use super::group::Group;
 use super::index::Index;
 use super::local::{LocalFeed, LocalWrite, News, local_writes};
+use super::seed::Seed;
 use super::stability::Stability;
 use super::step::{Step, canonical};
 use super::ties::Ties;
 use super::{ApplyError, ApplyOptions, OverflowError};
-use crate::change::{NodeRank, Offset, RowKey, Version};
+use crate::change::{Hlc, NodeRank, Offset, RowKey, Version};
 use crate::observe::Observer;
 use crate::target::{ApplyTransaction, CanonicalKey, Target};
 use crate::topic::{TopicError, TopicReader};
@@ -32,6 +33,8 @@ pub struct Engine<'a> {
     pub ties: &'a mut Ties,
     pub stability: &'a mut Stability,
     pub holds: &'a Holds,
+    pub seed: Option<&'a Seed>,
+    pub purged: &'a [Option<(Offset, Hlc)>],
     /// Told when the database is about to have work of its own for a while.
     pub busy: &'a Notify,
 }
@@ -224,6 +227,8 @@ mod tests {
             ties: &mut Ties::default(),
             stability: &mut Stability::new(cluster),
             holds: &Holds::default(),
+            seed: None,
+            purged: &[],
             busy: &Notify::new(),
         };
         engine.absorb().await.expect_err("the database refused");

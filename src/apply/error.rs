@@ -18,6 +18,8 @@ pub enum ApplyError {
     Removed { origin: OriginId, by: OriginId },
     #[error("{origin} is no longer in [nodes], but {why}")]
     Unlisted { origin: OriginId, why: String },
+    #[error("this node is being seeded by {seeder}, which is no other node of the configuration")]
+    NoSeeder { seeder: OriginId },
     #[error("a change of {table} from {origin} does not tell its key")]
     NoKey { origin: OriginId, table: TableName },
 }
@@ -29,7 +31,7 @@ impl Fault for ApplyError {
             Self::Topic(error) => error.disposition(),
             // A full disk may be cleared; everything is rebuilt then.
             Self::Overflow(_) => Disposition::Retry,
-            Self::Removed { .. } | Self::Unlisted { .. } | Self::NoKey { .. } => Disposition::Halt,
+            Self::Removed { .. } | Self::Unlisted { .. } | Self::NoSeeder { .. } | Self::NoKey { .. } => Disposition::Halt,
         }
     }
 
@@ -45,6 +47,7 @@ impl Fault for ApplyError {
                 "put [nodes.{origin}] back into the configuration of this node. To be rid of that node: `tandem node remove {origin}`, and \
                  take it out of the file when `tandem node list` says so"
             )),
+            Self::NoSeeder { .. } => Some("begin anew with another one: tandem reseed --from NODE --again".into()),
             Self::NoKey { .. } => Some("add a primary key on every node, or exclude the table under [tables]".into()),
         }
     }

@@ -20,7 +20,9 @@ use crate::change::wire::same_value;
 use crate::change::{Change, Hlc, Image, NodeRank, Op, RowKey, Shape, ValueRef, Version};
 use crate::observe::Fate;
 use crate::runtime::{Disposition, Fault};
-use crate::target::{ApplyTransaction, CanonicalKey, Conflict, ConflictKind, Held, Side, TargetError, Write, WriteError};
+use crate::target::{
+    ApplyTransaction, CanonicalKey, Conflict, ConflictKind, Held, SeedKind, Side, TargetError, Write, WriteError,
+};
 
 impl Engine<'_> {
     /// Decides about a row that existed at the group's origin, and writes it where it stands.
@@ -34,7 +36,8 @@ impl Engine<'_> {
         work: &mut Work,
     ) -> Result<Fate, ApplyError> {
         let written = work.published.contains_key(&step.canonical) || work.won.contains_key(&step.canonical);
-        if written || rows.entry(&step.canonical, self.index)?.is_some() {
+        let entry = rows.entry(&step.canonical, self.index)?;
+        if written || entry.is_some() && !self.is_stale(entry.as_ref()) {
             return Ok(Fate::LostToNewer);
         }
         let incoming = group.change(step.at);
@@ -44,7 +47,19 @@ impl Engine<'_> {
         if agree(incoming, &held) {
             return Ok(Fate::Duplicate);
         }
-        let arrives = self.stands(incoming, &held, group.node).is_gt();
+        let mut arrives = self.stands(incoming, &held, group.node).is_gt();
+        if let Some(seed) = self.seed {
+            if seed.seeder != group.node {
+                // The seeder's row comes, or came.
+                return Ok(Fate::LostToNewer);
+            }
+            if seed.state.kind == SeedKind::Away {
+                return self.write_existing(transaction, group, step, Some(&held), trouble, rows, work).await;
+            }
+            // Nobody can say which is newer but a clock: without one it is more likely that this node missed something.
+            let column = self.options.clock(incoming.table());
+            arrives = clock_of(incoming, column) >= clock_of_held(&held, column);
+        }
         self.keep_both(ConflictKind::InsertExists, group, step, &step.canonical, &held, arrives, work);
         if !arrives {
             work.publish(&step.canonical, put_of(&held));
@@ -76,6 +91,21 @@ impl Engine<'_> {
             return Ok(Fate::SetAside);
         }
         let column = self.options.clock(incoming.table());
+        let mut in_the_way = in_the_way;
+        if self.seed.is_some() {
+            let mut known = Vec::with_capacity(in_the_way.len());
+            for (held, key) in in_the_way {
+                let entry = rows.entry(&key, self.index)?;
+                if work.published.contains_key(&key) || !self.is_stale(entry.as_ref()) {
+                    known.push((held, key));
+                    continue;
+                }
+                // It comes as it is now, with a value of its own.
+                transaction.write(&[Write::DeleteAlone(held.key)]).await.map_err(|failed| failed.error)?;
+                rows.held.insert(key, None);
+            }
+            in_the_way = known;
+        }
         for (held, key) in &in_the_way {
             let is_written = work.published.contains_key(key) || rows.entry(key, self.index)?.is_some();
             let by_clock = clock_of(incoming, column).cmp(&clock_of_held(held, column));
@@ -113,7 +143,9 @@ impl Engine<'_> {
         match written {
             Ok(()) => {
                 rows.note(&step.canonical, group.version(step.at), at);
-                if replaced.is_some() || !in_the_way.is_empty() {
+                // What stood here before a seeder's row is known to nobody else.
+                let told = replaced.is_some() && self.seed.is_none();
+                if told || !in_the_way.is_empty() {
                     work.publish(&step.canonical, Change { op: Op::Update, ..incoming.clone() });
                 }
                 Ok(Fate::Applied)
@@ -168,7 +200,8 @@ impl Engine<'_> {
             key: key.clone(),
             winner,
             loser,
-            open: *self.options.policy(key.table()) == Policy::Manual,
+            open: *self.options.policy(key.table()) == Policy::Manual
+                || self.seed.is_some_and(|seed| seed.state.kind == SeedKind::HistoryLost),
         });
     }
 }

@@ -120,8 +120,8 @@ impl Waiting {
         if self.ended {
             return;
         }
-        if let Some(at) = batch.iter().position(|(_, record)| record.removed_by().is_some()) {
-            return self.push_end(batch, at);
+        if let Some(at) = batch.iter().position(|(_, record)| breaks_off(record)) {
+            return self.push_end(batch, at, options);
         }
         if let Some(large) = &mut self.large {
             large.last = batch.into_iter().find(|(_, record)| record.last).map(|(at, record)| (at, Arc::new(record)));
@@ -133,10 +133,10 @@ impl Waiting {
         self.notice_large(options);
     }
 
-    /// The last records of an origin that was removed. A transaction that has no end by then never gets one, and is nobody's:
-    /// no node can have applied it.
-    fn push_end(&mut self, mut batch: Vec<(Offset, Record)>, at: usize) {
-        batch.truncate(at + 1);
+    /// What comes up to the end of a topic or of a history. A transaction that is not whole by then never is, and is nobody's: no node
+    /// can have applied it.
+    fn push_end(&mut self, mut batch: Vec<(Offset, Record)>, at: usize, options: &ApplyOptions) {
+        let rest = batch.split_off(at + 1);
         let end = batch.pop();
         if let Some(large) = &mut self.large {
             large.last = batch.into_iter().find(|(_, record)| record.last).map(|(at, record)| (at, Arc::new(record)));
@@ -151,9 +151,13 @@ impl Waiting {
         while self.records.back().is_some_and(|(_, record)| !record.last) {
             self.records.pop_back();
         }
+        let is_removal = end.as_ref().is_some_and(|(_, record)| record.removed_by().is_some());
         self.records.extend(end);
         self.bytes = self.records.iter().map(|(_, record)| record.weight()).sum();
         self.changes = self.records.iter().filter(|(_, record)| record.change().is_some()).count() as u64;
+        if !is_removal && !rest.is_empty() {
+            self.push(rest, options);
+        }
     }
 
     /// Lets a transaction go that fills the memory and has not ended.
@@ -281,7 +285,8 @@ impl Waiting {
             origin: self.origin.clone(),
             next: at.next(),
             data: self.mark.data,
-            position: self.mark.position.clone(),
+            // A server that was set up anew counts from the beginning.
+            position: if last.begins_anew() { Default::default() } else { self.mark.position.clone() },
             hlc: last.hlc.max(self.mark.hlc),
         };
         last.position.iter().for_each(|gtid| mark.position.advance(gtid));
@@ -311,6 +316,11 @@ impl Waiting {
 /// What is taken by itself, after all that comes before it.
 fn stands_alone(record: &Record) -> bool {
     record.note().is_some() || record.schema().is_some() || record.change().is_some_and(|change| change.op == Op::Truncate)
+}
+
+/// Where the origin's topic or its history ends, whatever was under way.
+fn breaks_off(record: &Record) -> bool {
+    record.removed_by().is_some() || record.begins_anew()
 }
 
 #[cfg(test)]
@@ -357,6 +367,42 @@ pub(super) mod tests {
         waiting.mark = mark;
         let Ok(Some(Next::Group(group))) = waiting.next(&options, &stability, 9) else { panic!("it came before") };
         assert_eq!((group.records.len(), group.duplicates, group.mark.next), (0, 1, Offset(2)));
+    }
+
+    /// A server that was set up anew gives the numbers of the old one again.
+    #[test]
+    fn a_history_that_begins_anew_is_not_compared_with_the_one_before() {
+        use crate::change::{Shape, TableName};
+        let names = ["a", "b"].map(OriginId::new);
+        let cluster = Cluster::new(names.clone(), &names[0]).unwrap();
+        let (stability, options) = (Stability::new(cluster.clone()), ApplyOptions::new(cluster));
+        let shape = Arc::new(Shape { table: TableName::new("campus", "riders"), columns: Vec::new(), key: Vec::new() });
+        let change = Change { shape, op: Op::Insert, before: None, after: None, checks: Default::default() };
+        let written = |sequence| {
+            let (offset, record) = record(sequence, 0, true);
+            (offset, Record { body: Body::Change(change.clone()), ..record })
+        };
+        let check = |anew: bool, expected: (usize, u64)| {
+            let mut waiting = Waiting::new(NodeRank(1), names[1].clone(), None);
+            waiting.push(vec![written(900)], &options);
+            let Ok(Some(Next::Group(group))) = waiting.next(&options, &stability, 999) else { panic!("it is whole") };
+            waiting.mark = group.mark;
+            if anew {
+                // In the middle of a transaction that never ends.
+                let (offset, cut_off) = record(901, 0, false);
+                let position = [Gtid { domain: 0, server: 1, sequence: 5 }].into_iter().collect();
+                waiting.push(vec![(offset, cut_off.clone()), (offset.next(), Record::anew(&cut_off, position))], &options);
+                let Ok(Some(Next::Single { mark, .. })) = waiting.next(&options, &stability, 999) else {
+                    panic!("it is a note")
+                };
+                waiting.mark = mark;
+            }
+            waiting.push(vec![written(6)], &options);
+            let Ok(Some(Next::Group(group))) = waiting.next(&options, &stability, 999) else { panic!("it is whole") };
+            assert_eq!((group.records.len(), group.duplicates), expected, "anew: {anew}");
+        };
+        check(true, (1, 0));
+        check(false, (0, 1));
     }
 
     /// The end of the topic of a node that was removed.

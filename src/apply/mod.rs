@@ -34,6 +34,7 @@ mod local;
 mod overflow;
 mod refer;
 mod rows;
+mod seed;
 mod settle;
 mod stability;
 mod step;

@@ -99,11 +99,26 @@ impl Engine<'_> {
 
     pub fn undisputed(&self, group: &Group, steps: &[Step]) -> Result<bool, OverflowError> {
         for step in steps.iter().filter(|step| !step.is_keyless()) {
-            if self.verdict(group, step, self.index.get(&step.canonical)?.as_ref()) != (Verdict::Win { conflict: false }) {
+            let entry = self.index.get(&step.canonical)?;
+            let blind = entry.is_none() && self.is_blind(group, step);
+            if blind || self.verdict(group, step, entry.as_ref()) != (Verdict::Win { conflict: false }) {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Whether a newer write of the row may have been in what a topic no longer keeps: by a node that comes back after that.
+    fn is_blind(&self, group: &Group, step: &Step) -> bool {
+        let record = &group.records[step.at].1;
+        self.options.cluster.ranks().filter(|&node| node != group.node).any(|node| {
+            let seen = record.seen.end(self.options.cluster.name(node));
+            self.purged
+                .get(usize::from(node.0))
+                .copied()
+                .flatten()
+                .is_some_and(|(first, clock)| seen < first && record.hlc <= clock)
+        })
     }
 
     /// Writes first and checks before the commit.
@@ -268,6 +283,22 @@ impl Engine<'_> {
             Some(&version) => Some(Entry { version, offset: Offset(0) }),
             None => rows.entry(&step.canonical, self.index)?,
         };
+        if entry.is_none() && !step.is_existing_row() && self.is_blind(group, step) && !knew(change, held) {
+            // Nobody can say any more which write is the newer one: the row that stands goes to all, the other is kept.
+            let own = group.version_of_rewrites(self.options.cluster.own_rank());
+            let row = held.map(|held| (held.key.clone(), held.image.clone()));
+            work.conflicts.push(Conflict {
+                id: conflict_id(&step.canonical, version, own),
+                kind: kind(change.op, held.is_some()),
+                key: step.key.clone(),
+                winner: Side { origin: self.options.cluster.own().clone(), hlc: own.hlc, row },
+                loser: incoming,
+                open,
+            });
+            work.publish(&step.canonical, held.map_or_else(|| delete_of(&step.key), put_of));
+            self.lost_referring(transaction, group, step, None, trouble, rows, work).await?;
+            return Ok(Fate::LostToNewer);
+        }
         let verdict = self.verdict(group, step, entry.as_ref());
         if let Some(entry) = entry
             && verdict.conflict()
@@ -377,6 +408,16 @@ pub fn image_of(step: &Step) -> Option<(RowKey, Image)> {
         }
         Write::Delete(_) | Write::DeleteAlone(_) | Write::Whole(_) => None,
     }
+}
+
+/// Whether the row stands here as the change's author had it before, or as the change wants it.
+fn knew(change: &Change, held: Option<&Held>) -> bool {
+    let Some(held) = held else { return matches!(change.op, Op::Insert | Op::Delete) };
+    let as_before = change
+        .before
+        .as_ref()
+        .is_some_and(|before| agree(&Change { after: Some(before.clone()), before: None, ..change.clone() }, held));
+    as_before || change.after.is_some() && agree(change, held)
 }
 
 /// The row as it is held, as a change that publishes it anew.

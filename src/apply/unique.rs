@@ -8,7 +8,7 @@ use super::step::{Step, canonical};
 use super::work::Work;
 use super::{ApplyError, Policy};
 use crate::change::{Change, Hlc, RowKey, Version};
-use crate::target::{ApplyTransaction, Conflict, ConflictKind, Held, Side};
+use crate::target::{ApplyTransaction, Conflict, ConflictKind, Held, Side, Write};
 
 impl Engine<'_> {
     /// Settles the rows that hold a unique value which this change wants. The smaller version loses its row, here and,
@@ -41,7 +41,14 @@ impl Engine<'_> {
         let mut newer = None;
         let mut older = Vec::with_capacity(holders.len());
         for (held, key) in &holders {
-            let own = match rows.entry(key, self.index)? {
+            let entry = rows.entry(key, self.index)?;
+            if !work.published.contains_key(key) && self.is_stale(entry.as_ref()) {
+                // It comes as it is now, with a value of its own.
+                transaction.write(&[Write::DeleteAlone(held.key.clone())]).await.map_err(|failed| failed.error)?;
+                rows.held.insert(key.clone(), None);
+                continue;
+            }
+            let own = match entry {
                 // It stands by preference, and will be published newer than all of this group.
                 _ if work.published.contains_key(key) => own_next,
                 entry => entry.map_or(unwritten, |entry| entry.version),

@@ -15,13 +15,14 @@ use super::fetch::Fetch;
 use super::group::{Group, Hold, Next, Waiting};
 use super::index::Index;
 use super::large::Stream;
+use super::seed::Seed;
 use super::settle::{Attempt, Trouble};
 use super::stability::Stability;
 use super::step::{Step, steps};
 use super::ties::Ties;
 use super::work::Tally;
 use super::{ApplyError, ApplyOptions, LocalFeed, NoteTaker, Overflow, OverflowError};
-use crate::change::{Mark, Note, Offset, OriginId, Record};
+use crate::change::{Hlc, Mark, Note, Offset, OriginId, Record};
 use crate::observe::Observer;
 use crate::runtime::{Backoff, Clock, Disposition, Fault, Shutdown};
 use crate::target::{Target, TargetError};
@@ -61,6 +62,7 @@ impl Applier {
         while !shutdown.is_cancelled() {
             let mut progress = false;
             progress |= self.release(&mut state, &shutdown).await?;
+            self.ask_for_seed(&mut state.known, &state.durable).await?;
             for (at, reading) in fetches.iter_mut().enumerate() {
                 state.fill(at, reading, &self.options)?;
                 let large = state.ready[at].is_none() && state.waiting[at].is_large();
@@ -103,6 +105,8 @@ impl Applier {
             ties: &mut known.ties,
             stability: &mut known.stability,
             holds: &known.holds,
+            seed: known.seed.as_ref(),
+            purged: &known.purged,
             busy,
         }
     }
@@ -140,6 +144,10 @@ impl Applier {
                         return Ok(false);
                     }
                     durable[at] = mark.clone();
+                } else if let Some(prints) = known.seed_prints(record) {
+                    if !self.take_seeded(known, &durable[at], (*offset, record), prints, shutdown).await? {
+                        return Ok(false);
+                    }
                 } else if record.note().is_some() {
                     self.take_note(known, record).await?;
                 } else {
@@ -257,6 +265,10 @@ impl Applier {
     async fn take_note(&self, known: &mut Known, record: &Record) -> Result<(), ApplyError> {
         let own = self.options.cluster.own();
         match record.note() {
+            // Rows that are still to be brought up to date say nothing about what others should have.
+            Some(Note::Ask(ask)) if ask.of.contains(own) && known.seed.is_some() => {
+                self.notes.refuse(ask, "it is being seeded itself");
+            }
             Some(Note::Ask(ask)) if ask.of.contains(own) => self.notes.asked(ask),
             Some(Note::Prints(prints)) if prints.verify.asker == *own && self.notes.wants(&record.origin, prints) => {
                 let compared = self.engine(known, &Notify::new()).compare(&record.origin, &record.seen, prints).await?;
@@ -326,7 +338,15 @@ impl Applier {
         let mut marks = self.target.checkpoints().await?;
         let index = Index::new(self.options.index_rows, (self.overflow)()?);
         let holds = Holds::new(self.target.schema_entries().await?);
-        let mut known = Known { index, ties: Ties::default(), stability: Stability::new(cluster.clone()), holds };
+        let seed = Seed::open(self.target.seeding().await?, cluster)?;
+        let mut known = Known {
+            index,
+            ties: Ties::default(),
+            stability: Stability::new(cluster.clone()),
+            holds,
+            seed,
+            purged: vec![None; cluster.len()],
+        };
         if let Some(oldest) = known.holds.oldest() {
             for node in cluster.ranks() {
                 let told = oldest.told.get(cluster.name(node)).cloned().unwrap_or_default();
@@ -382,6 +402,10 @@ impl Applier {
         for (node, first, reach) in reaches {
             let stable = known.stability.stable(node);
             let from = stable.max(first);
+            if from > stable {
+                let oldest = self.reader.read(cluster.name(node), from, 1, Duration::ZERO).await?;
+                known.purged[usize::from(node.0)] = oldest.first().map(|(_, record)| (from, record.hlc));
+            }
             known.holds.incomplete |= from > stable && !known.holds.is_empty();
             if node == cluster.own_rank() {
                 self.observer.own_topic_read(from, []);
@@ -418,6 +442,10 @@ pub(super) struct Known {
     pub ties: Ties,
     pub stability: Stability,
     pub holds: Holds,
+    /// This node is being seeded.
+    pub seed: Option<Seed>,
+    /// Per origin: what is kept of its topic begins here, with this clock, and some node had not told to have what came before.
+    pub purged: Vec<Option<(Offset, Hlc)>>,
 }
 
 /// Taken from what waits, and ready to be applied.
@@ -466,7 +494,7 @@ mod tests {
     use super::super::group::tests::record;
     use super::super::{NoNotes, NoOverflow};
     use super::*;
-    use crate::change::{Cluster, Hlc};
+    use crate::change::Cluster;
     use crate::runtime::SystemClock;
     use crate::target::memory::{MemoryOptions, MemoryTarget};
     use crate::topic::TopicWriter as _;

@@ -19,6 +19,8 @@ pub enum Note {
     Removed {
         by: OriginId,
     },
+    /// The history of the node begins anew at the position of this record: what it was read from before is gone or another one.
+    Anew {},
 }
 
 /// A comparison: the node that wants it, its number there, and which of its rounds.
@@ -38,6 +40,9 @@ pub struct Ask {
     pub tables: Vec<AskedTable>,
     /// Not prints of the rows are wanted but the rows, as a snapshot publishes them.
     pub publish: bool,
+    /// Both, run by run: who asks makes its rows the same.
+    #[serde(default)]
+    pub seed: bool,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -147,6 +147,28 @@ impl Record {
         }
     }
 
+    /// True where the origin's history begins anew here: transactions before it tell nothing about those after it.
+    pub fn begins_anew(&self) -> bool {
+        matches!(self.note(), Some(Note::Anew {}))
+    }
+
+    /// The record after which the origin goes on from another position.
+    pub fn anew(last: &Self, position: GtidPosition) -> Self {
+        let gtid = position.iter().next().unwrap_or_default();
+        Self {
+            gtid,
+            row: 0,
+            table_row: 0,
+            last: true,
+            position: Arc::new(position),
+            read_from: None,
+            coordinates: BinlogCoordinates::default(),
+            trace: None,
+            body: Body::Note(Box::new(Note::Anew {})),
+            ..last.clone()
+        }
+    }
+
     /// The record that ends a topic after the one that is its last by now.
     pub fn removal(origin: &OriginId, last: Option<&Self>, by: &OriginId) -> Self {
         let told = last.cloned().unwrap_or_else(|| Self {
@@ -196,6 +218,7 @@ impl Record {
             Note::Ask(ask) => ask.tables.iter().flat_map(|table| &table.keys).map(String::len).sum(),
             Note::Settled { conflict } => conflict.len(),
             Note::Removed { by } => by.as_str().len(),
+            Note::Anew {} => 0,
             Note::Prints(prints) => prints.rows.iter().map(|(key, print)| key.len() + print.len() + 48).sum::<usize>(),
         };
         size_of::<Self>()

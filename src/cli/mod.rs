@@ -27,6 +27,7 @@ mod node;
 mod node_api;
 mod output;
 mod position;
+mod reseed;
 mod roles;
 mod run;
 mod snapshot;
@@ -62,6 +63,7 @@ enum Command {
     Failed(failed::FailedArgs),
     Ddl(ddl::DdlArgs),
     Node(node::NodeArgs),
+    Reseed(reseed::ReseedArgs),
     Where(where_row::WhereArgs),
     Position(position::PositionArgs),
     Config(config::ConfigArgs),
@@ -143,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Topic(args) => block_on(topic::run(args)),
         Command::Conflicts(args) => block_on(conflicts::run(args)),
         Command::Failed(args) => block_on(failed::run(args)),
+        Command::Reseed(args) => block_on(reseed::run(args)),
         Command::Node(args) => block_on(node::run(args)),
         Command::Where(args) => block_on(where_row::run(args)),
         Command::Position(args) => block_on(position::run(args)),

@@ -30,6 +30,17 @@ enum NodeCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Say what it takes to add a node: its section of the configuration, its numbers, and the steps. Changes nothing.
+    Add {
+        #[command(flatten)]
+        common: Common,
+        /// The name of the new node.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Where its database is, as that node reaches it.
+        #[arg(long, value_name = "URL")]
+        database: Option<String>,
+    },
     /// Remove another node for good: what it has published counts, nothing that it writes later does, and nobody waits for it.
     ///
     /// What it has not published yet stays on it alone. Its name cannot be used again.
@@ -48,6 +59,7 @@ enum NodeCommand {
 pub async fn run(args: NodeArgs) -> Outcome {
     match args.command {
         NodeCommand::List { common, json } => list(&common, json).await,
+        NodeCommand::Add { common, name, database } => add(&common, &OriginId::new(&name), database.as_deref()),
         NodeCommand::Remove { common, name, yes } => remove(&common, &OriginId::new(&name), yes).await,
     }
 }
@@ -94,6 +106,47 @@ fn state(member: &Member) -> String {
         [] => format!("removed by {by}; all have what it published"),
         some => format!("removed by {by}; not all of it is applied on {}", some.join(", ")),
     }
+}
+
+fn add(common: &Common, node: &OriginId, database: Option<&str>) -> Outcome {
+    let config = common.load()?;
+    if config.nodes.contains_key(node) {
+        let message = format!("there is a node \"{node}\" already");
+        return Err(Stop::halt(message, "give the new one another name: that of a removed node cannot be used again").into());
+    }
+    let url = match database {
+        Some(url) => url.to_owned(),
+        None => config.nodes.values().next().map(|other| other.database.to_string()).unwrap_or_default(),
+    };
+    let replica_id = config.nodes.values().map(|other| other.replica_id).max().unwrap_or(1_100).saturating_add(1);
+    let hub = matches!(config.topic.keeper, crate::config::TopicKeeper::Hub(_));
+    let mut section = format!(
+        "[nodes.{node}]\ndatabase = \"{url}\"\npassword_file = \"secrets/{node}.password\"\nreplica_id = {replica_id}\n"
+    );
+    if hub {
+        section += &format!(
+            "hub_key_file = \"secrets/{node}.hub-key\"\nhub_key_hash = \"blake3:…\"   # of `tandem hub key` on {node}; the key goes into the file\n"
+        );
+    }
+    // A mistake in the name or the address is said now, and not when all nodes have it.
+    let text = std::fs::read_to_string(&common.config).unwrap_or_default();
+    let hash = format!("blake3:{}", "0".repeat(64));
+    crate::config::Config::parse(
+        &common.config,
+        &format!("{text}\n{}", section.replace("blake3:…", &hash)),
+        std::env::vars().collect(),
+    )?;
+    let number = config.nodes.len() + 1;
+    output::line(format_args!("Into the configuration of every node, {node} included:\n\n{section}"));
+    output::line(format_args!(
+        "In the MariaDB of {node}, under [mysqld], with numbers that no other node has, for example:\n\nserver_id = {number}\ngtid_domain_id = {number}\n\
+         auto_increment_offset = {number}\n\nWhat else it needs:   tandem doctor --node {node}"
+    ));
+    output::line(format_args!(
+        "\nThen:  start all nodes anew, first whoever keeps the topics\n       make the tables on {node}, empty or filled, and start tandem \
+         there\n       tandem reseed --node {node} --from NODE   gets what is there, and every write since"
+    ));
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn remove(common: &Common, node: &OriginId, yes: bool) -> Outcome {

@@ -338,6 +338,14 @@ impl Observer {
         self.board().outgoing.tell(origin, seen, node, others);
     }
 
+    /// All rows that the seeder has of a table are here; or they are not, and why.
+    pub fn table_seeded(&self, table: &TableName, seeder: &OriginId, failed: Option<&str>) {
+        match failed {
+            None => info!(%table, %seeder, "table has the rows of the other node"),
+            Some(reason) => warn!(%table, %seeder, reason, "table could not be made like that of the other node"),
+        }
+    }
+
     /// Another node takes part no longer, and all that it had published is taken.
     pub fn removed(&self, origin: &OriginId, by: &OriginId) {
         let before = {

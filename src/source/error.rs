@@ -92,11 +92,11 @@ impl Fault for SourceError {
                 "stop the other reader, or give this node another replica_id: two with the same id throw each other out".into()
             }
             Self::Unsuited { remedy, .. } => remedy.clone(),
-            Self::Purged { .. } => "what is missing cannot be read any more: take a new snapshot of this node, and keep the \
-                 binlog longer (expire_logs_days) than a node may be away"
+            Self::Purged { .. } => "what is missing cannot be read any more: stop tandem here, `tandem reseed`, start it; and \
+                 keep the binlog longer (expire_logs_days) than a node may be away"
                 .into(),
             Self::NotInHistory { .. } => "the server was restored from an older copy, its binlog was reset, or it is another \
-                 server; take a new snapshot of this node"
+                 server; if that is meant, stop tandem here, `tandem reseed`, start it"
                 .into(),
             Self::StatementLogged { .. } => "set binlog_format=ROW for the server and for every session; a table versioned by \
                  transaction number (ROW START of type BIGINT) is logged so even then: version it by time; then take a new \

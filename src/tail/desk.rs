@@ -50,6 +50,15 @@ pub struct ForVerify {
     pub id: VerifyId,
     /// Prints are wanted, and not the rows.
     pub prints: bool,
+    /// The rows, too.
+    #[serde(default)]
+    pub rows: bool,
+}
+
+impl ForVerify {
+    pub(super) fn publishes_rows(&self) -> bool {
+        self.rows || !self.prints
+    }
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -165,7 +174,7 @@ impl SnapshotDesk {
 
     /// What another node, or this one, wants for a comparison. Asking twice is once.
     pub fn ask_for_verify(&self, ask: &Ask) {
-        let verify = ForVerify { id: ask.verify.clone(), prints: !ask.publish };
+        let verify = ForVerify { id: ask.verify.clone(), prints: ask.seed || !ask.publish, rows: ask.seed };
         if self.held().iter().any(|order| order.verify.as_ref() == Some(&verify)) {
             return;
         }
@@ -357,6 +366,27 @@ mod tests {
         assert_eq!((order.tables[0].rows, order.tables[0].state), (4, TableState::Done));
         assert_eq!(order.tables[1].reason.as_deref(), Some("the table does not exist — make it"));
         assert!(order.ended_seconds.is_some());
+    }
+
+    #[test]
+    fn a_node_that_is_seeded_gets_rows_and_prints_and_asks_twice_for_nothing() {
+        let desk = open(&Arc::default());
+        let asker = crate::change::OriginId::new("laptop-b");
+        let table = crate::change::AskedTable { database: "campus".into(), table: "riders".into(), keys: Vec::new() };
+        let check = |number: u64, publish: bool, seed: bool, expected: (bool, bool)| {
+            let verify = VerifyId { asker: asker.clone(), number, round: 0 };
+            let ask = Ask { verify, of: Vec::new(), tables: vec![table.clone()], publish, seed };
+            desk.ask_for_verify(&ask);
+            desk.ask_for_verify(&ask);
+            let task = desk.next().unwrap();
+            let verify = task.verify.as_ref().unwrap();
+            assert_eq!((verify.prints, verify.publishes_rows()), expected);
+            desk.published(&task, None, 0, true);
+            assert_eq!(desk.next(), None, "the same question is asked once");
+        };
+        check(1, false, false, (true, false));
+        check(2, true, false, (false, true));
+        check(3, true, true, (true, true));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use error::TailError;
 pub use floor::{Floor, MemoryFloor};
 pub use sequence::Sequencer;
 pub use snapshot::Snapshots;
-pub use worker::Tailer;
+pub use worker::{Tailer, lost_history};
 
 use std::time::Duration;
 

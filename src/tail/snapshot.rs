@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::desk::{SnapshotDesk, Task};
+use super::desk::{ForVerify, SnapshotDesk, Task};
 use super::sequence::Sequencer;
 use crate::change::{BinlogCoordinates, Image, Note, Prints, Record, RowKey, Shape, VerifyId, wire};
 use crate::observe::Observer;
@@ -215,13 +215,14 @@ impl Snapshotting {
                 || RowKey::of(&chunk.shape, row).is_none_or(|key| !changed.contains_key(&wire::key_json(&key)))
         };
         let rows: Vec<&Image> = chunk.rows.iter().filter(|row| untouched(row)).collect();
-        let records: Vec<Record> = match done.task.verify.as_ref().filter(|verify| verify.prints) {
-            Some(verify) => {
-                let note = Note::Prints(prints(&done, &verify.id, &chunk.shape, &rows, changed.values()));
-                sequencer.note(note).into_iter().collect()
-            }
-            None => rows.into_iter().filter_map(|row| sequencer.existing_row(&chunk.shape, row.clone())).collect(),
-        };
+        let mut records = Vec::new();
+        if done.task.verify.as_ref().is_none_or(ForVerify::publishes_rows) {
+            records.extend(rows.iter().filter_map(|row| sequencer.existing_row(&chunk.shape, (*row).clone())));
+        }
+        if let Some(verify) = done.task.verify.as_ref().filter(|verify| verify.prints) {
+            let note = Note::Prints(prints(&done, &verify.id, &chunk.shape, &rows, changed.values()));
+            records.extend(sequencer.note(note));
+        }
         self.progress.push_back((decided + records.len() as u64, done));
         records
     }

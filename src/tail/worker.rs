@@ -142,6 +142,38 @@ impl Tailer {
     }
 }
 
+/// Why the binlog is no longer what the last record of the own topic tells of; `None` where it is. Reads no further than that.
+/// Not to be asked while a tailer of the node reads: the server lets go of one of them.
+pub async fn lost_history(
+    options: TailOptions,
+    source: &dyn Source,
+    last: &Record,
+    now_seconds: u64,
+) -> Result<Option<TailError>, TailError> {
+    let observer = Observer::default();
+    let mut sequencer = Sequencer::resume(options, observer.clone(), last);
+    let about = |error: SourceError| match error.disposition() != Disposition::Retry && is_about_history(&error) {
+        true => Ok(Some(TailError::from(error))),
+        false => Err(TailError::from(error)),
+    };
+    let mut stream = match open(source, &mut sequencer, &observer).await {
+        Ok(stream) => stream,
+        Err(error) => return about(error),
+    };
+    while sequencer.is_doubtful() {
+        match stream.next().await {
+            Ok(SourceEvent::Idle) => {}
+            Ok(SourceEvent::Part(part)) => {
+                if let Err(error) = sequencer.take(part, now_seconds, &mut Vec::new()) {
+                    return Ok(Some(error));
+                }
+            }
+            Err(error) => return about(error),
+        }
+    }
+    Ok(None)
+}
+
 /// Reading begins where the last transaction that was passed comes again, or after it where the server no longer has it.
 async fn open(
     source: &dyn Source,

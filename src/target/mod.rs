@@ -29,10 +29,12 @@ mod error;
 pub mod keep;
 pub mod mariadb;
 pub mod memory;
+mod seeding;
 
 pub use ddl::{Defined, Parked, SchemaEntry, SchemaState};
 pub use error::TargetError;
 pub use keep::{Conflict, ConflictKind, DeadLetter, Side};
+pub use seeding::{SeedKind, Seeding};
 
 /// A node's database, as the applier writes it.
 #[async_trait]
@@ -76,6 +78,12 @@ pub trait Target: Send + Sync {
 
     /// The oldest changes that wait behind the statement of this number, at most so many.
     async fn parked(&self, behind: u64, most: usize) -> Result<Vec<Parked>, TargetError>;
+
+    /// The seeding of this node that is under way, or the last one.
+    async fn seeding(&self) -> Result<Option<Seeding>, TargetError>;
+
+    /// Keeps how far it is.
+    async fn keep_seeding(&self, seeding: &Seeding) -> Result<(), TargetError>;
 
     /// Starts a transaction and writes the mark.
     async fn begin(&self, mark: &Mark) -> Result<Box<dyn ApplyTransaction>, TargetError>;

@@ -126,21 +126,27 @@ impl Fault for TopicError {
         Some(match self {
             Self::Unreachable { .. } => "nothing is lost; it goes on by itself when the topic is back".into(),
             Self::Fenced { origin, .. } => format!("stop the other tandem process that runs as {origin}"),
-            Self::Gone { .. } => "this node was away longer than the topic keeps history; it must be seeded again".into(),
+            Self::Gone { .. } => {
+                "this node was away longer than the topic keeps history: `tandem reseed` has it take over the rows of another"
+                    .into()
+            }
             Self::PastEnd { .. } | Self::Replaced { .. } => {
                 "the topic was restored from an older copy or replaced; see docs/operations.md, \"topic rolled back\"".into()
             }
             Self::TooLarge { .. } => {
-                "raise the topic's message size: with Kafka, record_bytes_max under [topic] and max.message.bytes of the topic".into()
+                "raise the topic's message size: with Kafka, record_bytes_max under [topic] and max.message.bytes of the topic"
+                    .into()
             }
-            Self::Untrusted { .. } => "nothing was sent. If the hub was set up anew, compare `tandem hub fingerprint` there and change \
+            Self::Untrusted { .. } => {
+                "nothing was sent. If the hub was set up anew, compare `tandem hub fingerprint` there and change \
                  `fingerprint` (or `ca`) under [topic]; if not, somebody may be answering in its place"
-                .into(),
+                    .into()
+            }
             Self::Denied { .. } => "check this node's key or login, and what it may do".into(),
             Self::Unreadable { .. } => "run the same version of tandem on all nodes".into(),
             Self::Emptied { .. } => {
-                "its node was away longer than the topic keeps history: take it out of [nodes], or delete the topic and seed the \
-                 node again"
+                "its node was away longer than the topic keeps history: delete the topic; then take it out of [nodes], or \
+                 `tandem reseed` there"
                     .into()
             }
             Self::Unsuited { remedy, .. } => remedy.clone(),

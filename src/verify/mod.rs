@@ -132,7 +132,7 @@ impl VerifyDesk {
 
     fn tell(&self, run: &Run, round: u32, of: Vec<OriginId>, tables: Vec<AskedTable>, publish: bool) {
         let verify = VerifyId { asker: self.cluster.own().clone(), number: run.number, round };
-        self.snapshots.tell(Note::Ask(Ask { verify, of, tables, publish }));
+        self.snapshots.tell(Note::Ask(Ask { verify, of, tables, publish, seed: false }));
     }
 
     fn go_on(&self, run: &mut Run) {
@@ -176,7 +176,7 @@ impl VerifyDesk {
         let tables: Vec<AskedTable> =
             own.iter().filter(|(_, keys)| !keys.is_empty()).map(|(table, keys)| asked(table, keys.clone())).collect();
         let verify = VerifyId { asker: self.cluster.own().clone(), number: run.number, round: REPAIR };
-        self.snapshots.ask_for_verify(&Ask { verify, of: Vec::new(), tables, publish: true });
+        self.snapshots.ask_for_verify(&Ask { verify, of: Vec::new(), tables, publish: true, seed: false });
     }
 
     fn run(&self) -> MutexGuard<'_, Option<Run>> {
@@ -199,6 +199,28 @@ impl NoteTaker for VerifyDesk {
         let same = (open.number, open.round) == (prints.verify.number, prints.verify.round);
         let part = open.parts.get(&(from.clone(), prints.name()));
         same && part.is_some_and(|part| !part.done && !part.compared.contains(&prints.after))
+    }
+
+    fn ask(&self, ask: &Ask) {
+        self.snapshots.tell(Note::Ask(ask.clone()));
+    }
+
+    fn refuse(&self, ask: &Ask, why: &str) {
+        for table in ask.tables.iter().filter(|_| !ask.publish) {
+            self.snapshots.tell(Note::Prints(Prints {
+                verify: ask.verify.clone(),
+                database: table.database.clone(),
+                table: table.table.clone(),
+                columns: Vec::new(),
+                after: None,
+                upto: None,
+                keys: table.keys.clone(),
+                rows: Vec::new(),
+                left_out: Vec::new(),
+                ends: true,
+                failed: Some(why.to_owned()),
+            }));
+        }
     }
 
     fn removed(&self, node: &OriginId) {

@@ -15,7 +15,7 @@ pub struct Seat<'a> {
 
 impl Seat<'_> {
     /// A name that only this role of this node has on its server, well within the 192 letters that a lock may have.
-    fn lock(&self) -> String {
+    pub fn lock(&self) -> String {
         format!("tandem.{}.{}.{}", self.role, self.cluster, self.node)
     }
 

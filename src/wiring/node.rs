@@ -351,10 +351,15 @@ impl Database {
     }
 
     pub fn source(&self) -> Result<BinlogSource, Stop> {
+        self.source_as(self.own.replica_id)
+    }
+
+    /// Registered under another number than the tailer's, so that neither is thrown out for the other.
+    pub fn source_as(&self, replica_id: u32) -> Result<BinlogSource, Stop> {
         let bad = |_| Stop::halt(format!("`{}` is not an address of a database", self.url), "mend `database` of this node");
         let opts = OptsBuilder::from_opts(Opts::from_url(&self.url).map_err(bad)?);
         let opts = opts.pass(Some(self.own.password.expose_secret()));
-        let mut options = BinlogOptions::new(opts.into(), self.own.replica_id, self.tables.clone());
+        let mut options = BinlogOptions::new(opts.into(), replica_id, self.tables.clone());
         options.hold_dir = self.own.state_folder.clone();
         Ok(BinlogSource::new(options))
     }

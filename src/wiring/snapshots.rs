@@ -15,7 +15,7 @@ use crate::serve::Orders;
 use crate::source::{Chunk, ChunkRequest, RowReader, SourceError};
 use crate::state::SnapshotFile;
 use crate::tail::{SnapshotBook, SnapshotDesk, SnapshotOrder, TableState};
-use crate::target::mariadb::{TableSize, Wanted};
+use crate::target::mariadb::{MariadbTarget, TableSize, Wanted};
 use crate::target::{SchemaEntry, SchemaState};
 use crate::target::{Target, TargetError};
 use crate::verify::VerifyDesk;
@@ -84,6 +84,7 @@ pub struct Desk {
 impl Orders for Desk {
     async fn snapshot(&self, wish: SnapshotWish) -> Result<SnapshotView, Stop> {
         let target = self.database.target().await?;
+        not_while_seeded(target).await?;
         let sizes = target.sizes(&self.tables).await?;
         let (wanted, refused) = choose(&sizes, &wish.tables)?;
         if let (Some(condition), Some(first)) = (&wish.condition, wanted.first()) {
@@ -124,7 +125,9 @@ impl Orders for Desk {
     }
 
     async fn verify(&self, wish: VerifyWish) -> Result<VerifyView, Stop> {
-        let sizes = self.database.target().await?.sizes(&self.tables).await?;
+        let target = self.database.target().await?;
+        not_while_seeded(target).await?;
+        let sizes = target.sizes(&self.tables).await?;
         let (wanted, refused) = choose(&sizes, &wish.tables)?;
         self.verify.begin(&wanted, &refused, wish.repair)
     }
@@ -150,6 +153,17 @@ impl Orders for Desk {
 
     async fn cancel_verify(&self) -> Result<bool, Stop> {
         Ok(self.verify.cancel())
+    }
+}
+
+/// Rows that are still to be brought up to date are nobody else's business.
+async fn not_while_seeded(target: &MariadbTarget) -> Result<(), Stop> {
+    match target.seeding().await? {
+        Some(seeding) if seeding.is_open() => {
+            let message = format!("this node is being seeded by {}", seeding.seeder);
+            Err(Stop::halt(message, "wait for its end: tandem reseed shows how far it is"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -451,7 +451,7 @@ async fn records_that_are_no_longer_kept_stop_who_had_not_applied_them() {
             Err(error) => {
                 let said = format!("{error} — {}", error.hint().unwrap_or_default());
                 assert_eq!(error.disposition(), Disposition::Halt, "seed {seed}: {said}");
-                assert!(said.contains("no longer has offset") && said.contains("must be seeded again"), "seed {seed}: {said}");
+                assert!(said.contains("no longer has offset") && said.contains("tandem reseed"), "seed {seed}: {said}");
             }
         }
     }

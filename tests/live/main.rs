@@ -33,6 +33,7 @@ mod members;
 mod pages;
 mod panels;
 mod quiet;
+mod reseed;
 mod rig;
 mod roles;
 mod servers;

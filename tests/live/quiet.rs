@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use tandem::change::{GtidPosition, Offset, OriginId};
-use tandem::topic::TopicReader;
 use tandem::topic::hub::{ClientOptions, HubClient, HubReader};
+use tandem::topic::{TopicError, TopicReader};
 
 use crate::harness::Cluster;
 
@@ -45,8 +45,14 @@ impl Quiet {
         let waited = cluster.wait("all to be published and applied", deadline, async |servers| {
             for (site, seen) in self.sites.iter_mut().enumerate() {
                 loop {
-                    let Ok(batch) = self.topics.read(&seen.origin, seen.next, 4 << 20, Duration::ZERO).await else {
-                        return false;
+                    let batch = match self.topics.read(&seen.origin, seen.next, 4 << 20, Duration::ZERO).await {
+                        Ok(batch) => batch,
+                        // What is no longer kept was published.
+                        Err(TopicError::Gone { first, .. }) => {
+                            seen.next = first;
+                            continue;
+                        }
+                        Err(_) => return false,
                     };
                     let Some((last, record)) = batch.last() else { break };
                     seen.next = last.next();

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use mysql_async::Row;
 use secrecy::SecretString;
 
-use super::{ApplyTransaction, CanonicalKey, Defined, Held, Parked, Range, SchemaEntry, Target, TargetError, Tied};
+use super::{ApplyTransaction, CanonicalKey, Defined, Held, Parked, Range, SchemaEntry, Seeding, Target, TargetError, Tied};
 use crate::change::ddl::ColumnNow;
 use crate::change::{Change, GtidPosition, Hlc, Image, Mark, Offset, OriginId, RowKey, SchemaChange, Shape, TableName};
 
@@ -31,6 +31,7 @@ mod read;
 mod references;
 mod rights;
 mod schema;
+mod seeding;
 mod session;
 mod settle;
 mod statement;
@@ -282,6 +283,14 @@ impl Target for MariadbTarget {
 
     async fn parked(&self, behind: u64, most: usize) -> Result<Vec<Parked>, TargetError> {
         self.parked_behind(behind, most).await
+    }
+
+    async fn seeding(&self) -> Result<Option<Seeding>, TargetError> {
+        self.kept_seeding().await
+    }
+
+    async fn keep_seeding(&self, seeding: &Seeding) -> Result<(), TargetError> {
+        self.note_seeding(seeding).await
     }
 
     async fn begin(&self, mark: &Mark) -> Result<Box<dyn ApplyTransaction>, TargetError> {

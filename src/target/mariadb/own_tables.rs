@@ -8,7 +8,7 @@ use crate::target::keep::Side;
 use crate::target::{Conflict, DeadLetter, TargetError};
 
 /// Counts up with each change of the tables below.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Texts are compared byte by byte: names of origins are exact. A mark's columns are `Mark::COLUMNS`.
 const TABLES: &[&str] = &[
@@ -87,6 +87,10 @@ const TABLES: &[&str] = &[
         column_name VARCHAR(64) NOT NULL,
         PRIMARY KEY (database_name, table_name, column_name)
     ) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+    "CREATE TABLE IF NOT EXISTS tandem.seeding (
+        id TINYINT UNSIGNED NOT NULL PRIMARY KEY,
+        state LONGTEXT NOT NULL
+    ) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
     "CREATE TABLE IF NOT EXISTS tandem.version (
         version INT UNSIGNED NOT NULL PRIMARY KEY
     ) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
@@ -150,6 +154,16 @@ fn mark_values(out: &mut Vec<u8>, mark: &Mark) {
     literal::list(out, &values, |out, value| literal::value(out, value.as_ref()));
 }
 
+/// A mark where there is none, as SQL.
+pub(super) fn insert_mark(mark: &Mark) -> Vec<u8> {
+    let mut out = b"INSERT INTO tandem.applied (".to_vec();
+    literal::list(&mut out, Mark::COLUMNS, literal::identifier);
+    out.extend_from_slice(b") VALUES (");
+    mark_values(&mut out, mark);
+    out.push(b')');
+    out
+}
+
 /// The upsert of a mark, as SQL.
 pub(super) fn upsert_mark(out: &mut Vec<u8>, mark: &Mark) {
     out.extend_from_slice(b"INSERT INTO tandem.applied (");
@@ -165,11 +179,8 @@ pub(super) fn upsert_mark(out: &mut Vec<u8>, mark: &Mark) {
 pub(super) fn renew_mark(out: &mut Vec<u8>, mark: &Mark) {
     out.extend_from_slice(b"DELETE FROM tandem.applied WHERE origin = ");
     literal::text(out, mark.origin.as_str());
-    out.extend_from_slice(b";INSERT INTO tandem.applied (");
-    literal::list(out, Mark::COLUMNS, literal::identifier);
-    out.extend_from_slice(b") VALUES (");
-    mark_values(out, mark);
-    out.push(b')');
+    out.push(b';');
+    out.extend_from_slice(&insert_mark(mark));
 }
 
 /// 2 is a row that changed; 1 is a new row or one that was the same already.

@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{
-    ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Defined, Held, Parked, Range, SchemaEntry, Target, TargetError, Tied,
+    ApplyTransaction, CanonicalKey, Conflict, DeadLetter, Defined, Held, Parked, Range, SchemaEntry, Seeding, Target,
+    TargetError, Tied,
 };
 use crate::change::ddl::ColumnNow;
 use crate::change::{Change, Gtid, GtidPosition, Image, Mark, OriginId, RowKey, SchemaChange, Shape, TableName, Value};
@@ -103,11 +104,17 @@ pub struct MemoryTarget {
     database: Arc<Mutex<Database>>,
     released: Arc<Notify>,
     options: MemoryOptions,
+    seeding: Arc<Mutex<Option<Seeding>>>,
 }
 
 impl MemoryTarget {
     pub fn new(tables: impl IntoIterator<Item = MemoryTable>, options: MemoryOptions) -> Self {
-        Self { database: Arc::new(Mutex::new(Database::new(tables))), released: Arc::default(), options }
+        Self {
+            database: Arc::new(Mutex::new(Database::new(tables))),
+            released: Arc::default(),
+            options,
+            seeding: Arc::default(),
+        }
     }
 
     /// The committed rows of a table, in the order of their canonical keys. Empty where there is no such table.
@@ -289,6 +296,15 @@ impl Target for MemoryTarget {
         let database = self.lock_database();
         let waiting = database.kept.parked.iter().filter(|(of, _)| *of == behind);
         Ok(waiting.map(|(_, parked)| parked.clone()).take(most).collect())
+    }
+
+    async fn seeding(&self) -> Result<Option<Seeding>, TargetError> {
+        Ok(self.seeding.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    async fn keep_seeding(&self, seeding: &Seeding) -> Result<(), TargetError> {
+        *self.seeding.lock().unwrap_or_else(PoisonError::into_inner) = Some(seeding.clone());
+        Ok(())
     }
 
     async fn begin(&self, mark: &Mark) -> Result<Box<dyn ApplyTransaction>, TargetError> {

@@ -1,0 +1,261 @@
+//! This node takes over the rows of another one, the seeder, because the topics no longer hold all that it has missed.
+//!
+//! Its checkpoints stand where the topics ended when that was asked for, and its own clock above all that it skips. From there it
+//! applies what comes, by the ordinary rules; and the seeder publishes all of its rows, each true at its place, when it has applied all
+//! that this node had published. So a row here is one of three: written since (the index knows it, and it stands); or passed by the
+//! seeder's rows, and as it is there; or stale, and still to come. What is stale decides nothing and is never published.
+//! After each run of rows the seeder tells which keys it has: what only stands here was deleted while this node was away.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::decide::Entry;
+use super::engine::Engine;
+use super::settle::{Attempt, conflict_id, end};
+use super::step::canonical;
+use super::work::Work;
+use super::worker::Known;
+use super::{Applier, ApplyError};
+use crate::change::{
+    Ask, AskedTable, Cluster, GtidPosition, Hlc, Mark, NodeRank, Note, Offset, Prints, Record, RowKey, VerifyId, Version,
+};
+use crate::runtime::{Backoff, Shutdown};
+use crate::target::{ApplyTransaction, Conflict, ConflictKind, SeedKind, Seeding, Side, TargetError, Write};
+
+/// The seeding that is under way.
+pub struct Seed {
+    pub state: Seeding,
+    pub seeder: NodeRank,
+    /// Per node: writes up to this clock are in the seeder's rows.
+    floors: Vec<Hlc>,
+    /// Our history up to here must be published before the seeder is asked.
+    after: Option<GtidPosition>,
+    asked: bool,
+}
+
+impl Seed {
+    pub fn open(state: Option<Seeding>, cluster: &Cluster) -> Result<Option<Self>, ApplyError> {
+        let Some(state) = state.filter(Seeding::is_open) else { return Ok(None) };
+        let Some(seeder) = cluster.rank(&state.seeder).filter(|rank| *rank != cluster.own_rank()) else {
+            return Err(ApplyError::NoSeeder { seeder: state.seeder });
+        };
+        let floors = cluster.ranks().map(|node| state.floors.get(cluster.name(node)).copied().unwrap_or_default()).collect();
+        Ok(Some(Self { state, seeder, floors, after: None, asked: false }))
+    }
+
+    /// Whether a noted write was applied here, or is newer than all that the seeder's rows hold.
+    pub fn is_write(&self, entry: &Entry) -> bool {
+        entry.version.hlc > self.floors[usize::from(entry.version.node.0)]
+    }
+}
+
+impl Engine<'_> {
+    /// Whether what stands here was never brought up to date: nothing is known of it that counts.
+    pub fn is_stale(&self, entry: Option<&Entry>) -> bool {
+        self.seed.is_some_and(|seed| entry.is_none_or(|entry| !seed.is_write(entry)))
+    }
+
+    /// Removes rows that the seeder does not have, but for those that somebody wrote without its knowing; their images are kept.
+    async fn remove_absent(&mut self, mark: &Mark, told: &Record, keys: &[RowKey]) -> Result<Attempt, ApplyError> {
+        let mut transaction = self.target.begin(mark).await?;
+        let attempt = self.remove_absent_in(&mut *transaction, told, keys).await;
+        end(transaction, attempt).await
+    }
+
+    async fn remove_absent_in(
+        &mut self,
+        transaction: &mut dyn ApplyTransaction,
+        told: &Record,
+        keys: &[RowKey],
+    ) -> Result<Attempt, ApplyError> {
+        let held = transaction.lock(keys).await?;
+        if self.know_all(transaction).await?.is_none() {
+            return Ok(Attempt::TailerBehind);
+        }
+        let cluster = &self.options.cluster;
+        let places = canonical(self.target, keys).await?;
+        let mut work = Work::default();
+        for (place, held) in places.iter().zip(held) {
+            let Some(held) = held else { continue };
+            let unseen = self.index.get(place)?.is_some_and(|entry| {
+                let writer = cluster.name(entry.version.node);
+                *writer != told.origin && !told.seen.has(writer, entry.offset)
+            });
+            if unseen {
+                continue;
+            }
+            transaction.write(&[Write::DeleteAlone(held.key.clone())]).await.map_err(|failed| failed.error)?;
+            let version = |node| Version { hlc: Hlc::default(), node };
+            let seeder = cluster.rank(&told.origin).expect("only nodes of the cluster are read");
+            work.conflicts.push(Conflict {
+                id: conflict_id(place, version(seeder), version(cluster.own_rank())),
+                kind: ConflictKind::DeleteOriginDiffers,
+                key: held.key.clone(),
+                winner: Side { origin: told.origin.clone(), hlc: told.hlc, row: None },
+                loser: Side { origin: cluster.own().clone(), hlc: Hlc::default(), row: Some((held.key, held.image)) },
+                open: self.seed.is_some_and(|seed| seed.state.kind == SeedKind::HistoryLost),
+            });
+        }
+        work.keep(transaction).await?;
+        Ok(Attempt::Committed(work.tally))
+    }
+}
+
+impl Known {
+    /// An answer of the seeder.
+    pub fn seed_prints<'r>(&self, record: &'r Record) -> Option<&'r Prints> {
+        let seed = self.seed.as_ref().filter(|seed| seed.state.seeder == record.origin)?;
+        match record.note() {
+            Some(Note::Prints(prints)) if seed.state.is_answer(&prints.verify) => Some(prints),
+            _ => None,
+        }
+    }
+}
+
+impl Applier {
+    /// Asks the seeder, once all that this node wrote before is published. Again at each start: asking twice is once.
+    pub(super) async fn ask_for_seed(&self, known: &mut Known, durable: &[Mark]) -> Result<(), ApplyError> {
+        let Some(seed) = known.seed.as_mut().filter(|seed| !seed.asked) else { return Ok(()) };
+        if let (None, Some(mark)) = (&seed.after, durable.first()) {
+            let mut transaction = self.target.begin(mark).await?;
+            let position = transaction.position().await;
+            transaction.rollback().await;
+            seed.after = Some(position?);
+        }
+        let Some(after) = &seed.after else { return Ok(()) };
+        if self.local.wait(after, Duration::ZERO).await {
+            self.notes.ask(&seed.state.ask(self.options.cluster.own()));
+            seed.asked = true;
+        }
+        Ok(())
+    }
+
+    /// The seeder has told which rows it has between two keys; the rows themselves came before. False at shutdown.
+    pub(super) async fn take_seeded(
+        &self,
+        known: &mut Known,
+        mark: &Mark,
+        (offset, record): (Offset, &Record),
+        prints: &Prints,
+        shutdown: &Shutdown,
+    ) -> Result<bool, ApplyError> {
+        let busy = tokio::sync::Notify::new();
+        let mut backoff = Backoff::seeded(Duration::from_millis(5), Duration::from_secs(1), offset.0);
+        let mut failed = prints.failed.clone();
+        let mut removed = 0;
+        while failed.is_none() {
+            if shutdown.is_cancelled() {
+                return Ok(false);
+            }
+            let compared = self.engine(known, &busy).compare(&record.origin, &record.seen, prints).await?;
+            if compared.behind {
+                let _ = timeout(backoff.next_wait(), shutdown.cancelled()).await;
+                continue;
+            }
+            failed = compared.failed;
+            let only_here: Vec<RowKey> =
+                compared.differing.into_iter().filter(|row| row.here && !row.there).map(|row| row.key).collect();
+            if known.seed.as_ref().is_some_and(|seed| seed.state.kind == SeedKind::New) {
+                self.publish_own(known, offset, prints, &only_here, compared.more);
+                break;
+            }
+            removed += only_here.len() as u64;
+            for keys in only_here.chunks(self.options.group_changes.max(1)) {
+                if !self.removed_absent(known, mark, record, keys, shutdown).await? {
+                    return Ok(false);
+                }
+            }
+            // Where there are more than were read at once, what is left comes nearer to the front.
+            if !compared.more || only_here.is_empty() {
+                break;
+            }
+        }
+        let Some(seed) = &mut known.seed else { return Ok(true) };
+        seed.state.rows += prints.rows.len() as u64;
+        seed.state.removed += removed;
+        if prints.ends || failed.is_some() {
+            seed.state.end(&prints.name(), failed.as_deref());
+            self.observer.table_seeded(&prints.name(), &seed.state.seeder, failed.as_deref());
+        }
+        // Before the checkpoint can pass: what is noted here does not come again.
+        self.target.keep_seeding(&seed.state).await?;
+        if !seed.state.is_open() {
+            known.seed = None;
+        }
+        Ok(true)
+    }
+
+    async fn removed_absent(
+        &self,
+        known: &mut Known,
+        mark: &Mark,
+        record: &Record,
+        keys: &[RowKey],
+        shutdown: &Shutdown,
+    ) -> Result<bool, ApplyError> {
+        let busy = tokio::sync::Notify::new();
+        let mut backoff = Backoff::seeded(Duration::from_millis(5), Duration::from_secs(1), mark.next.0);
+        while !shutdown.is_cancelled() {
+            let mut engine = self.engine(known, &busy);
+            engine.absorb().await?;
+            match engine.remove_absent(mark, record, keys).await {
+                Ok(Attempt::Committed(mut tally)) => {
+                    tally.tell(&record.origin, &self.observer);
+                    return Ok(true);
+                }
+                Ok(_) => self.observer.waits_for_tailer(&record.origin),
+                Err(ApplyError::Target(TargetError::Contended { .. })) => self.observer.contended(&record.origin),
+                Err(error) => return Err(error),
+            }
+            let _ = timeout(backoff.next_wait(), shutdown.cancelled()).await;
+        }
+        Ok(false)
+    }
+
+    /// Rows that a new node alone has go to the others as rows that were there before.
+    fn publish_own(&self, known: &Known, offset: Offset, prints: &Prints, keys: &[RowKey], all: bool) {
+        let Some(seed) = known.seed.as_ref().filter(|_| !keys.is_empty()) else { return };
+        let keys = if all { Vec::new() } else { keys.iter().map(crate::change::wire::key_text).collect() };
+        // A number of its own for each run of rows, or the second would be taken for the first.
+        let verify = VerifyId { asker: self.options.cluster.own().clone(), number: seed.state.number + 1 + offset.0, round: 0 };
+        let tables = vec![AskedTable { database: prints.database.clone(), table: prints.table.clone(), keys }];
+        self.notes.asked(&Ask { verify, of: Vec::new(), tables, publish: true, seed: false });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::OriginId;
+
+    #[test]
+    fn what_is_in_the_seeders_rows_is_no_write_and_what_came_since_is() {
+        let names = ["a", "b", "c"].map(OriginId::new);
+        let cluster = Cluster::new(names.clone(), &names[1]).unwrap();
+        let table = AskedTable { database: "campus".into(), table: "riders".into(), keys: Vec::new() };
+        let mut state = Seeding {
+            number: 7,
+            seeder: names[0].clone(),
+            kind: SeedKind::Away,
+            floors: [(names[0].clone(), Hlc(50)), (names[1].clone(), Hlc(60)), (names[2].clone(), Hlc(60))].into(),
+            tables: vec![table.clone()],
+            failed: Vec::new(),
+            rows: 0,
+            removed: 0,
+            anew: None,
+        };
+        let ask = state.ask(&names[1]);
+        assert!(state.is_answer(&ask.verify) && !state.is_answer(&VerifyId { number: 8, ..ask.verify.clone() }));
+        let seed = Seed::open(Some(state.clone()), &cluster).unwrap().expect("a table is to come");
+        let entry = |hlc, node| Entry { version: Version { hlc: Hlc(hlc), node: NodeRank(node) }, offset: Offset(1) };
+        for (hlc, node, expected) in [(50, 0, false), (51, 0, true), (60, 1, false), (61, 1, true), (51, 2, false)] {
+            assert_eq!(seed.is_write(&entry(hlc, node)), expected, "{hlc} of {node}");
+        }
+        let error = Seed::open(Some(Seeding { seeder: OriginId::new("d"), ..state.clone() }), &cluster).err();
+        assert!(error.is_some_and(|error| error.to_string().contains("seeded by d")));
+        state.end(&table.name(), Some("it is not there"));
+        assert_eq!(state.failed, [("campus.riders".to_owned(), "it is not there".to_owned())]);
+        assert!(Seed::open(Some(state), &cluster).unwrap().is_none(), "it has ended");
+    }
+}
