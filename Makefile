@@ -55,6 +55,11 @@ screenshots: browser ## The same, and the pictures of the README anew
 	cp target/screenshots/overview-away.png docs/dashboard.png
 	cp target/screenshots/conflicts.png docs/conflict.png
 
+.PHONY: golden-cli
+golden-cli: setup ## Write the texts of help and errors anew that tests/cli compares with; look at the difference
+	TANDEM_GOLDEN=write cargo test --locked --test cli golden::
+	git diff --stat tests/golden/cli
+
 .PHONY: soak
 soak: setup ## The big proof in full size: 100,000 rows, the tailer killed 200 times, the hub or broker killed, cut off and away
 	TANDEM_SOAK=1 cargo test --locked --test live soak -- --nocapture --test-threads=1

@@ -13,12 +13,14 @@ use tandem::observe::{
     SnapshotWish, Status, TableView, VerifyPartView, VerifyView, VerifyWish,
 };
 use tandem::runtime::{ManualClock, RoleState, RoleWatch, Shutdown, Stop};
-use tandem::serve::{Keeper, Orders, Part, Web, WebOptions};
+use tandem::serve::{Decision, Keeper, Orders, Part, Web, WebOptions};
 
 #[path = "cli/ddl.rs"]
 mod ddl;
 #[path = "cli/failed.rs"]
 mod failed;
+#[path = "cli/golden.rs"]
+mod golden;
 #[path = "cli/hub.rs"]
 mod hub;
 #[path = "cli/init.rs"]
@@ -105,7 +107,7 @@ Commands:
   resume        Let a paused role go on
   restart       Start a role of the running node anew, also one that has stopped
   snapshot      Publish rows that were there before, so that the other nodes get them
-  sync          Feed the clouds now, instead of at their next time
+  sync          Exchange everything now: with the other nodes, and with the clouds
   verify        Compare this node's rows with those of the other nodes, and settle what differs
   tail          Print the changes of a database as they are committed, without a topic
   topic         See what the topics hold
@@ -379,7 +381,7 @@ impl Orders for Asked {
         Ok(false)
     }
 
-    async fn settle(&self, conflict: &str, _put_back: bool) -> Result<Option<ConflictView>, Stop> {
+    async fn settle(&self, conflict: &str, _: &Decision) -> Result<Option<ConflictView>, Stop> {
         Kept.conflict(conflict).await
     }
 }
@@ -409,6 +411,13 @@ impl Shown {
         let shutdown = Shutdown::new();
         tokio::spawn(web.run(shutdown.clone()));
         Self { observer, place: Place::with(&text), _shutdown: shutdown.drop_guard() }
+    }
+
+    /// Where its pages are, as its configuration says.
+    fn address(&self) -> String {
+        let text = std::fs::read_to_string(self.place.path().join("tandem.toml")).unwrap();
+        let listen = text.split("[web]\nlisten = \"").nth(1).and_then(|rest| rest.split('"').next());
+        listen.expect("it was written so").to_owned()
     }
 
     fn calm(&self) {
@@ -556,6 +565,12 @@ c-7f3a: campus.riders, row with id 7: update origin differs, waits for a decisio
     let settled = node.place.run(&["conflicts", "settle", "c-7f3a", "--keep", "loser"]);
     assert_eq!((settled.code, settled.err.as_str()), (0, ""));
     assert_eq!(settled.out, "c-7f3a: campus.riders, row with id 7: the row that lost is written again.\n");
+    let merged = node.place.run(&["conflicts", "settle", "c-7f3a", "--keep", "loser", "--column", "name", "--column", "seats"]);
+    assert_eq!(merged.out, "c-7f3a: campus.riders, row with id 7: name, seats of the row that lost is written again.\n");
+    let whole = node.place.run(&["conflicts", "settle", "c-7f3a", "--keep", "winner", "--column", "name"]);
+    assert!(whole.code == 2 && whole.err.ends_with("write --keep loser, or leave --column out\n"), "{}", whole.err);
+    let first = node.place.run(&["conflicts", "list", "--limit", "1"]).out;
+    assert!(first.ends_with("See older ones:          tandem conflicts list --limit 1 --skip 1\n"), "{first}");
     let unknown = node.place.run(&["conflicts", "settle", "c-9", "--keep", "winner"]);
     assert_eq!((unknown.code, unknown.err.as_str()), (2, "error: there is no such conflict — see the list\n"));
     let missing = node.place.run(&["conflicts", "show", "c-9"]);

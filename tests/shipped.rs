@@ -1,6 +1,6 @@
 //! What is shipped beside the program fits it: example configuration, its reference, dashboard and alerts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -112,6 +112,14 @@ fn every_key_is_in_the_reference() {
 }
 
 /// Words that look like metrics of ours.
+/// By their files' names.
+fn dashboards() -> BTreeMap<String, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana/dashboards");
+    let files = fs::read_dir(folder).expect("there are dashboards");
+    let names = files.map(|file| file.expect("it was listed").file_name().into_string().expect("a name"));
+    names.map(|name| (name.clone(), read(&format!("grafana/dashboards/{name}")))).collect()
+}
+
 fn metrics(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .filter(|word| word.starts_with("tandem_") || word.starts_with("process_"))
@@ -126,7 +134,7 @@ fn every_metric_has_its_panel_or_alert_and_every_panel_its_metric() {
     // The names stand in quotes there; what is not a whole string is no metric.
     let made: BTreeSet<String> = source.split('"').filter(|text| metrics(text).contains(*text)).map(str::to_owned).collect();
     assert!(made.len() > 15, "only {} metrics found", made.len());
-    let used = metrics(&(read("grafana/dashboards/tandem.json") + &read("grafana/alerts.yml")));
+    let used = metrics(&(dashboards().into_values().collect::<String>() + &read("grafana/alerts.yml")));
     let unwatched: Vec<&String> = made.difference(&used).filter(|name| *name != "process_start_time_seconds").collect();
     assert!(unwatched.is_empty(), "in no panel and no alert: {unwatched:?}");
     let unknown: Vec<&String> = used.difference(&made).collect();
@@ -134,14 +142,21 @@ fn every_metric_has_its_panel_or_alert_and_every_panel_its_metric() {
 }
 
 #[test]
-fn the_dashboard_is_json_with_queries_in_every_panel() {
-    let dashboard: serde_json::Value = serde_json::from_str(&read("grafana/dashboards/tandem.json")).expect("it is JSON");
-    let panels = dashboard["panels"].as_array().expect("panels are a list");
-    for panel in panels.iter().filter(|panel| panel["type"] != "row") {
-        let targets = panel["targets"].as_array().map_or(0, Vec::len);
-        assert!(targets > 0, "{} has no query", panel["title"]);
+fn the_dashboards_are_json_with_queries_in_every_panel() {
+    let mut ids = BTreeSet::new();
+    for (name, text) in dashboards() {
+        let dashboard: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+        assert!(ids.insert(dashboard["uid"].to_string()), "{name} has the uid of another");
+        let panels = dashboard["panels"].as_array().expect("panels are a list");
+        let mut numbers = BTreeSet::new();
+        for panel in panels {
+            assert!(numbers.insert(panel["id"].as_u64()), "{name}: {} has the number of another", panel["title"]);
+            let targets = panel["targets"].as_array().map_or(0, Vec::len);
+            assert!(panel["type"] == "row" || targets > 0, "{name}: {} has no query", panel["title"]);
+        }
+        assert!(panels.len() > 10, "{name}: {} panels", panels.len());
     }
-    assert!(panels.len() > 10, "{} panels", panels.len());
+    assert!(ids.len() >= 2, "one of all nodes, and one of each");
 }
 
 /// Runs Prometheus's own tool in a folder; `None`, said loudly, where it is not installed.

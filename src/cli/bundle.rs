@@ -41,10 +41,11 @@ pub async fn run(args: BundleArgs) -> Outcome {
     let mut entries = vec![
         Entry { name: "version.txt", text: about() },
         Entry { name: "config.toml", text: config.show() },
-        Entry { name: "doctor.txt", text: doctor(&config, &args.common).await },
+        Entry { name: "doctor.txt", text: String::new() },
     ];
     // A node that does not run is a reason to ask for help, so what it would say is replaced by why it does not.
     let api = NodeApi::new(&args.common)?;
+    entries[2].text = doctor(&config, &args.common, api.runs().await).await;
     for (name, path) in [
         ("status.json", "/api/status"),
         ("metrics.txt", "/metrics"),
@@ -77,12 +78,12 @@ fn about() -> String {
     format!("tandem {}\n{os} {machine}\n", env!("CARGO_PKG_VERSION"))
 }
 
-async fn doctor(config: &Config, common: &Common) -> String {
+async fn doctor(config: &Config, common: &Common, running: bool) -> String {
     let own = match config.own_node(common.node.as_deref()) {
         Ok(own) => own,
         Err(faults) => return faults.lines().map(|line| format!("error: {line}\n")).collect(),
     };
-    let found = wiring::examine(config, &own).await;
+    let found = wiring::examine(config, &own, wiring::Look { running, against: Vec::new() }).await;
     found.iter().map(|finding| format!("{:?}  {}  {}\n", finding.level, finding.code, finding.what)).collect()
 }
 

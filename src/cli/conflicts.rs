@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::observe::{ConflictView, SideView, spoken_time};
+use crate::runtime::Stop;
 
 use super::node_api::{NodeApi, path_part};
 use super::{Common, Outcome, output};
@@ -26,6 +27,9 @@ enum ConflictsCommand {
         /// At most so many.
         #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=500))]
         limit: u16,
+        /// Leave out so many of the newest: for the next page.
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        skip: u32,
         /// Only those that wait for a decision.
         #[arg(long)]
         open: bool,
@@ -43,6 +47,10 @@ enum ConflictsCommand {
         /// Which row is to stand.
         #[arg(long, value_enum)]
         keep: Keep,
+        /// With `--keep loser`: put back only this column of the row that lost, and leave the others as they are now. May be given
+        /// several times.
+        #[arg(long = "column", value_name = "COLUMN")]
+        columns: Vec<String>,
     },
     /// Show both sides of one conflict.
     Show {
@@ -66,23 +74,24 @@ enum Keep {
 
 pub async fn run(args: ConflictsArgs) -> Outcome {
     match args.command {
-        ConflictsCommand::List { common, limit, open, json } => list(&common, limit, open, json).await,
+        ConflictsCommand::List { common, limit, skip, open, json } => list(&common, (skip, limit), open, json).await,
         ConflictsCommand::Show { common, id, json } => show(&common, &id, json).await,
-        ConflictsCommand::Settle { common, ids, keep } => settle(&common, &ids, keep).await,
+        ConflictsCommand::Settle { common, ids, keep, columns } => settle(&common, &ids, keep, &columns).await,
     }
 }
 
-async fn list(common: &Common, limit: u16, open: bool, json: bool) -> Outcome {
+async fn list(common: &Common, (skip, limit): (u32, u16), open: bool, json: bool) -> Outcome {
     let api = NodeApi::new(common)?;
     // Asked first, so that another node on this machine does not answer for the one that is meant.
     let status = api.status().await?;
-    let conflicts: Vec<ConflictView> = api.get(&format!("/api/conflicts?limit={limit}&open={open}")).await?;
+    let conflicts: Vec<ConflictView> = api.get(&format!("/api/conflicts?skip={skip}&limit={limit}&open={open}")).await?;
     if json {
         output::json(&conflicts)?;
         return Ok(ExitCode::SUCCESS);
     }
     if conflicts.is_empty() {
-        output::line(format_args!("There is no {}conflict on {}.", if open { "open " } else { "" }, status.node));
+        let further = if skip > 0 { "further " } else { "" };
+        output::line(format_args!("There is no {further}{}conflict on {}.", if open { "open " } else { "" }, status.node));
         return Ok(ExitCode::SUCCESS);
     }
     let mut rows = output::table(["ID", "TABLE", "ROW", "KIND", "KEPT", "LOST", "STATE"], &[]);
@@ -100,6 +109,10 @@ async fn list(common: &Common, limit: u16, open: bool, json: bool) -> Outcome {
     }
     output::print(&rows);
     output::line(format_args!("\nSee both sides of one:   tandem conflicts show {}", conflicts[0].id));
+    if conflicts.len() == usize::from(limit) {
+        let (next, only) = (u64::from(skip) + u64::from(limit), if open { " --open" } else { "" });
+        output::line(format_args!("See older ones:          tandem conflicts list{only} --limit {limit} --skip {next}"));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -130,16 +143,21 @@ async fn show(common: &Common, id: &str, json: bool) -> Outcome {
 }
 
 /// One after the other; what is settled before one that cannot be stays settled.
-async fn settle(common: &Common, ids: &[String], keep: Keep) -> Outcome {
+async fn settle(common: &Common, ids: &[String], keep: Keep, columns: &[String]) -> Outcome {
+    if keep == Keep::Winner && !columns.is_empty() {
+        let fix = "write --keep loser, or leave --column out";
+        return Err(Stop::halt("the row that stands keeps all its columns, and --column names some of the other", fix).into());
+    }
     let api = NodeApi::new(common)?;
     api.status().await?;
     let (word, said) = match keep {
-        Keep::Winner => ("winner", "its row stays as it is"),
-        Keep::Loser => ("loser", "the row that lost is written again"),
+        Keep::Winner => ("winner", "its row stays as it is".to_owned()),
+        Keep::Loser if columns.is_empty() => ("loser", "the row that lost is written again".to_owned()),
+        Keep::Loser => ("loser", format!("{} of the row that lost is written again", output::plain(&columns.join(", ")))),
     };
     for id in ids {
         let path = format!("/api/conflicts/{}/settle", path_part(id));
-        let settled: ConflictView = api.post(&path, &serde_json::json!({ "keep": word })).await?;
+        let settled: ConflictView = api.post(&path, &serde_json::json!({ "keep": word, "columns": columns })).await?;
         let (table, key) = (output::plain(&settled.table), output::key(&settled.key));
         output::line(format_args!("{}: {table}, row with {key}: {said}.", settled.id));
     }

@@ -7,9 +7,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::change::OriginId;
 use crate::runtime::{Finding, Level, Stop};
-use crate::wiring::{self, Facts};
+use crate::wiring::{self, Facts, Look};
 
+use super::node_api::NodeApi;
 use super::{Common, MUST_MEND, Outcome, output};
 
 /// Look a node's set-up over: what must be mended, and how.
@@ -39,20 +41,27 @@ pub async fn run(args: DoctorArgs) -> Outcome {
     let own = config.own_node(args.common.node.as_deref())?;
     let name = own.name().clone();
     let others = args.against.iter().map(|file| read_facts(file)).collect::<Result<Vec<Facts>, Stop>>()?;
-    let mut found = wiring::examine(&config, &own).await;
-    if args.save.is_some() || !others.is_empty() {
-        let facts = wiring::facts(&config, &own).await?;
-        for other in others {
-            if other.node == facts.node {
-                let what = format!("the facts to compare with are of {name} itself");
-                return Err(Stop::halt(what, "use what `tandem doctor --save FILE` wrote on another node").into());
-            }
-            found.extend(facts.compare(&other));
-        }
-        if let Some(file) = &args.save {
-            save_facts(file, &facts)?;
-        }
+    if others.iter().any(|other| other.node == name.as_str()) {
+        let what = format!("the facts to compare with are of {name} itself");
+        return Err(Stop::halt(what, "use what `tandem doctor --save FILE` wrote on another node").into());
     }
+    let foreign = others.iter().find(|other| !config.nodes.contains_key(&OriginId::new(&other.node)));
+    if let Some(foreign) = foreign {
+        let what = format!(
+            "the facts to compare with are of {}, which is no node of this configuration",
+            output::plain(&foreign.node)
+        );
+        return Err(Stop::halt(what, "use what a node of the same cluster wrote").into());
+    }
+    if let Some(file) = &args.save {
+        save_facts(file, &wiring::facts(&config, &own).await?)?;
+    }
+    // Pages that could not be served are a finding below; nobody is there to be asked.
+    let running = match NodeApi::without_key(&args.common) {
+        Ok(api) => api.runs().await,
+        Err(_) => false,
+    };
+    let found = wiring::examine(&config, &own, Look { running, against: others }).await;
     if args.json {
         output::json(&found)?;
     } else {

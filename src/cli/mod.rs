@@ -19,6 +19,7 @@ mod config;
 mod conflicts;
 mod ddl;
 mod doctor;
+mod exchange;
 mod failed;
 mod healthcheck;
 mod hub;

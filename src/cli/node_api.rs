@@ -69,6 +69,11 @@ impl NodeApi {
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
+    /// Whether the node runs now, as far as its pages tell: one that was started without them cannot be asked.
+    pub async fn runs(&self) -> bool {
+        self.text("/healthz").await.is_ok()
+    }
+
     /// The status of the node, if it is the one that was asked for.
     pub async fn status(&self) -> Result<Status, Stop> {
         let status: Status = self.get("/api/status").await?;

@@ -44,10 +44,15 @@ pub async fn run(args: StatusArgs) -> Outcome {
 /// Until interrupted. A node that ends meanwhile may come back, so its absence is shown and asked about again.
 async fn watch(api: &NodeApi, json: bool) -> Outcome {
     let clear = std::io::stdout().is_terminal();
+    // One for all the time: what comes while something is printed would be nobody's.
+    let interrupted = tokio::signal::ctrl_c();
+    tokio::pin!(interrupted);
     loop {
         let asked = tokio::select! {
+            // First, so that it is listened to before anything is printed.
+            biased;
+            _ = &mut interrupted => return Ok(ExitCode::from(INTERRUPTED)),
             asked = api.status() => asked,
-            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::from(INTERRUPTED)),
         };
         if clear {
             print!("\x1b[H\x1b[2J");
@@ -65,7 +70,7 @@ async fn watch(api: &NodeApi, json: bool) -> Outcome {
         }
         tokio::select! {
             () = tokio::time::sleep(WATCH_EVERY) => {}
-            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::from(INTERRUPTED)),
+            _ = &mut interrupted => return Ok(ExitCode::from(INTERRUPTED)),
         }
     }
 }

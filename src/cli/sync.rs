@@ -1,4 +1,4 @@
-//! `tandem sync`: feeds the clouds now, and waits for what comes of it.
+//! `tandem sync`: everything now, and what came of it.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,27 +11,35 @@ use serde_json::{Value, json};
 use crate::observe::{CloudReport, CloudState, spoken_count};
 use crate::runtime::Stop;
 
+use super::exchange;
 use super::node_api::NodeApi;
 use super::{Common, DIFFERENCE, INTERRUPTED, Outcome, output};
 
-/// Feed the clouds now, instead of at their next time.
+/// Exchange everything now: with the other nodes, and with the clouds.
+///
+/// Nodes exchange changes all the time, so this ends waits before a next attempt, and with --wait shows when nothing waits any
+/// more. Clouds are fed at once instead of at their next time. A node that is offline is told and not waited for. Exits with 1
+/// where something is not up to date at the end.
 #[derive(Args)]
 pub struct SyncArgs {
-    /// Only these tables, `database.table` or `table`; all if none is named.
+    /// Only these tables, `database.table` or `table`, to the clouds; all if none is named.
     #[arg(value_name = "TABLE")]
     tables: Vec<String>,
     #[command(flatten)]
     common: Common,
-    /// What to sync: nodes exchange changes all the time, so only clouds can be told.
+    /// What to sync; both where it is not said.
     #[arg(long, value_name = "WHAT")]
     only: Option<Only>,
+    /// Wait until nothing waits between the nodes that are reached. Clouds are always waited for.
+    #[arg(long)]
+    wait: bool,
     /// Only this cloud of the configuration.
     #[arg(long, value_name = "NAME")]
     cloud: Option<String>,
-    /// Send everything that the topics hold, not only what is new: what the cloud has already changes nothing there.
+    /// Send the clouds everything that the topics hold, not only what is new: what a cloud has already changes nothing there.
     #[arg(long)]
     force: bool,
-    /// Send nothing; say what would be sent.
+    /// Send the clouds nothing; say what would be sent. Asks nothing of the nodes.
     #[arg(long)]
     dry_run: bool,
     /// Print JSON, for programs.
@@ -39,9 +47,12 @@ pub struct SyncArgs {
     json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Only {
+    /// The clouds, as their report says.
     Cloud,
+    /// The other nodes.
+    Nodes,
 }
 
 /// How often the progress is looked at.
@@ -53,20 +64,32 @@ struct Ordered {
 }
 
 pub async fn run(args: SyncArgs) -> Outcome {
-    // The only value there is, and the default.
-    let (Some(Only::Cloud) | None) = args.only;
+    // What is said about clouds alone means them alone.
+    let clouds_alone = args.only == Some(Only::Cloud)
+        || args.only.is_none() && (args.cloud.is_some() || args.force || args.dry_run || !args.tables.is_empty());
     let api = NodeApi::new(&args.common)?;
     let status = api.status().await?;
     let clouds: Vec<String> = match &args.cloud {
+        _ if args.only == Some(Only::Nodes) => Vec::new(),
         Some(name) => vec![name.clone()],
         None => status.clouds.iter().map(|cloud| cloud.name.clone()).collect(),
     };
-    if clouds.is_empty() {
+    if clouds.is_empty() && clouds_alone {
         return Err(Stop::halt(
             format!("{} feeds no cloud", status.node),
             "add [cloud.main] to the configuration, or run the role: tandem run cloud",
         )
         .into());
+    }
+    let mut links = None;
+    if !clouds_alone {
+        tokio::select! {
+            seen = exchange::exchange(&api, args.wait, args.json) => links = Some(seen?),
+            _ = tokio::signal::ctrl_c() => {
+                eprintln!("The node goes on by itself; see it with `tandem status`.");
+                return Ok(ExitCode::from(INTERRUPTED));
+            }
+        }
     }
     let mut reports = Vec::new();
     for cloud in &clouds {
@@ -81,11 +104,19 @@ pub async fn run(args: SyncArgs) -> Outcome {
             }
         }
     }
-    let success = reports.iter().all(|report| report.success);
-    match reports.as_slice() {
-        [report] if args.json => output::json(report)?,
-        reports if args.json => output::json(&json!({ "success": success, "reports": reports }))?,
-        reports => reports.iter().for_each(print),
+    // Without --wait nobody has looked whether the nodes have come together.
+    let together = !args.wait || links.iter().flatten().all(exchange::is_done);
+    let success = reports.iter().all(|report| report.success) && together;
+    match (reports.as_slice(), &links) {
+        ([report], None) if args.json => output::json(report)?,
+        (reports, None) if args.json => output::json(&json!({ "success": success, "reports": reports }))?,
+        (reports, Some(links)) if args.json => {
+            output::json(&json!({ "success": success, "links": links, "reports": reports }))?;
+        }
+        (reports, links) => {
+            links.iter().flatten().for_each(|link| output::line(output::plain(&exchange::line(link))));
+            reports.iter().for_each(print);
+        }
     }
     Ok(if success { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENCE) })
 }

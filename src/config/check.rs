@@ -417,6 +417,7 @@ fn limits(mut section: Section) -> Limits {
         group_bytes: section.bytes("group_bytes", 4 << 10..=1 << 30).unwrap_or(8 << 20) as usize,
         index_rows: section.number("index_rows", 1_000..=1_000_000_000).map_or(1_000_000, |spot| spot.value) as usize,
         max_clock_skew: section.duration("max_clock_skew", Duration::from_secs(1)..=DAY).unwrap_or(Duration::from_secs(60)),
+        disk_free_min: section.bytes("disk_free_min", 0..=u64::MAX).unwrap_or(1 << 30),
     };
     section.finish();
     limits

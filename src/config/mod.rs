@@ -154,6 +154,8 @@ pub struct Limits {
     pub index_rows: usize,
     /// How far ahead of our clock a commit time may be and still be believed.
     pub max_clock_skew: Duration,
+    /// Bytes on the disks of the state folder and of the hub's data below which the doctor warns.
+    pub disk_free_min: u64,
 }
 
 /// One node of the cluster: the one this process runs, with its secrets resolved.
@@ -284,6 +286,41 @@ impl Config {
         source.resolve(&self.surroundings).map(Some).map_err(|why| {
             Faults::one(&self.file, Place::Nowhere, format!("the secret of `web.key` cannot be had: {}", why.rule), why.fix)
         })
+    }
+
+    /// The password of any node's database, where this machine has it.
+    pub fn node_password(&self, name: &OriginId) -> Option<SecretString> {
+        self.nodes.get(name)?.password.resolve(&self.surroundings).ok()
+    }
+
+    /// Files that hold secrets of this node, whether they are there or not.
+    pub fn secret_files(&self, name: &OriginId) -> Vec<PathBuf> {
+        let node = self.nodes.get(name);
+        let mut sources: Vec<&SecretSource> = node.map(|node| &node.password).into_iter().collect();
+        sources.extend(node.and_then(|node| node.hub_key.as_ref()));
+        sources.extend(self.web.key.as_ref());
+        let mut keys: Vec<&PathBuf> = self.web.certificate.iter().map(|(_, key)| key).collect();
+        if let TopicKeeper::Kafka(broker) = &self.topic.keeper {
+            sources.extend(broker.sasl.as_ref().map(|sasl| &sasl.password));
+            sources.extend(broker.tls.as_ref().and_then(|tls| tls.key_password.as_ref()));
+            keys.extend(broker.tls.as_ref().and_then(|tls| tls.key_file.as_ref()));
+        }
+        let hub = self.hub.as_ref().filter(|hub| hub.node.as_ref() == Some(name));
+        keys.extend(hub.and_then(|hub| hub.certificate.as_ref()).map(|(_, key)| key));
+        for cloud in self.clouds.iter().filter(|cloud| cloud.nodes.is_empty() || cloud.nodes.contains(name)) {
+            sources.push(&cloud.api.key);
+            sources.extend(cloud.encrypt_key.as_ref());
+            for store in cloud.files.iter().map(|files| &files.store).chain(&cloud.archive) {
+                if let Store::Bucket(bucket) = store {
+                    sources.push(&bucket.key);
+                }
+            }
+        }
+        let files = sources.into_iter().filter_map(|source| match source {
+            SecretSource::File(path) => Some(path),
+            SecretSource::Variable(_) => None,
+        });
+        files.chain(keys).cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
     }
 
     /// What is in force, secrets hidden, in the form of the file.

@@ -104,6 +104,7 @@ pub fn show(config: &Config) -> String {
     line(format!("group_bytes = {}", quote(&show_bytes(config.limits.group_bytes as u64))));
     line(format!("index_rows = {}", config.limits.index_rows));
     line(format!("max_clock_skew = {}", quote(&show_duration(config.limits.max_clock_skew))));
+    line(format!("disk_free_min = {}", quote(&show_bytes(config.limits.disk_free_min))));
     config.clouds.iter().flat_map(|cloud| super::cloud::show(cloud, quote, secret)).for_each(line);
     out
 }

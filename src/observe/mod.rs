@@ -463,6 +463,18 @@ impl Observer {
         self.0.metrics.index_spilled_rows.set(spilled as i64);
     }
 
+    /// How long the server keeps binlogs (`None`: for ever), and how old what is not published yet may be at most, in seconds.
+    pub fn binlog_kept(&self, retention: Option<f64>, waits: f64) {
+        let kept = retention.unwrap_or(0.0);
+        self.0.metrics.binlog_retention.set(kept);
+        // What is past its time is not gone for sure, and may go at any moment.
+        self.0.metrics.binlog_headroom.set((kept - waits).max(0.0));
+    }
+
+    pub fn disk_free(&self, bytes: u64) {
+        self.0.metrics.state_disk_free.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
     // ---- the node ----
 
     /// Another process of this node has the role; this one waits to take it over.

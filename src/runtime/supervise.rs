@@ -229,8 +229,12 @@ impl Role {
                     }
                     self.tell(RoleState::Retrying, Some(&stop));
                     let wait = self.backoff.next_wait();
+                    let hurry = self.switch.hurry.clone();
                     // Ends early at shutdown and when something else is wanted; a time-out is the ordinary end of the wait.
-                    let _ = timeout(wait, self.told_or_shutdown()).await;
+                    tokio::select! {
+                        _ = timeout(wait, self.told_or_shutdown()) => {}
+                        () = hurry.notified() => self.backoff.reset(),
+                    }
                 }
                 Err(stop) => {
                     self.tell(RoleState::Halted, Some(&stop));
@@ -386,6 +390,34 @@ mod tests {
         let states = seen.states("tailer");
         assert_eq!(states.iter().filter(|state| **state == RoleState::Retrying).count(), 30);
         assert_eq!(states.last(), Some(&RoleState::Ended));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_before_its_next_attempt_can_be_told_to_make_it_now() {
+        let (supervisor, seen, shutdown) = start();
+        let switches = Switches::default();
+        let mut supervisor = supervisor
+            .with_switches(switches.clone())
+            .with_backoff(Backoff::new(Duration::from_secs(3_600), Duration::from_secs(3_600)));
+        let attempts = Arc::new(AtomicU32::new(0));
+        let count = attempts.clone();
+        supervisor.role("tailer", move |shutdown| {
+            let first = count.fetch_add(1, Ordering::Relaxed) == 0;
+            async move { if first { Err(retry("no route")) } else { until_shutdown(shutdown).await } }
+        });
+        let run = tokio::spawn(supervisor.run(GRACE));
+        while seen.states("tailer").last() != Some(&RoleState::Retrying) {
+            tokio::task::yield_now().await;
+        }
+        let began = Instant::now();
+        // It may be told just before it waits: who orders it asks again.
+        while seen.states("tailer").last() != Some(&RoleState::Running) {
+            switches.hurry();
+            tokio::task::yield_now().await;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60) && attempts.load(Ordering::Relaxed) == 2);
+        shutdown.cancel();
+        run.await.unwrap().unwrap();
     }
 
     #[tokio::test(start_paused = true)]

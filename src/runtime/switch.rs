@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use super::{Clock, Stop, SystemClock};
@@ -46,6 +46,8 @@ pub(super) struct RoleSwitch {
     pub wanted: watch::Receiver<Wanted>,
     /// What the role has come to.
     pub acted: watch::Sender<Option<Wanted>>,
+    /// Whoever waits before the next attempt need not wait any longer.
+    pub hurry: Arc<Notify>,
 }
 
 struct Switch {
@@ -61,6 +63,7 @@ struct Shared {
     book: Box<dyn PauseBook>,
     clock: Arc<dyn Clock>,
     inner: Mutex<Inner>,
+    hurry: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -84,7 +87,12 @@ impl Switches {
     }
 
     fn with(book: Box<dyn PauseBook>, clock: Arc<dyn Clock>, paused: BTreeMap<String, u64>) -> Self {
-        Self(Arc::new(Shared { book, clock, inner: Mutex::new(Inner { roles: BTreeMap::new(), paused }) }))
+        Self(Arc::new(Shared {
+            book,
+            clock,
+            inner: Mutex::new(Inner { roles: BTreeMap::new(), paused }),
+            hurry: Arc::default(),
+        }))
     }
 
     /// The roles of this process.
@@ -115,6 +123,11 @@ impl Switches {
             switch.wanted.send_modify(|wanted| wanted.starts += 1);
         }
         self.settled(role).await
+    }
+
+    /// Lets all roles that wait before their next attempt make it now. Those that work, are paused or have stopped are not touched.
+    pub fn hurry(&self) {
+        self.0.hurry.notify_waiters();
     }
 
     async fn set(&self, role: &str, of: impl FnOnce(Option<u64>) -> Option<u64>) -> Result<(), Stop> {
@@ -161,7 +174,7 @@ impl Switches {
         let (wanted, for_role) = watch::channel(begins);
         let (acted, for_us) = watch::channel(None);
         inner.roles.insert(role.clone(), Switch { wanted, acted: for_us });
-        RoleSwitch { wanted: for_role, acted }
+        RoleSwitch { wanted: for_role, acted, hurry: self.0.hurry.clone() }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

@@ -63,6 +63,15 @@ pub struct Part {
     pub at_most: usize,
 }
 
+/// What a person decides about a conflict.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// The row that stands stays.
+    Winner,
+    /// The row that lost is written again; of it only these columns, where some are named.
+    Loser { columns: Vec<String> },
+}
+
 /// How this node is set up.
 #[async_trait]
 pub trait Setup: Send + Sync {
@@ -85,9 +94,9 @@ pub trait Orders: Send + Sync {
     /// Ends a snapshot; false where none of this number is under way. What is published stays.
     async fn cancel_snapshot(&self, id: u64) -> Result<bool, Stop>;
 
-    /// Decide about a conflict, on all nodes: the winner's row stays, or the loser's is written again as a new write of this node.
-    /// `None` where there is no such conflict.
-    async fn settle(&self, conflict: &str, put_back: bool) -> Result<Option<ConflictView>, Stop>;
+    /// Decide about a conflict, on all nodes: the winner's row stays, or the loser's is written again as a new write of this node,
+    /// whole or some columns of it. `None` where there is no such conflict.
+    async fn settle(&self, conflict: &str, decision: &Decision) -> Result<Option<ConflictView>, Stop>;
 
     /// Compare this node's rows with those of the others, and perhaps have what differs settled.
     async fn verify(&self, wish: VerifyWish) -> Result<VerifyView, Stop>;
@@ -136,6 +145,9 @@ pub trait Roles: Send + Sync {
     async fn resume(&self, role: &str) -> Result<Vec<String>, Stop>;
 
     async fn restart(&self, role: &str, from: StartFrom) -> Result<Vec<String>, Stop>;
+
+    /// Lets roles that wait before they try again try now.
+    fn hurry(&self);
 }
 
 /// Orders about changes that were set aside.

@@ -71,6 +71,8 @@ pub enum Done {
     Retried(u64),
     StillFailed(u64),
     Discarded(u64),
+    Paused,
+    Resumed,
 }
 
 impl Done {
@@ -85,6 +87,8 @@ impl Done {
             Self::Retried(changes) => ("retried", changes),
             Self::StillFailed(changes) => ("still-failed", changes),
             Self::Discarded(changes) => ("discarded", changes),
+            Self::Paused => ("paused", 0),
+            Self::Resumed => ("resumed", 0),
         };
         format!("done={word}&count={number}")
     }
@@ -100,6 +104,8 @@ impl Done {
             "retried" => Self::Retried(number),
             "still-failed" => Self::StillFailed(number),
             "discarded" => Self::Discarded(number),
+            "paused" => Self::Paused,
+            "resumed" => Self::Resumed,
             _ => return None,
         })
     }
@@ -118,6 +124,8 @@ impl Done {
             Self::StillFailed(changes) => {
                 format!("{} as before: the reasons are below.", plural(changes, "change failed", "changes failed"))
             }
+            Self::Paused => "The role is paused until somebody resumes it, also over a new start.".into(),
+            Self::Resumed => "The role goes on.".into(),
             Self::Discarded(changes) => format!("{} discarded.", plural(changes, "change was", "changes were")),
         }
     }
@@ -221,6 +229,8 @@ mod tests {
             Done::Retried(2),
             Done::StillFailed(4),
             Done::Discarded(7),
+            Done::Paused,
+            Done::Resumed,
         ];
         for done in all {
             let query = done.query();

@@ -1,4 +1,4 @@
-//! Orders to the roles of the running node: `POST /api/roles/{role}/pause`, `/resume`, `/restart`.
+//! Orders to the roles of the running node: `POST /api/roles/{role}/pause`, `/resume`, `/restart`, and `POST /api/sync` to all.
 //!
 //! `{role}` is a role as the status names it, or `cloud` for all clouds. The answer lists the roles that were meant, as they are
 //! then.
@@ -30,6 +30,7 @@ pub fn router(observer: Observer, roles: Arc<dyn Roles>) -> Router {
         .route("/api/roles/{role}/pause", post(pause))
         .route("/api/roles/{role}/resume", post(resume))
         .route("/api/roles/{role}/restart", post(restart))
+        .route("/api/sync", post(sync))
         .layer(DefaultBodyLimit::max(ORDER_BYTES_MAX))
         .with_state(Asked { observer, roles })
 }
@@ -56,6 +57,13 @@ async fn resume(State(asked): State<Asked>, Path(role): Path<String>, order: Ord
 async fn restart(State(asked): State<Asked>, Path(role): Path<String>, order: Order<StartFrom>) -> Answer {
     let Json(from) = order?;
     asked.answer(asked.roles.restart(&role, from).await.map_err(Trouble::Order)?)
+}
+
+/// Nodes exchange changes all the time; what waits before its next attempt makes it now. The answer is all roles.
+async fn sync(State(asked): State<Asked>, order: Order<Plain>) -> Result<Json<Vec<RoleStatus>>, Trouble> {
+    let Json(Plain {}) = order?;
+    asked.roles.hurry();
+    Ok(Json(asked.observer.status().roles))
 }
 
 impl Asked {

@@ -18,7 +18,7 @@ use super::access::Refusal;
 use super::gate::{Gate, Visitor, is_foreign};
 use super::page::{self, ActivityAsked, ConflictsAsked, Done, FailedAsked, Frame};
 use super::web::Peer;
-use super::{Clouds, FailedOrders, Keeper, Orders, Part, Setup, SyncAsked, SyncRefused};
+use super::{Clouds, Decision, FailedOrders, Keeper, Orders, Part, Roles, Setup, SyncAsked, SyncRefused};
 use crate::observe::{ActivitySearch, Became, FailedWish, Observer, VerifyWish};
 use crate::runtime::Stop;
 
@@ -38,6 +38,7 @@ pub struct Screens {
     pub clouds: Option<Arc<dyn Clouds>>,
     pub setup: Option<Arc<dyn Setup>>,
     pub failed: Option<Arc<dyn FailedOrders>>,
+    pub roles: Option<Arc<dyn Roles>>,
     pub gate: Arc<Gate>,
     /// Per cloud, the last run that was ordered here: ordered again while it runs, it is joined.
     pub ordered: Arc<Mutex<BTreeMap<String, u64>>>,
@@ -54,6 +55,7 @@ pub fn router(screens: Screens) -> Router {
         .route("/cloud", get(cloud))
         .route("/settings", get(settings))
         .route("/sync", post(sync))
+        .route("/roles", post(roles))
         .route("/verify", post(verify))
         .route("/logout", post(logout))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
@@ -178,7 +180,7 @@ async fn conflicts(
     screens.show(visitor, Done::read(&asked.done, asked.count), |frame| page::conflicts(frame, &shown))
 }
 
-/// `one` is `winner:ID` or `loser:ID`; `many` is `winner` or `loser`, of all that are ticked.
+/// `one` is `winner:ID`, `loser:ID` or `columns:ID` (those whose `column` is `ID:name`); `many` is `winner` or `loser`, of all that are ticked.
 async fn settle(
     State(screens): State<Screens>,
     Extension(visitor): Extension<Visitor>,
@@ -195,14 +197,24 @@ async fn settle(
         (None, Some(keep)) => (keep, all("id").take(CONFLICTS_PAGE).collect()),
         (None, None) => ("", Vec::new()),
     };
-    let put_back = match keep {
-        "winner" => false,
-        "loser" => true,
+    let columns = |id: &str| -> Vec<String> {
+        all("column").filter_map(|chosen| chosen.strip_prefix(id)?.strip_prefix(':')).map(str::to_owned).collect()
+    };
+    let decision = match keep {
+        "winner" => Decision::Winner,
+        "loser" => Decision::Loser { columns: Vec::new() },
+        "columns" => match columns(ids.first().copied().unwrap_or_default()) {
+            // None is not all.
+            none if none.is_empty() => {
+                return Redirect::to(&format!("/conflicts?{}", Done::Nothing.query())).into_response();
+            }
+            columns => Decision::Loser { columns },
+        },
         _ => return screens.trouble(visitor, StatusCode::BAD_REQUEST, "it is not said which row is to stand", None),
     };
     let mut settled = 0;
     for id in ids {
-        match screens.orders.settle(id, put_back).await {
+        match screens.orders.settle(id, &decision).await {
             Ok(Some(_)) => settled += 1,
             // Somebody else was faster, and it was cleared away.
             Ok(None) => {}
@@ -212,10 +224,10 @@ async fn settle(
             }
         }
     }
-    let done = match (settled, put_back) {
+    let done = match (settled, &decision) {
         (0, _) => Done::Nothing,
-        (settled, false) => Done::Settled(settled),
-        (settled, true) => Done::PutBack(settled),
+        (settled, Decision::Winner) => Done::Settled(settled),
+        (settled, Decision::Loser { .. }) => Done::PutBack(settled),
     };
     let show = if all("show").next() == Some("open") { "open" } else { "all" };
     Redirect::to(&format!("/conflicts?show={show}&{}", done.query())).into_response()
@@ -333,6 +345,32 @@ async fn sync(
         done = Done::Ordered { run, joined: before == Some(run) };
     }
     Redirect::to(&format!("/cloud?{}", done.query())).into_response()
+}
+
+/// `pause` or `resume` is the name of a role.
+async fn roles(
+    State(screens): State<Screens>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    form: Fields,
+) -> Response {
+    let fields = match screens.fields(visitor, &headers, form) {
+        Ok(fields) => fields,
+        Err(refused) => return *refused,
+    };
+    let Some(orders) = &screens.roles else {
+        return screens.trouble(visitor, StatusCode::NOT_FOUND, "roles take no orders here", None);
+    };
+    let named = |wanted: &str| fields.iter().find(|(name, _)| name == wanted).map(|(_, role)| role.as_str());
+    let done = match (named("pause"), named("resume")) {
+        (Some(role), None) => orders.pause(role).await.map(|_| Done::Paused),
+        (None, Some(role)) => orders.resume(role).await.map(|_| Done::Resumed),
+        _ => return screens.trouble(visitor, StatusCode::BAD_REQUEST, "it is not said what to do", None),
+    };
+    match done {
+        Ok(done) => Redirect::to(&format!("/?{}", done.query())).into_response(),
+        Err(stop) => screens.trouble(visitor, StatusCode::CONFLICT, &stop.message, stop.hint.as_deref()),
+    }
 }
 
 async fn settings(

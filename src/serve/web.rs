@@ -29,7 +29,9 @@ use super::listener::LimitedListener;
 use super::screens::{self, Screens};
 use super::tls::{Tls, TlsIdentity};
 use super::trouble::Trouble;
-use super::{Clouds, FailedOrders, Inspect, Keeper, LIST_MAX, Orders, Part, Roles, ServeError, Setup, cloud_sync, page, roles};
+use super::{
+    Clouds, Decision, FailedOrders, Inspect, Keeper, LIST_MAX, Orders, Part, Roles, ServeError, Setup, cloud_sync, page, roles,
+};
 
 /// Browsers open about six each, a scraper one: enough for a room full of people.
 const CONNECTIONS_MAX: usize = 128;
@@ -89,8 +91,17 @@ impl Web {
         let address = listener.local_addr().map_err(listen_error)?;
         let gate = Arc::new(Gate::new(access, tls.is_some()).ok_or(ServeError::NoChance)?);
         let shown = Shown { observer: observer.clone(), keeper: keeper.clone(), orders: orders.clone() };
-        let screens =
-            Screens { observer, keeper, orders, clouds: None, setup: None, failed: None, gate, ordered: Arc::default() };
+        let screens = Screens {
+            observer,
+            keeper,
+            orders,
+            clouds: None,
+            setup: None,
+            failed: None,
+            roles: None,
+            gate,
+            ordered: Arc::default(),
+        };
         let router = router(shown, screens.gate.clone());
         Ok(Self { listener, address, router, screens, tls })
     }
@@ -121,6 +132,7 @@ impl Web {
 
     /// With orders to the roles of the node.
     pub fn with_roles(mut self, orders: Arc<dyn Roles>) -> Self {
+        self.screens.roles = Some(orders.clone());
         let orders = self.guarded(roles::router(self.screens.observer.clone(), orders));
         self.router = self.router.merge(orders);
         self
@@ -228,8 +240,11 @@ async fn conflict(State(shown): State<Shown>, Path(id): Path<String>) -> Result<
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Decision {
+struct Wanted {
     keep: Kept,
+    /// Only these columns of the row that lost.
+    #[serde(default)]
+    columns: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -242,10 +257,14 @@ enum Kept {
 async fn settle(
     State(shown): State<Shown>,
     Path(id): Path<String>,
-    decision: Result<Json<Decision>, JsonRejection>,
+    wanted: Result<Json<Wanted>, JsonRejection>,
 ) -> Result<Json<ConflictView>, Trouble> {
-    let Json(decision) = decision?;
-    let settled = shown.orders.settle(&id, matches!(decision.keep, Kept::Loser)).await?;
+    let Json(wanted) = wanted?;
+    let decision = match wanted.keep {
+        Kept::Winner => Decision::Winner,
+        Kept::Loser => Decision::Loser { columns: wanted.columns },
+    };
+    let settled = shown.orders.settle(&id, &decision).await?;
     Ok(Json(settled.ok_or(Trouble::NoSuch("conflict"))?))
 }
 

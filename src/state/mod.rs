@@ -12,6 +12,7 @@ use crate::apply::{Entry, Fingerprint, Overflow, OverflowError};
 use crate::change::{Hlc, NodeRank, Offset, Version};
 use crate::runtime::Stop;
 
+mod free;
 mod known_ids;
 mod ledger;
 mod pauses;
@@ -19,6 +20,7 @@ mod published;
 mod snapshots;
 mod stamp;
 
+pub use free::free_bytes;
 pub use known_ids::IdsFile;
 pub use ledger::LedgerFile;
 pub use pauses::PauseFile;

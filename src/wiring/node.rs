@@ -1,5 +1,6 @@
 //! One node, put together: database, topics, and the roles that work between them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::inspect::Inspector;
 use super::keeper::DatabaseKeeper;
 use super::lease::Seat;
 use super::roles::RoleOrders;
+use super::room::Room;
 use super::snapshots::{Book, DatabaseRows, Desk};
 use super::topics::Topics;
 use super::weekly::Weekly;
@@ -95,6 +97,9 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
         switches: switches.clone(),
         setup: Arc::new(NodeSetup { config: config.clone(), own: own.clone() }),
         cluster: config.cluster.clone(),
+        folders: std::iter::once(own.state_folder.clone())
+            .chain(config.hub.iter().filter(|_| own.keeps_topics).map(|hub| hub.data.clone()))
+            .collect(),
         tables: config.tables.clone(),
         database: Arc::new(Database::new(&own, config.tables.clone())),
         apply: apply_options(config, &own),
@@ -154,6 +159,8 @@ struct Node {
     setup: Arc<NodeSetup>,
     cluster: String,
     own: OwnNode,
+    /// Where this node keeps something.
+    folders: Vec<PathBuf>,
     tables: TableFilter,
     database: Arc<Database>,
     apply: ApplyOptions,
@@ -271,8 +278,17 @@ impl Node {
                 sleep(COUNT_EVERY).await;
             }
         };
+        let room = Room {
+            database: self.database.clone(),
+            topics: self.topics.clone(),
+            own: self.own.name().clone(),
+            folders: self.folders.clone(),
+            clock: self.clock.clone(),
+            observer: self.observer.clone(),
+        };
         tokio::select! {
             served = web.run(shutdown) => Ok(served?),
+            never = room.watch() => match never {},
             () = counting => Ok(()),
             () = weekly => Ok(()),
         }

@@ -41,6 +41,10 @@ impl Roles for RoleOrders {
         }
         Ok(names(&meant))
     }
+
+    fn hurry(&self) {
+        self.switches.hurry();
+    }
 }
 
 impl RoleOrders {

@@ -11,7 +11,7 @@ use crate::observe::{
     ConflictView, Observer, SchemaView, SnapshotTableView, SnapshotView, SnapshotWish, VerifyView, VerifyWish,
 };
 use crate::runtime::Stop;
-use crate::serve::Orders;
+use crate::serve::{Decision, Orders};
 use crate::source::{Chunk, ChunkRequest, RowReader, SourceError};
 use crate::state::SnapshotFile;
 use crate::tail::{SnapshotBook, SnapshotDesk, SnapshotOrder, TableState};
@@ -112,13 +112,12 @@ impl Orders for Desk {
         Ok(self.desk.cancel(id))
     }
 
-    async fn settle(&self, conflict: &str, put_back: bool) -> Result<Option<ConflictView>, Stop> {
+    async fn settle(&self, conflict: &str, decision: &Decision) -> Result<Option<ConflictView>, Stop> {
         let target = self.database.target().await?;
         let Some(kept) = target.conflict(conflict).await? else { return Ok(None) };
-        if put_back {
-            target.put_back(&kept).await?;
-        } else {
-            target.settle(&kept.id).await?;
+        match decision {
+            Decision::Winner => target.settle(&kept.id).await?,
+            Decision::Loser { columns } => target.put_back(&kept, columns).await?,
         }
         self.desk.tell(Note::Settled { conflict: kept.id.clone() });
         Ok(target.conflict(&kept.id).await?.map(conflict_view))

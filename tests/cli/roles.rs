@@ -36,6 +36,27 @@ impl Roles for Told {
         }
         self.tell(role, RoleState::Running)
     }
+
+    fn hurry(&self) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_asked_to_go_now_and_what_does_not_is_told() {
+    let node = Shown::start(None).await;
+    node.calm();
+    let said = node.place.run(&["sync", "--wait"]);
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "laptop-b > laptop-a: up to date\n", ""));
+    let clouds = node.place.run(&["sync", "--only", "cloud"]);
+    assert!(clouds.code == 2 && clouds.err.contains("laptop-a feeds no cloud"), "{}", clouds.err);
+
+    // Something stands until a person acts: it is told, and not waited for.
+    node.place.run(&["pause", "applier"]);
+    let said = node.place.run(&["sync", "--wait", "--json"]);
+    assert_eq!((said.code, said.err.as_str()), (1, ""), "looked, and found a difference");
+    let told: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((&told["success"], &told["links"][0]["state"]), (&false.into(), &"paused".into()), "{told}");
+    // Who does not wait has not looked.
+    assert_eq!(node.place.run(&["sync"]).code, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

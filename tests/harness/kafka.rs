@@ -179,6 +179,14 @@ impl PrivateBroker {
         self.process = Some(process);
     }
 
+    /// Starts anew with other lines of [`BrokerOptions::settings`].
+    pub async fn restart_with(&mut self, settings: Vec<String>) {
+        self.process = None;
+        self.options.settings = settings;
+        self.write_settings();
+        self.start_again().await;
+    }
+
     /// Gives the broker up: it lives on after this program. For `make demo KEEP=1`.
     pub fn leave(mut self) -> u32 {
         let process = self.process.take().expect("the broker runs");

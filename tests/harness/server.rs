@@ -283,6 +283,12 @@ impl PrivateServer {
         self.restart().await;
     }
 
+    /// [`Self::restart`] with these arguments for mariadbd in place of those that were added before.
+    pub async fn restart_as(&mut self, args: Vec<String>) {
+        self.options.args = args;
+        self.restart().await;
+    }
+
     /// Gives the process up: it lives on. Needs [`ServerOptions::outlives`] and [`ServerOptions::dir`].
     pub fn leave(mut self) -> Option<u32> {
         assert!(self.options.outlives && self.options.dir.is_some(), "a server that stays needs a place that stays");

@@ -138,7 +138,7 @@ async fn a_topic_that_somebody_made_otherwise_is_refused_with_what_to_set() {
     assert_eq!(
         refused("short").await,
         "the topic behind.short cannot be used: it keeps records for 1 h, less than max_offline of 720 h - \
-         set retention.ms=2592000000 on it, or lower max_offline under [topic]"
+         on the topic behind.short set retention.ms=2592000000, or lower max_offline under [topic]"
     );
     assert!(refused("compacted").await.contains("cleanup.policy=delete"));
     assert!(refused("two").await.contains("2 partitions"));

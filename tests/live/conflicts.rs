@@ -130,5 +130,23 @@ async fn by_the_policy_manual_the_newest_stands_and_the_conflict_stays_open() {
         wait_for("the decision", DEADLINE, async || server.first::<String>(open).await.is_none()).await;
     }
     assert_eq!(cluster.server(0).first::<String>("SELECT note FROM campus.riders").await.as_deref(), Some("e"));
+
+    // Of the row that lost one column is taken; the other stays as the winner wrote it.
+    let one = format!("{BEFORE}UPDATE campus.riders SET note = 'f', seat = 5");
+    let rows = apart(&mut cluster, &mut quiet, &one, "UPDATE campus.riders SET note = 'g', seat = 6").await;
+    assert_eq!(rows, [row("ann", "g", Some(6))]);
+    let id: String = cluster.server(0).first(open).await.unwrap();
+    let said = cluster.tandem(0, &["conflicts", "settle", &id, "--keep", "loser", "--column", "colour"]);
+    assert!(said.contains("has no column `colour`"), "{said}");
+    let said = cluster.tandem(0, &["conflicts", "settle", &id, "--keep", "loser", "--column", "seat"]);
+    assert_eq!(said, format!("{id}: campus.riders, row with name ann: seat of the row that lost is written again.\n"));
+    for server in cluster.servers.clone() {
+        wait_for("the seat", DEADLINE, async || {
+            let rows: Vec<(String, String, Option<i32>)> = server.rows("SELECT name, note, seat FROM campus.riders").await;
+            rows == [row("ann", "g", Some(5))]
+        })
+        .await;
+        wait_for("the decision", DEADLINE, async || server.first::<String>(open).await.is_none()).await;
+    }
     cluster.end().await.unwrap();
 }

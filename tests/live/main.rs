@@ -36,6 +36,7 @@ mod quiet;
 mod reseed;
 mod rig;
 mod roles;
+mod secrets;
 mod servers;
 mod snapshot;
 mod soak;

@@ -20,9 +20,10 @@ fn shipped(file: &str) -> String {
 
 /// Title and query of every panel, with Grafana's own variables filled in.
 fn panels() -> Vec<(String, String)> {
-    let dashboard: Value = serde_json::from_str(&shipped("dashboards/tandem.json")).expect("it is JSON");
     let mut queries = Vec::new();
-    for panel in dashboard["panels"].as_array().expect("panels are a list") {
+    let dashboards = ["dashboards/tandem.json", "dashboards/node.json"].map(|file| serde_json::from_str(&shipped(file)));
+    let dashboards: Vec<Value> = dashboards.into_iter().map(|read| read.expect("it is JSON")).collect();
+    for panel in dashboards.iter().flat_map(|dashboard| dashboard["panels"].as_array().expect("panels are a list")) {
         for target in panel["targets"].as_array().into_iter().flatten() {
             let query = target["expr"].as_str().expect("a query is text");
             let query = query.replace("$job", ".*").replace("$instance", ".*").replace("$__rate_interval", "10s");

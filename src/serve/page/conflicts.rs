@@ -77,7 +77,12 @@ fn article(out: &mut String, conflict: &ConflictView) {
     } else {
         out.push_str("<p class=actions>");
     }
-    put!(out, "<button name=one value=\"loser:{id}\">Put {}'s back</button></p></article>", esc(&conflict.loser.origin));
+    put!(out, "<button name=one value=\"loser:{id}\">Put {}'s back</button>", esc(&conflict.loser.origin));
+    let can_mix = conflict.winner.row.is_some() && conflict.loser.row.is_some();
+    if can_mix {
+        put!(out, "<button name=one value=\"columns:{id}\">Put its ticked columns back</button>");
+    }
+    out.push_str("</p></article>");
 }
 
 /// Both rows side by side; columns in which they differ are marked.
@@ -106,14 +111,27 @@ fn sides(out: &mut String, conflict: &ConflictView) {
         if differs {
             out.push_str("<span class=unseen> differs</span>");
         }
-        for value in [kept, lost] {
+        // Of a row that both have, what differs can be taken from the other side column by column.
+        let can_mix = differs && kept.is_some() && matches!(lost, Some(Some(_))) && !conflict.key.contains_key(column);
+        let tick = format!(
+            "<label><input type=checkbox name=column value=\"{}:{column}\"><span class=unseen>Put {column} back</span></label> ",
+            esc(&conflict.id),
+            column = esc(column)
+        );
+        for (value, is_lost) in [(kept, false), (lost, true)] {
+            if is_lost && can_mix {
+                out.push_str("<td>");
+                out.push_str(&tick);
+            } else {
+                out.push_str("<td>");
+            }
             let text = match value {
                 None => "<span class=soft>no row</span>".into(),
                 Some(None) => "<span class=soft>not known</span>".into(),
                 Some(Some(value)) if differs => format!("<mark>{}</mark>", value_html(&value)),
                 Some(Some(value)) => value_html(&value),
             };
-            put!(out, "<td>{text}");
+            out.push_str(&text);
         }
         out.push_str("</tr>");
     }

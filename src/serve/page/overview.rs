@@ -19,7 +19,7 @@ pub fn overview(frame: &Frame<'_>) -> String {
     body.push_str("</div>");
     sync(&mut body, frame);
     body.push_str("<div id=sides class=columns data-live>");
-    here(&mut body, status);
+    here(&mut body, frame);
     links(&mut body, status);
     body.push_str("</div>");
     frame.page("/", &body)
@@ -75,17 +75,19 @@ fn sync(out: &mut String, frame: &Frame<'_>) {
     );
 }
 
-fn here(out: &mut String, status: &Status) {
+fn here(out: &mut String, frame: &Frame<'_>) {
+    let status = frame.status;
     put!(out, "<section><h2>This node</h2><ul class=card>");
     for role in &status.roles {
         put!(
             out,
-            "<li class={}><span class=name>{}</span> <span class=state>{}</span> <span class=soft>for {}</span>{}</li>",
+            "<li class={}><span class=name>{}</span> <span class=state>{}</span> <span class=soft>for {}</span>{}{}</li>",
             role_class(&role.state),
             esc(&role.name),
             esc(&role.state),
             spoken_duration(status.at_seconds.saturating_sub(role.since_seconds)),
             why(role.reason.as_deref(), role.hint.as_deref()),
+            switch(frame, &role.name, &role.state),
         );
     }
     let last = status.tailer.last_commit_seconds.map_or_else(|| "none yet".into(), spoken_time);
@@ -102,6 +104,20 @@ fn here(out: &mut String, status: &Status) {
         put!(out, "<li class=soft>Changes not published, by rule: {}</li>", rules.join(", "));
     }
     out.push_str("</ul></section>");
+}
+
+/// The button that pauses a role, or lets a paused one go on. The pages themselves take no orders about themselves.
+fn switch(frame: &Frame<'_>, role: &str, state: &str) -> String {
+    if role == "web" {
+        return String::new();
+    }
+    let (order, word) = if state == "paused" { ("resume", "Resume") } else { ("pause", "Pause") };
+    let role = esc(role);
+    format!(
+        "<form class=switch method=post action=\"/roles\">{}<button class=plain name={order} value=\"{role}\">{word}\
+         <span class=unseen> the {role}</span></button></form>",
+        frame.proof()
+    )
 }
 
 fn links(out: &mut String, status: &Status) {

@@ -13,6 +13,7 @@ use crate::observe::{ConflictView, FailedView, FailedWish, RetriedView, SchemaVi
 use crate::runtime::{Finding, RoleState, RoleWatch, Stop};
 use crate::serve::StartFrom;
 
+mod forms;
 mod guard;
 
 /// A database that holds one conflict, or cannot be reached.
@@ -146,7 +147,7 @@ impl Orders for Asked {
         Ok((number == 7).then(|| schema::schema_change(if run { "approved" } else { "skipping" })))
     }
 
-    async fn settle(&self, conflict: &str, _put_back: bool) -> Result<Option<ConflictView>, Stop> {
+    async fn settle(&self, conflict: &str, _: &Decision) -> Result<Option<ConflictView>, Stop> {
         Ok(Some(self::conflict()).filter(|kept| kept.id == conflict))
     }
 }
@@ -332,6 +333,8 @@ impl Roles for Obedient {
     async fn restart(&self, role: &str, from: StartFrom) -> Result<Vec<String>, Stop> {
         Err(Stop::halt(format!("restart {role} {:?} {:?}", from.from, from.origin), "as told"))
     }
+
+    fn hurry(&self) {}
 }
 
 #[tokio::test]

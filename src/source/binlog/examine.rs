@@ -9,6 +9,7 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
 use super::connection;
+use crate::change::GtidPosition;
 use crate::runtime::{Clock, Finding, SystemClock};
 use crate::source::SourceError;
 
@@ -17,11 +18,15 @@ use crate::source::SourceError;
 pub struct Expectations {
     /// Nodes in the cluster: each server must give numbers of its own.
     pub nodes: usize,
+    /// Which of them this one is, from 1: a number that no other node has.
+    pub number: u32,
     pub replica_ids: BTreeSet<u32>,
     /// How long a node may be away.
     pub max_offline: Duration,
     /// Databases with captured tables.
     pub databases: BTreeSet<String>,
+    /// Where reading goes on, as the node's own topic says; `None` where it has published nothing or cannot be asked.
+    pub resume: Option<GtidPosition>,
 }
 
 /// What was read; the values are the server's own words.
@@ -33,15 +38,26 @@ struct Seen {
     account: String,
     /// Global privileges of the account itself, roles left out.
     privileges: BTreeSet<String>,
+    /// Of these, it may give them to others.
+    grantable: bool,
     /// The server's clock less ours, in seconds.
     clock_ahead: f64,
+    /// It is on this machine, as its address says.
+    here: bool,
+    /// Where the binlog begins and ends; `None` where it could not be asked.
+    history: Option<(GtidPosition, GtidPosition)>,
 }
 
 const VARIABLES: &str = "'version', 'log_bin', 'binlog_format', 'binlog_row_image', 'binlog_row_metadata', 'server_id', \
     'gtid_strict_mode', 'auto_increment_increment', 'auto_increment_offset', 'sync_binlog', 'innodb_flush_log_at_trx_commit', \
-    'expire_logs_days', 'binlog_expire_logs_seconds', 'max_allowed_packet'";
+    'expire_logs_days', 'binlog_expire_logs_seconds', 'max_allowed_packet', 'bind_address'";
 
-pub async fn examine(conn: &mut Conn, place: &str, wanted: &Expectations) -> Result<Vec<Finding>, SourceError> {
+pub async fn examine(
+    conn: &mut Conn,
+    place: &str,
+    wanted: &Expectations,
+    history: Option<(GtidPosition, GtidPosition)>,
+) -> Result<Vec<Finding>, SourceError> {
     let opts = conn.opts().clone();
     let fault = |error| connection::fault(place, &opts, error);
     let sql = format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({VARIABLES})");
@@ -57,8 +73,10 @@ pub async fn examine(conn: &mut Conn, place: &str, wanted: &Expectations) -> Res
     };
     let account =
         "CONCAT('''', SUBSTRING_INDEX(CURRENT_USER(), '@', 1), '''@''', SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')";
-    let sql = format!("SELECT PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES WHERE GRANTEE = {account}");
-    let privileges: Vec<String> = conn.query(sql).await.map_err(fault)?;
+    let sql = format!(
+        "SELECT PRIVILEGE_TYPE, IS_GRANTABLE = 'YES' FROM information_schema.USER_PRIVILEGES WHERE GRANTEE = {account}"
+    );
+    let privileges: Vec<(String, bool)> = conn.query(sql).await.map_err(fault)?;
     let name: Option<String> = conn.query_first(format!("SELECT {account}")).await.map_err(fault)?;
     let before = unix_seconds();
     let theirs: Option<f64> = conn.query_first("SELECT UNIX_TIMESTAMP(NOW(6)) + 0e0").await.map_err(fault)?;
@@ -66,7 +84,10 @@ pub async fn examine(conn: &mut Conn, place: &str, wanted: &Expectations) -> Res
     let ours = (before + unix_seconds()) / 2.0;
     let clock_ahead = theirs.unwrap_or(ours) - ours;
     let account = name.unwrap_or_else(|| "the account".into());
-    let seen = Seen { variables, filters, account, privileges: privileges.into_iter().collect(), clock_ahead };
+    let grantable = privileges.iter().any(|(_, grantable)| *grantable);
+    let privileges = privileges.into_iter().map(|(right, _)| right).collect();
+    let here = matches!(opts.ip_or_hostname(), "localhost" | "127.0.0.1" | "::1");
+    let seen = Seen { variables, filters, account, privileges, grantable, clock_ahead, here, history };
     Ok(judge(&seen, wanted))
 }
 
@@ -80,15 +101,37 @@ fn judge(seen: &Seen, wanted: &Expectations) -> Vec<Finding> {
         let remedy = "point this node at a MariaDB of 10.4 or later; MySQL's binlog is a different one";
         return vec![Finding::fail("DB-FLAVOUR", format!("the server is not MariaDB but {version}"), remedy)];
     }
+    if seen.release() < OLDEST {
+        let remedy = "upgrade the server to MariaDB 10.4 or later; best is one that still gets fixes";
+        return vec![Finding::fail("DB-FLAVOUR", format!("MariaDB {version} is too old to be read"), remedy)];
+    }
     let mut found = vec![Finding::good("DB-FLAVOUR", format!("the server is MariaDB {version}"))];
     found.extend([seen.log(), seen.format(), seen.image(), seen.metadata()]);
     found.extend(seen.filtered(wanted));
     found.push(seen.server_id(wanted));
-    found.extend((wanted.nodes > 1).then(|| seen.auto_increment(wanted.nodes)));
+    found.extend((wanted.nodes > 1).then(|| seen.auto_increment(wanted.nodes, wanted.number)));
     found.extend([seen.durable(), seen.strict(), seen.retention(wanted.max_offline)]);
+    found.extend(seen.resumable(wanted.resume.as_ref()));
     found.extend(seen.grants());
-    found.push(seen.clock());
+    found.extend([seen.rights(), seen.clock()]);
+    found.extend(seen.here.then(|| seen.reachable()));
     found
+}
+
+/// The oldest release that is read, as its first two numbers.
+const OLDEST: (u32, u32) = (10, 4);
+
+/// Since when nothing that we do needs SUPER.
+const WITHOUT_SUPER: (u32, u32) = (10, 5);
+
+/// What lets an account do more than a node ever does: to files of the machine, to the server, to other accounts.
+const DANGEROUS: &[&str] = &["SUPER", "FILE", "CREATE USER", "SHUTDOWN", "RELOAD", "SET USER", "BINLOG ADMIN"];
+
+/// A server_id that no other node is given, and no replica has.
+fn own_number(wanted: &Expectations) -> String {
+    let mut numbers = (wanted.number..).step_by(wanted.nodes.max(1));
+    let free = numbers.find(|number| !wanted.replica_ids.contains(number)).unwrap_or(wanted.number);
+    set(&format!("server_id={free}"))
 }
 
 /// How a setting of the server is changed for good.
@@ -97,6 +140,12 @@ fn set(line: &str) -> String {
 }
 
 impl Seen {
+    fn release(&self) -> (u32, u32) {
+        let mut numbers = self.text("version").split(|letter: char| !letter.is_ascii_digit());
+        let mut next = || numbers.next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        (next(), next())
+    }
+
     fn text(&self, name: &str) -> &str {
         self.variables.get(name).map_or("", String::as_str)
     }
@@ -175,23 +224,18 @@ impl Seen {
 
     fn server_id(&self, wanted: &Expectations) -> Finding {
         match self.number("server_id") {
-            0 => Finding::fail(
-                "DB-SERVERID",
-                "server_id is 0, so nobody may read the binlog",
-                set("server_id to a number of its own"),
-            ),
-            id if u32::try_from(id).is_ok_and(|id| wanted.replica_ids.contains(&id)) => Finding::fail(
-                "DB-SERVERID",
-                format!("server_id {id} is also a node's replica_id"),
-                "give the node another replica_id in the configuration",
-            ),
+            0 => Finding::fail("DB-SERVERID", "server_id is 0, so nobody may read the binlog", own_number(wanted)),
+            id if u32::try_from(id).is_ok_and(|id| wanted.replica_ids.contains(&id)) => {
+                Finding::fail("DB-SERVERID", format!("server_id {id} is also a node's replica_id"), own_number(wanted))
+            }
             id => Finding::good("DB-SERVERID", format!("server_id is {id}")),
         }
     }
 
-    fn auto_increment(&self, nodes: usize) -> Finding {
+    fn auto_increment(&self, nodes: usize, number: u32) -> Finding {
         let (step, first) = (self.number("auto_increment_increment"), self.number("auto_increment_offset"));
-        let lines = "auto_increment_increment=10 and auto_increment_offset to a number from 1 that no other node has";
+        let lines = format!("auto_increment_increment={} and auto_increment_offset={number}", step.max(10).max(nodes as u64));
+        let lines = lines.as_str();
         if step < nodes as u64 {
             return Finding::fail("DB-AUTOINC", "new rows on several nodes would get the same ids", set(lines));
         }
@@ -247,6 +291,62 @@ impl Seen {
         Finding::good("DB-RETENTION", format!("binlogs are kept for {kept:.1} days"))
     }
 
+    /// Whether the binlog still holds all that was not read yet.
+    fn resumable(&self, resume: Option<&GtidPosition>) -> Option<Finding> {
+        const CODE: &str = "DB-POSITION";
+        let (resume, (oldest, end)) = (resume?, self.history.as_ref()?);
+        let seeding = "docs/operations.md, \"Seeding a node again\", says how the node gets all rows anew";
+        if !end.covers_all(resume) {
+            let ends = if end.is_start() { "is empty".to_owned() } else { format!("ends at {end}") };
+            let what = format!(
+                "this node has published its history up to {resume}, but the server's {ends}: it was reset, put back to an older state, or is another server"
+            );
+            return Some(Finding::fail(
+                CODE,
+                what,
+                format!("point the node at the server that it had; where that is gone, {seeding}"),
+            ));
+        }
+        if !resume.covers_all(oldest) {
+            let what = format!(
+                "this node has published its history up to {resume}, and the binlog begins only after {oldest}: what is between them is lost"
+            );
+            return Some(Finding::fail(CODE, what, seeding));
+        }
+        Some(Finding::good(CODE, format!("the binlog still holds all after {resume}, up to where this node has published")))
+    }
+
+    /// More than a node needs, and enough to do harm with its password.
+    fn rights(&self) -> Finding {
+        const CODE: &str = "DB-RIGHTS";
+        let needed = |right: &&&str| **right == "SUPER" && self.release() < WITHOUT_SUPER;
+        let dangerous = DANGEROUS.iter().filter(|right| self.privileges.contains(**right) && !needed(right));
+        let mut dangerous: Vec<&str> = dangerous.copied().collect();
+        dangerous.extend(self.grantable.then_some("GRANT OPTION"));
+        match &*dangerous {
+            [] => Finding::good(CODE, "the account has no right to do what no node does"),
+            rights => {
+                let rights = rights.join(", ");
+                let what =
+                    format!("the account has rights that no node needs, and whoever finds its password has them too: {rights}");
+                Finding::warn(CODE, what, format!("as an administrator: REVOKE {rights} ON *.* FROM {}", self.account))
+            }
+        }
+    }
+
+    /// A server that only this machine uses should be open to this machine only.
+    fn reachable(&self) -> Finding {
+        const CODE: &str = "DB-LISTEN";
+        match self.text("bind_address") {
+            "" | "*" | "0.0.0.0" | "::" => Finding::warn(
+                CODE,
+                "the server takes connections from other machines, and this node comes from this one: everybody in the network may try passwords",
+                set("bind_address=127.0.0.1"),
+            ),
+            address => Finding::good(CODE, format!("the server listens on {address}")),
+        }
+    }
+
     fn grants(&self) -> Vec<Finding> {
         let has = |names: &[&str]| names.iter().any(|name| self.privileges.contains(*name));
         let mut missing = Vec::new();
@@ -288,6 +388,7 @@ mod tests {
     fn good() -> Seen {
         let variables = [
             ("version", "10.11.6-MariaDB-log"),
+            ("bind_address", "127.0.0.1"),
             ("log_bin", "ON"),
             ("binlog_format", "ROW"),
             ("binlog_row_image", "FULL"),
@@ -305,6 +406,9 @@ mod tests {
             variables: variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
             filters: Some(Default::default()),
             account: "'tandem'@'127.0.0.1'".into(),
+            grantable: false,
+            here: true,
+            history: Some((position("7-7-3"), position("7-7-90"))),
             privileges: ["REPLICATION SLAVE", "BINLOG MONITOR"].map(str::to_owned).into(),
             clock_ahead: 0.1,
         }
@@ -313,10 +417,16 @@ mod tests {
     fn wanted() -> Expectations {
         Expectations {
             nodes: 2,
+            number: 2,
             replica_ids: [1101, 1102].into(),
             max_offline: Duration::from_secs(30 * 86_400),
             databases: ["campus".to_owned()].into(),
+            resume: Some(position("7-7-40")),
         }
+    }
+
+    fn position(text: &str) -> GtidPosition {
+        text.parse().unwrap()
     }
 
     /// With one thing changed, this is the only finding that is not good.
@@ -343,6 +453,11 @@ mod tests {
     #[test]
     fn each_setting_that_loses_changes_fails_with_its_remedy() {
         check(set_to("version", "8.0.36"), Level::Fail, "DB-FLAVOUR", "8.0.36");
+        check(set_to("version", "10.3.39-MariaDB"), Level::Fail, "DB-FLAVOUR", "too old");
+        let history =
+            |from: &'static str, to: &'static str| move |seen: &mut Seen| seen.history = Some((position(from), position(to)));
+        check(history("7-7-41", "7-7-90"), Level::Fail, "DB-POSITION", "is lost");
+        check(history("7-7-3", "7-7-39"), Level::Fail, "DB-POSITION", "ends at 7-7-39");
         check(set_to("log_bin", "OFF"), Level::Fail, "DB-LOG", "no binlog");
         check(set_to("binlog_format", "MIXED"), Level::Fail, "DB-FORMAT", "MIXED");
         check(set_to("server_id", "0"), Level::Fail, "DB-SERVERID", "0");
@@ -364,6 +479,9 @@ mod tests {
         check(set_to("sync_binlog", "0"), Level::Warn, "DB-SYNC", "power cut");
         check(set_to("gtid_strict_mode", "OFF"), Level::Warn, "DB-STRICT", "OFF");
         check(set_to("binlog_expire_logs_seconds", "864000"), Level::Warn, "DB-RETENTION", "10.0 days");
+        check(set_to("bind_address", "*"), Level::Warn, "DB-LISTEN", "other machines");
+        check(|seen| seen.privileges.extend(["FILE".to_owned()]), Level::Warn, "DB-RIGHTS", "FILE");
+        check(|seen| seen.grantable = true, Level::Warn, "DB-RIGHTS", "GRANT OPTION");
         check(|seen| seen.clock_ahead = -7.0, Level::Warn, "DB-CLOCK", "7 s behind");
     }
 }

@@ -72,9 +72,21 @@ impl BinlogSource {
     /// Looks the server over without changing anything: every finding, good ones too.
     pub async fn examine(&self, wanted: &Expectations) -> Result<Vec<Finding>, SourceError> {
         let mut conn = connection::open(&self.opts, &self.place).await?;
-        let found = examine::examine(&mut conn, &self.place, wanted).await?;
+        // Refused where there is no binlog, or no right to see it; both are findings of their own.
+        let history = self.oldest().await.ok().zip(self.end(&mut conn).await.ok());
+        let found = examine::examine(&mut conn, &self.place, wanted, history).await?;
         self.close(conn).await;
         Ok(found)
+    }
+
+    /// How long the server keeps a binlog that is written no more; `None` where until somebody purges it.
+    pub async fn retention(&self) -> Result<Option<Duration>, SourceError> {
+        let mut conn = connection::open(&self.opts, &self.place).await?;
+        // With a fraction where it was set in seconds (from 10.6 on).
+        let days: Option<f64> =
+            conn.query_first("SELECT @@GLOBAL.expire_logs_days + 0e0").await.map_err(|error| self.fault(error))?;
+        self.close(conn).await;
+        Ok(days.filter(|days| *days > 0.0).map(|days| Duration::from_secs_f64(days * 86_400.0)))
     }
 
     /// Holds the replica id for as long as the connection lives. The server itself would not refuse a second reader with

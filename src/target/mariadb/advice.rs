@@ -142,7 +142,7 @@ impl MariadbTarget {
         let rows: Vec<(String, bool)> = self.typed("SELECT @@GLOBAL.gtid_slave_pos, @@GLOBAL.log_slave_updates").await?;
         let silent = rows.iter().any(|(position, logged)| !position.is_empty() && !logged);
         let remedy = "under [mysqld] in my.cnf (XAMPP: my.ini) set log_slave_updates=ON, then restart the server; if it is no replica any \
-            more: RESET SLAVE ALL; SET GLOBAL gtid_slave_pos=''";
+            more: RESET SLAVE ALL; SET GLOBAL gtid_strict_mode=OFF; SET GLOBAL gtid_slave_pos=''; SET GLOBAL gtid_strict_mode=ON";
         let what =
             "this server is or was a replica of another, and log_slave_updates is OFF: what it replicates is not carried over";
         Ok(silent.then(|| Finding::warn("DB-REPLICA", what, remedy)))

@@ -22,6 +22,10 @@ pub struct Facts {
     pub auto_increment_increment: u64,
     pub auto_increment_offset: u64,
     pub lower_case_table_names: u64,
+    /// Of new sessions.
+    pub sql_mode: String,
+    /// By database: what new tables and columns in it get.
+    pub collations: BTreeMap<String, String>,
     /// By its full name.
     pub tables: BTreeMap<String, TableFacts>,
 }
@@ -58,6 +62,12 @@ impl MariadbTarget {
                 }
             }
         }
+        let databases: BTreeSet<&str> = captured.iter().map(|table| &*table.database).collect();
+        let sql = "SELECT SCHEMA_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA";
+        let collations: Vec<(String, String)> = self.typed(sql).await?;
+        let collations = collations.into_iter().filter(|(database, _)| databases.contains(database.as_str())).collect();
+        let modes: Vec<(String,)> = self.typed("SELECT @@GLOBAL.sql_mode").await?;
+        let sql_mode = modes.into_iter().next().map(|(mode,)| mode).unwrap_or_default();
         let (server_id, gtid_domain_id, auto_increment_increment, auto_increment_offset, lower_case_table_names) = settings;
         Ok(Facts {
             node: node.to_owned(),
@@ -66,6 +76,8 @@ impl MariadbTarget {
             auto_increment_increment,
             auto_increment_offset,
             lower_case_table_names,
+            sql_mode,
+            collations,
             tables,
         })
     }
@@ -82,7 +94,8 @@ impl Facts {
         let mut equal = |code, name: &str, own: u64, theirs: u64, why: &str| match own == theirs {
             true => {
                 let what = format!("{name} is {own} here and on {there}{why}");
-                found.push(Finding::fail(code, what, set(format!("{name} to another number"))));
+                // The next one may be a third node's, which is then found beside that one.
+                found.push(Finding::fail(code, what, set(format!("{name}={}", own + 1))));
             }
             false => found.push(Finding::good(code, format!("{name} is {own} here and {theirs} on {there}"))),
         };
@@ -106,6 +119,7 @@ impl Facts {
                 "write all names of databases and tables in small letters, on every node",
             ));
         }
+        found.extend(self.taste(other, &set));
         let before = found.len();
         found.extend(self.schema(other));
         if found.len() == before {
@@ -138,6 +152,33 @@ impl Facts {
             "NODES-AUTOINC",
             format!("new ids begin with {first} here and {their_first} on {there}, in steps of {step}"),
         )
+    }
+
+    /// What makes the same statement of an application do something else there.
+    fn taste(&self, other: &Self, set: &dyn Fn(String) -> String) -> Vec<Finding> {
+        let there = &other.node;
+        let mut found = Vec::new();
+        if self.sql_mode != other.sql_mode {
+            let shown = |mode: &str| if mode.is_empty() { "empty".to_owned() } else { mode.to_owned() };
+            let what = format!(
+                "sql_mode is {} here and {} on {there}: what an application writes is refused on one of them and bent to fit on the other",
+                shown(&self.sql_mode),
+                shown(&other.sql_mode)
+            );
+            let stricter = if self.sql_mode.len() >= other.sql_mode.len() { &self.sql_mode } else { &other.sql_mode };
+            found.push(Finding::warn("NODES-SQLMODE", what, set(format!("sql_mode={stricter}"))));
+        }
+        for (database, own, theirs) in differing(&self.collations, &other.collations) {
+            // A database that only one side has is told by its tables.
+            if let (Some(own), Some(theirs)) = (own, theirs) {
+                let what = format!(
+                    "new tables of {database} get the collation {own} here and {theirs} on {there}, so a CREATE TABLE that names none makes two kinds of tables"
+                );
+                let remedy = format!("here, as an administrator: ALTER DATABASE `{database}` COLLATE {theirs}");
+                found.push(Finding::warn("NODES-COLLATION", what, remedy));
+            }
+        }
+        found
     }
 
     fn schema(&self, other: &Self) -> Vec<Finding> {
@@ -207,6 +248,8 @@ mod tests {
             auto_increment_increment: 10,
             auto_increment_offset: number,
             lower_case_table_names: 0,
+            sql_mode: "STRICT_TRANS_TABLES".into(),
+            collations: list(&[("campus", "utf8mb4_general_ci")]),
             tables: [("campus.riders".to_owned(), riders)].into(),
         }
     }
@@ -224,11 +267,14 @@ mod tests {
 
     #[test]
     fn each_difference_that_must_not_be_and_each_lacking_one_is_found() {
-        check(|other| other.server_id = 1, "NODES-SERVERID", "here and on laptop-b", "server_id to another number");
-        check(|other| other.gtid_domain_id = 1, "NODES-DOMAIN", "gtid_domain_id is 1", "gtid_domain_id to another");
+        check(|other| other.server_id = 1, "NODES-SERVERID", "here and on laptop-b", "server_id=2");
+        check(|other| other.gtid_domain_id = 1, "NODES-DOMAIN", "gtid_domain_id is 1", "gtid_domain_id=2");
         check(|other| other.auto_increment_offset = 1, "NODES-AUTOINC", "the same ids", "auto_increment_offset=2");
         check(|other| other.auto_increment_increment = 2, "NODES-AUTOINC", "now and then", "auto_increment_increment=10");
         check(|other| other.lower_case_table_names = 1, "NODES-CASE", "names of tables", "small letters");
+        check(|other| other.sql_mode.clear(), "NODES-SQLMODE", "empty on laptop-b", "sql_mode=STRICT_TRANS_TABLES");
+        let latin = |other: &mut Facts| drop(other.collations.insert("campus".into(), "latin1_bin".into()));
+        check(latin, "NODES-COLLATION", "latin1_bin on laptop-b", "ALTER DATABASE `campus` COLLATE latin1_bin");
         let riders = |other: &mut Facts| other.tables.remove("campus.riders").unwrap_or_default();
         check(|other| drop(riders(other)), "NODES-SCHEMA", "campus.riders is only here", "make it on laptop-b too");
         let column = |own: &'static str| {

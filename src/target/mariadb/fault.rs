@@ -49,7 +49,7 @@ fn from_server(error: &ServerError, place: &str, about: About<'_>) -> TargetErro
         1158..=1161 | 1927 | 2006 | 2013 => unreachable("the connection was lost"),
         1045 | 1130 | 1698 => TargetError::Refused {
             what: format!("the database at {place} refused to log in (error {})", error.code),
-            remedy: "check user and password; an account for 'localhost' is not the same as one for '127.0.0.1' or '%'".into(),
+            remedy: login_remedy(&error.message),
         },
         1044 | 1142 | 1143 | 1227 | 1370 | 1410 => denied(error.code, place, about),
         1290 | 1792 | 1836 => TargetError::Refused {
@@ -64,6 +64,21 @@ fn from_server(error: &ServerError, place: &str, about: About<'_>) -> TargetErro
             },
         },
     }
+}
+
+/// The server tells whom it took us for: an account for 'localhost' is not one for '127.0.0.1', although both are this machine.
+fn login_remedy(message: &str) -> String {
+    let as_seen = between(message, "for user ", " (").filter(|seen| seen.starts_with('\'') && !seen.contains('`'));
+    let Some((user, host)) = as_seen.and_then(|seen| seen.split_once('@')) else {
+        return "as an administrator make an account for the host that this node comes from (README.md, \"Use it\"); one for 'localhost' \
+                is not the same as one for '127.0.0.1' or '%'"
+            .into();
+    };
+    format!(
+        "check user and password; as an administrator: SELECT host FROM mysql.user WHERE user = {user} shows which accounts there are; for \
+         {host}: ALTER USER {user}@{host} IDENTIFIED BY '…' sets its password; where there is one for 'localhost' only: RENAME USER \
+         {user}@'localhost' TO {user}@{host}; the server takes them for different ones"
+    )
 }
 
 fn denied(code: u16, place: &str, about: About<'_>) -> TargetError {
@@ -190,6 +205,22 @@ mod tests {
         );
         check(1048, "Column 'name' cannot be null", "campus.riders: column `name` must not be NULL here");
         check(1366, "Incorrect value: 'geheim'", "campus.riders: the value does not fit the type of one of the columns here");
+    }
+
+    #[test]
+    fn a_refused_login_is_told_whom_the_server_took_it_for() {
+        let check = |code: u16, message: &str, expected: &str| {
+            let error = ServerError { code, message: message.into(), state: "28000".into() };
+            let TargetError::Refused { remedy, .. } = from_driver(&Error::Server(error), "db:3306", About::Task("logging in"))
+            else {
+                panic!("{code}")
+            };
+            assert!(remedy.contains(expected), "{remedy}");
+        };
+        let message = "Access denied for user 'tandem'@'127.0.0.1' (using password: YES)";
+        check(1045, message, "ALTER USER 'tandem'@'127.0.0.1' IDENTIFIED BY '…'");
+        check(1045, message, "RENAME USER 'tandem'@'localhost' TO 'tandem'@'127.0.0.1'");
+        check(1130, "Host '10.0.0.9' is not allowed to connect to this MariaDB server", "is not the same as");
     }
 
     #[test]

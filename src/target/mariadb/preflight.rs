@@ -143,13 +143,14 @@ impl MariadbTarget {
                 faults.insert(TableFault { table, reason, remedy });
             }
         }
+        let account = self.account().await?;
         let databases: BTreeSet<&str> = tables.keys().map(|table| &*table.database).collect();
         let seen = self.triggers_seen_in().await?;
         for database in databases.into_iter().filter(|database| !seen.iter().any(|seen| covers(seen, database))) {
             faults.insert(TableFault {
                 table: TableName::new(database, "*"),
                 reason: "the account may not see triggers, so a table with one would not be noticed".into(),
-                remedy: format!("as an administrator: GRANT TRIGGER ON `{database}`.* TO the account"),
+                remedy: format!("as an administrator: GRANT TRIGGER ON `{database}`.* TO {account}"),
             });
         }
         Ok(faults.into_iter().collect())
@@ -188,7 +189,7 @@ impl MariadbTarget {
             false => Finding::fail(
                 "DB-OWN",
                 "the account may not keep the database `tandem`, where the checkpoints are",
-                "as an administrator: GRANT ALL ON tandem.* TO the account",
+                format!("as an administrator: GRANT ALL ON tandem.* TO {}", self.account().await?),
             ),
         });
         Ok(found)

@@ -19,12 +19,14 @@ use secrecy::SecretString;
 mod client;
 mod cursor;
 mod ends;
+mod look;
 mod place;
 mod producer;
 mod reader;
 mod settings;
 mod writer;
 
+pub use look::examine;
 pub use place::{Place, header};
 pub use reader::KafkaReader;
 pub use writer::KafkaWriter;

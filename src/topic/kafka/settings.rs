@@ -78,13 +78,13 @@ impl Settings {
         if text("cleanup.policy").contains("compact") {
             return unsuited(
                 "it is compacted, which takes changes away that a node may still need".into(),
-                "set cleanup.policy=delete on it".into(),
+                format!("on the topic {topic} set cleanup.policy=delete"),
             );
         }
         match number(found, "retention.ms") {
             Some(kept) if kept >= 0 && kept < promised => unsuited(
                 format!("it keeps records for {} h, less than max_offline of {} h", kept / HOUR_MS, promised / HOUR_MS),
-                format!("set retention.ms={promised} on it, or lower max_offline under [topic]"),
+                format!("on the topic {topic} set retention.ms={promised}, or lower max_offline under [topic]"),
             ),
             _ => Ok(()),
         }
