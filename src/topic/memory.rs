@@ -1,6 +1,6 @@
 //! Topics in memory, for tests and the simulation: the same contract as the durable ones, without the durability.
 //!
-//! Records are kept in their outside form, so that everything a simulation carries goes through `change::wire`. There
+//! A record is kept as it comes out of its outside form, so that everything a simulation carries goes through `change::wire`. There
 //! are no threads, no hash maps and no clocks but tokio's: on a current-thread runtime with paused time, the same seed
 //! gives the same run. What lies between a node and the topics is its [`Weather`].
 
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Extent, TopicError, TopicReader, TopicWriter, check_append, check_read, readable};
-use crate::change::wire::{self, WireRecord};
+use crate::change::wire;
 use crate::change::{Offset, OriginId, Record};
 
 mod weather;
@@ -35,7 +35,13 @@ struct Topic {
     /// How often a writer took over.
     generation: u64,
     first: Offset,
-    records: VecDeque<WireRecord>,
+    records: VecDeque<Kept>,
+}
+
+struct Kept {
+    /// Bytes of its outside form.
+    size: usize,
+    record: Record,
 }
 
 impl Topic {
@@ -43,15 +49,9 @@ impl Topic {
         Offset(self.first.0 + self.records.len() as u64)
     }
 
-    fn extent(&self, origin: &OriginId) -> Result<Extent, TopicError> {
-        let last = self.end().0.checked_sub(1).filter(|&last| last >= self.first.0);
-        let last = last.map(|offset| self.decode(origin, Offset(offset))).transpose()?;
-        Ok(Extent { first: self.first, end: self.end(), last })
-    }
-
-    fn decode(&self, origin: &OriginId, offset: Offset) -> Result<Record, TopicError> {
-        let index = (offset.0 - self.first.0) as usize;
-        readable(origin, offset, wire::decode(&self.records[index]))
+    fn extent(&self) -> Extent {
+        let last = self.records.back().map(|kept| kept.record.clone());
+        Extent { first: self.first, end: self.end(), last }
     }
 }
 
@@ -72,8 +72,7 @@ impl MemoryTopics {
     pub fn records(&self, origin: &OriginId) -> Vec<Record> {
         let topics = self.lock();
         let Some(topic) = topics.get(origin) else { return Vec::new() };
-        let decode = |offset| topic.decode(origin, Offset(offset)).expect("the memory topic reads back what it kept");
-        (topic.first.0..topic.end().0).map(decode).collect()
+        topic.records.iter().map(|kept| kept.record.clone()).collect()
     }
 
     pub fn end(&self, origin: &OriginId) -> Offset {
@@ -117,7 +116,7 @@ impl TopicWriter for MemoryWriter {
             let mut topics = self.topics.lock();
             let topic = topics.entry(self.origin.clone()).or_default();
             topic.generation += 1;
-            (topic.extent(&self.origin)?, topic.generation)
+            (topic.extent(), topic.generation)
         };
         self.weather.pass(Point::Answer).await?;
         self.generation = Some(generation);
@@ -127,7 +126,12 @@ impl TopicWriter for MemoryWriter {
     async fn append(&mut self, expected: Offset, records: &[Record]) -> Result<Offset, TopicError> {
         self.weather.pass(Point::Append).await?;
         let kept = self.weather.keeps(records.len()).min(records.len());
-        let encoded: Vec<_> = records[..kept].iter().map(wire::encode).collect();
+        let kept_records = records[..kept].iter().zip(expected.0..).map(|(record, offset)| {
+            let outside = wire::encode(record);
+            let record = readable(&self.origin, Offset(offset), wire::decode(&outside))?;
+            Ok(Kept { size: outside.size(), record })
+        });
+        let kept_records = kept_records.collect::<Result<Vec<Kept>, TopicError>>()?;
         let end = {
             let mut topics = self.topics.lock();
             let topic = topics.entry(self.origin.clone()).or_default();
@@ -135,7 +139,7 @@ impl TopicWriter for MemoryWriter {
             if self.generation.is_some_and(|own| own < topic.generation) {
                 return Err(TopicError::Fenced { origin: self.origin.clone(), expected, actual: topic.end() });
             }
-            topic.records.extend(encoded);
+            topic.records.extend(kept_records);
             topic.end()
         };
         self.topics.0.appended.notify_waiters();
@@ -179,7 +183,7 @@ impl TopicReader for MemoryReader {
 
     async fn extent(&self, origin: &OriginId) -> Result<Extent, TopicError> {
         self.weather.pass(Point::Read).await?;
-        let extent = self.topics.lock().get(origin).map_or_else(|| Ok(Extent::default()), |topic| topic.extent(origin))?;
+        let extent = self.topics.lock().get(origin).map(Topic::extent).unwrap_or_default();
         self.weather.pass(Point::Answer).await?;
         Ok(extent)
     }
@@ -193,13 +197,13 @@ impl MemoryReader {
         check_read(origin, from, topic.first, topic.end())?;
         let mut bytes = 0;
         let mut records = Vec::new();
-        for (index, wire) in topic.records.iter().enumerate().skip((from.0 - topic.first.0) as usize) {
-            bytes += wire.size();
+        for (index, kept) in topic.records.iter().enumerate().skip((from.0 - topic.first.0) as usize) {
+            bytes += kept.size;
             if !records.is_empty() && bytes > bytes_max {
                 break;
             }
             let offset = Offset(topic.first.0 + index as u64);
-            records.push((offset, topic.decode(origin, offset)?));
+            records.push((offset, kept.record.clone()));
         }
         Ok(records)
     }

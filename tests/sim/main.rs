@@ -35,7 +35,7 @@ fn seeds(ordinary: u64) -> std::ops::Range<u64> {
 }
 
 /// Seeds of the ordinary run.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 1420;
 
 /// The same, for each kind of foreign key.
 const REFERENCE_SEEDS: u64 = 80;

@@ -127,6 +127,8 @@ pub struct Node {
     floor: Arc<MemoryFloor>,
     weather: Arc<SeededWeather>,
     clock: Arc<OffsetClock>,
+    /// One for all its lives: to make one takes longer than many a life.
+    observer: Observer,
     pub desk: Arc<SnapshotDesk>,
     /// Payloads of the rows that were there before its topic began.
     pub existed: Mutex<BTreeSet<String>>,
@@ -287,6 +289,7 @@ impl World {
                 weather: Arc::new(SeededWeather::new(seed ^ 0x77, scenario.delay, scenario.loss)),
                 existed: Mutex::default(),
                 desk: Arc::new(SnapshotDesk::open(Box::new(NoBook), clock.clone()).unwrap()),
+                observer: Observer::default(),
                 clock,
             }
         };
@@ -533,7 +536,7 @@ async fn tail(world: Arc<World>, at: usize, local: Arc<LocalFeed>, seed: u64) {
             follower: Arc::new(Feed(local.clone())),
             floor: node.floor.clone(),
             clock: node.clock.clone(),
-            observer: Observer::default(),
+            observer: node.observer.clone(),
             snapshots: scenario.snapshots.then(|| Snapshots {
                 reader: Arc::new(MemoryRows::new(node.database.clone(), trouble.clone())),
                 desk: node.desk.clone(),
@@ -570,7 +573,7 @@ async fn apply(world: Arc<World>, at: usize, local: Arc<LocalFeed>, _seed: u64) 
             local: local.clone(),
             overflow: Arc::new(|| Ok(Box::new(Drawer::default()))),
             clock: node.clock.clone(),
-            observer: Observer::default(),
+            observer: node.observer.clone(),
             notes: Arc::new(NoNotes),
             again: Arc::default(),
         };
