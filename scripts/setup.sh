@@ -152,6 +152,13 @@ if [ ${#missing[@]} -gt 0 ] && ! { have apt-get && install_with_apt; }; then
     say "not installed: ${missing[*]}. Without them the tests of the dashboard in a browser, of the alerts and of the panels do not run; everything else does."
 fi
 
+# The statements of MariaDB's own tests, which are run through a pair of nodes: the same.
+missing=()
+[ -d /usr/share/mysql/mysql-test/main ] || [ -d /usr/share/mariadb/mariadb-test/main ] || [ -d /usr/share/mysql-test/main ] || missing+=(mariadb-test-data)
+if [ ${#missing[@]} -gt 0 ] && ! { have apt-get && install_with_apt; }; then
+    say "not installed: the test files of MariaDB (mariadb-test-data, elsewhere mariadb-test). Without them one test does not run; everything else does."
+fi
+
 if ! have cargo; then
     say "missing: Rust $rust_wanted or newer, with clippy and rustfmt. Install it with rustup (https://rustup.rs), then run this again."
     exit 1

@@ -8,6 +8,7 @@ use std::process::Command;
 use tandem::config::{Config, Environment};
 
 #[path = "harness/tools.rs"]
+#[allow(dead_code)]
 mod tools;
 
 fn read(file: &str) -> String {

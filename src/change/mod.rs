@@ -15,7 +15,7 @@ mod value;
 mod version;
 pub mod wire;
 
-pub use ddl::SchemaChange;
+pub use ddl::{SchemaChange, SessionSettings};
 pub use gtid::{Gtid, GtidParseError, GtidPosition};
 pub use image::{Image, RowBuffer};
 pub use note::{Ask, AskedTable, Note, Prints, VerifyId};

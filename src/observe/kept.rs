@@ -85,7 +85,7 @@ pub struct TableView {
 /// What to do about a change that could not be applied, by the reason that is kept with it.
 pub fn remedy(reason: &str) -> &'static str {
     // The reasons are sentences of `target`; of each the part that no name of a table or column interrupts.
-    const REMEDIES: [(&str, &str); 16] = [
+    const REMEDIES: [(&str, &str); 17] = [
         (
             "no row here is equal",
             "Look at the row on both sides and write it by hand; give the table a primary key, so that this cannot happen again.",
@@ -112,6 +112,10 @@ pub fn remedy(reason: &str) -> &'static str {
         (
             "refuses it",
             "A check or a trigger here says no: make it the same on all nodes, or mend the row; then retry or discard.",
+        ),
+        (
+            "no transactions and row locks",
+            "Make it an InnoDB table on all nodes (ALTER TABLE … ENGINE=InnoDB), or exclude it there; then retry or discard.",
         ),
         ("max_allowed_packet", "Raise max_allowed_packet of this server to that of the other; then retry."),
     ];
@@ -146,6 +150,7 @@ mod tests {
             "the table does not exist here",
             "the check `seats` refuses it",
             "a trigger refuses it",
+            "its engine is MyISAM, which has no transactions and row locks",
             "it is larger than the server's max_allowed_packet",
             "it is larger than a row can be here",
         ] {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::change::{BinlogCoordinates, Change, Gtid, GtidPosition, Image, RowKey, Shape, TableName};
+use crate::change::{BinlogCoordinates, Change, Gtid, GtidPosition, Image, RowKey, SessionSettings, Shape, TableName};
 
 pub mod binlog;
 mod error;
@@ -111,7 +111,5 @@ pub struct Ddl {
     /// The database in use when it ran; names without a database mean this one.
     pub database: Arc<str>,
     pub statement: Arc<str>,
-    /// As the server numbers them.
-    pub sql_mode: u64,
-    pub foreign_keys_off: bool,
+    pub session: SessionSettings,
 }

@@ -276,7 +276,7 @@ impl Sequencer {
 
     /// A statement that is not rows. One that empties a table is a change of its rows.
     fn schema(&mut self, header: &TransactionHeader, ddl: &Ddl, now: u64, out: &mut Vec<Record>) -> Result<(), TailError> {
-        let Some(statement) = ddl::Statement::parse(&ddl.statement, &ddl.database, ddl.sql_mode) else {
+        let Some(statement) = ddl::Statement::parse(&ddl.statement, &ddl.database, ddl.session.sql_mode) else {
             self.observer.filtered("ddl", 1);
             return Ok(());
         };
@@ -297,8 +297,7 @@ impl Sequencer {
         let change = SchemaChange {
             database: ddl.database.to_string(),
             statement: ddl.statement.to_string(),
-            sql_mode: ddl.sql_mode,
-            foreign_keys_off: ddl.foreign_keys_off,
+            session: ddl.session.clone(),
             tables: tables.iter().map(Into::into).collect(),
             whole,
         };

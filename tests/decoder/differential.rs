@@ -108,7 +108,11 @@ impl Comparison {
             ValueRef::UInt(number) => number,
             other => panic!("{place}: {other:?} is no integer"),
         };
-        let text = || ours.as_text().unwrap_or_else(|| panic!("{place}: {ours:?} is no text"));
+        let text = || match ours {
+            // Beside an empty member only its number tells that a value was refused.
+            ValueRef::Int(0) if kind == ColumnKind::Enum => "",
+            _ => ours.as_text().unwrap_or_else(|| panic!("{place}: {ours:?} is no text")),
+        };
         let bytes = || match ours {
             ValueRef::Text(text) if utf8 => Some(text.as_bytes()),
             ValueRef::Bytes(bytes) => Some(bytes),

@@ -114,6 +114,18 @@ fn keys_are_in_their_own_order_and_without_the_end_of_a_rows_life() {
     }
 }
 
+/// What information_schema says is what the table is like now.
+#[test]
+fn a_key_that_was_added_since_is_none_where_the_binlog_names_columns() {
+    for (name, key) in [("full", 0), ("no_metadata_no_checksum", 3)] {
+        let golden = Golden::read(name);
+        let mut map = maps(&golden)["traps"].clone();
+        map.primary_key.clear();
+        let layout = Layout::new(&map, Some(&known(&golden, "traps"))).expect("both agree");
+        assert_eq!(layout.shape().key.len(), key, "{name}");
+    }
+}
+
 #[test]
 fn columns_are_known_for_what_they_are() {
     let golden = Golden::read("full");

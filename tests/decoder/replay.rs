@@ -109,6 +109,8 @@ pub fn compare(table: &Table, replayed: Option<&Rows>) -> usize {
         for (column, shown) in row {
             match replayed[key].get(column) {
                 None => unknown += 1,
+                // A SELECT shows a value that an enum refused as its empty member.
+                Some(told) if told == "i:0" && shown == "t:" && is_enum(table, column) => {}
                 Some(told) => assert!(
                     same(shown, told),
                     "{} row {key} column {column}: the server shows {shown}, the binlog tells {told}",
@@ -118,6 +120,10 @@ pub fn compare(table: &Table, replayed: Option<&Rows>) -> usize {
         }
     }
     unknown
+}
+
+fn is_enum(table: &Table, column: &str) -> bool {
+    table.known.columns.iter().any(|known| known.name == column && known.column_type.starts_with("enum"))
 }
 
 pub fn to_json(tables: &[Table]) -> String {

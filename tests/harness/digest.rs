@@ -24,9 +24,13 @@ impl TableRows {
         assert!(!columns.is_empty(), "there is no table {database}.{table} on port {}", server.port());
         let values: Vec<String> = columns
             .iter()
-            .map(|(name, kind)| format!("COALESCE(CONCAT('{name}=', {}), '{name} is null')", exact(name, kind)))
+            .map(|(name, kind)| {
+                let (text, quoted) = (name.replace('\\', "\\\\").replace('\'', "''"), name.replace('`', "``"));
+                format!("COALESCE(CONCAT('{text}=', {}), '{text} is null')", exact(&quoted, kind))
+            })
             .collect();
-        let sql = format!("SELECT CONCAT_WS(' ', {}) AS one_row FROM `{database}`.`{table}`", values.join(", "));
+        let sql =
+            format!("SELECT CONCAT_WS(' ', {}) AS one_row FROM `{database}`.`{}`", values.join(", "), table.replace('`', "``"));
         let mut conn = server.conn().await;
         use mysql_async::prelude::Queryable;
         conn.query_drop("SET time_zone = '+00:00', sql_mode = '', NAMES binary").await.expect("a session can be set");

@@ -34,7 +34,7 @@ pub use ports::free_port;
 pub use process::Running;
 pub use s3_server::S3Server;
 pub use server::{PrivateServer, ServerOptions, Sync};
-pub use tools::found_or_say;
+pub use tools::{folder_or_say, found_or_say};
 pub use wait::{wait_for, wait_until};
 
 use std::path::PathBuf;

@@ -29,6 +29,7 @@ mod kafka;
 mod keyless;
 mod large;
 mod lease;
+mod material;
 mod members;
 mod pages;
 mod panels;

@@ -45,8 +45,7 @@ async fn topic(story: &[Did]) -> MemoryTopics {
                 Did::Ddl(table, statement) => Body::Schema(Box::new(SchemaChange {
                     database: "campus".into(),
                     statement: (*statement).into(),
-                    sql_mode: 0,
-                    foreign_keys_off: false,
+                    session: Default::default(),
                     tables: vec![(&TableName::new("campus", table)).into()],
                     whole: None,
                 })),

@@ -18,14 +18,30 @@ pub struct SchemaChange {
     /// The database in use when it ran; names without a database mean this one. Empty where there was none.
     pub database: String,
     pub statement: String,
-    /// In these modes of the session, as the server numbers them.
-    pub sql_mode: u64,
-    pub foreign_keys_off: bool,
+    #[serde(flatten)]
+    pub session: SessionSettings,
     /// The captured tables that it is about.
     pub tables: Vec<Named>,
     /// It is about this database as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole: Option<String>,
+}
+
+/// What of its session counts for a statement that defines tables.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct SessionSettings {
+    /// As the server numbers them.
+    pub sql_mode: u64,
+    pub foreign_keys_off: bool,
+    /// Increment and offset, where they are not 1: an AUTO_INCREMENT column that is added to rows numbers them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_increment: Option<(u16, u16)>,
+    /// By which times are converted, where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// The server's numbers of `collation_connection` and `collation_server`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collations: Option<(u16, u16)>,
 }
 
 /// A table's name, as it is written down.
@@ -71,7 +87,7 @@ impl SchemaChange {
 
     /// Its words, if it is one of the statements that are known.
     pub fn parse(&self) -> Option<Statement> {
-        Statement::parse(&self.statement, &self.database, self.sql_mode)
+        Statement::parse(&self.statement, &self.database, self.session.sql_mode)
     }
 
     /// Columns that it gives another name, by their old ones, with their table.
@@ -131,6 +147,7 @@ impl Statement {
             return None;
         }
         let mut cursor = Cursor { words: &words, at: 0 };
+        cursor.take_settings();
         let (mut replaces, mut condition, mut unique) = (false, false, false);
         let verb = if cursor.take("CREATE") {
             replaces = cursor.take("OR") && cursor.take("REPLACE");
@@ -312,6 +329,15 @@ impl<'w> Cursor<'w> {
 
     fn take_mark(&mut self, mark: &str) -> bool {
         self.take_if(self.peek().is_some_and(|word| word.is_mark(mark)))
+    }
+
+    /// `SET STATEMENT sql_mode='', … FOR`, which the server logs with the statement.
+    fn take_settings(&mut self) {
+        let settings =
+            self.words.first().is_some_and(|word| word.is("SET")) && self.words.get(1).is_some_and(|word| word.is("STATEMENT"));
+        if settings && let Some(behind) = self.words.iter().position(|word| word.is("FOR")) {
+            self.at = behind + 1;
+        }
     }
 
     /// `WAIT 5` or `NOWAIT`.

@@ -190,3 +190,17 @@ fn a_stamp_is_known_again_wherever_the_server_keeps_it() {
     assert!(!is_stamped("ALTER TABLE t ADD x INT"));
     assert!(!is_stamped("/* tandem never closed"));
 }
+
+/// The server logs the settings with the statement.
+#[test]
+fn a_statement_with_settings_of_its_own_is_the_statement_behind_them() {
+    let text = "SET STATEMENT sql_mode='FOR', lock_wait_timeout = 2 FOR ALTER TABLE riders ADD COLUMN c INT";
+    let statement = Statement::parse(text, "campus", 0).unwrap();
+    assert_eq!((statement.verb, &statement.tables[..]), (Verb::AlterTable, &[TableName::new("campus", "riders")][..]));
+    assert_eq!(
+        statement.tolerant(text).unwrap(),
+        "SET STATEMENT sql_mode='FOR', lock_wait_timeout = 2 FOR ALTER TABLE riders ADD COLUMN IF NOT EXISTS c INT"
+    );
+    assert!(Statement::parse("SET STATEMENT sql_mode='' FOR SELECT 1", "campus", 0).is_none());
+    assert!(Statement::parse("SET PASSWORD FOR ALTER TABLE riders ADD c INT", "campus", 0).is_none());
+}

@@ -112,6 +112,8 @@ impl ColumnReader {
             Self::Inet4 => inet4(padded(bytes)?).put(row),
             Self::Inet6 => inet6(padded(bytes)?).put(row),
             Self::Enum(width, members) => match bytes.little((*width).into())? {
+                // A value that was refused is shown as an empty text, too; only its number tells it from an empty member.
+                0 if members.iter().any(|member| *member == Value::text("")) => row.push(ValueRef::Int(0)),
                 0 => row.push(ValueRef::Text("")),
                 number => {
                     let member = usize::try_from(number - 1).ok().and_then(|at| members.get(at));
@@ -208,7 +210,9 @@ impl Members {
         if self.members.len() < 64 && bits >> self.members.len() != 0 {
             return Err(Malformed("it has a bit that is no member's"));
         }
-        let chosen = || self.members.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1).map(|(_, member)| member);
+        // A lax session makes sets with more members than bits, where some are there twice: those have no bit of their own.
+        let with_bit = || self.members.iter().enumerate().take(64);
+        let chosen = || with_bit().filter(|(at, _)| bits >> at & 1 == 1).map(|(_, member)| member);
         let mut joined = Vec::with_capacity(chosen().map(|member| member.len() + self.comma.len()).sum());
         for member in chosen() {
             // Like the server: an empty member at the front is not seen.
@@ -303,6 +307,9 @@ mod tests {
         check(ColumnReader::Enum(1, members()), &[0], Value::text(""));
         check(ColumnReader::Enum(2, members()), &[2, 0], Value::text("y"));
         assert!(read(&ColumnReader::Enum(1, members()), &mut Bytes::new(&[3])).is_err());
+        let blank = || ["x", ""].map(Value::text).into();
+        check(ColumnReader::Enum(1, blank()), &[0], Value::Int(0));
+        check(ColumnReader::Enum(1, blank()), &[2], Value::text(""));
         let set = |count: usize| {
             let members = (0..count).map(|at| at.to_string().into_bytes().into()).collect();
             ColumnReader::Set(8, Box::new(Members { members, comma: b",".as_slice().into(), charset: Charset::Utf8mb4 }))

@@ -7,6 +7,7 @@ use super::compression::decompress;
 use super::error::{DecodeError, Malformed};
 use super::rows::RowsKind;
 use super::statement::Statement;
+use crate::change::SessionSettings;
 
 /// The first 19 bytes of every event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -145,10 +146,9 @@ pub struct Query<'a> {
 }
 
 /// What of its session counts for a statement.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Settings {
-    pub sql_mode: u64,
-    pub foreign_keys_off: bool,
+    pub session: SessionSettings,
     /// The collation by which the server named the character set of the text.
     pub client_collation: Option<u16>,
 }
@@ -258,15 +258,20 @@ fn settings(status: &[u8]) -> Settings {
     let mut bytes = Bytes::new(status);
     let mut next = || -> Checked<Option<()>> {
         match bytes.u8()? {
-            0 => own.foreign_keys_off = bytes.little(4)? & NO_FOREIGN_KEY_CHECKS != 0,
-            1 => own.sql_mode = bytes.little(8)?,
-            3 => drop(bytes.take(4)?),
+            0 => own.session.foreign_keys_off = bytes.little(4)? & NO_FOREIGN_KEY_CHECKS != 0,
+            1 => own.session.sql_mode = bytes.little(8)?,
+            3 => own.session.auto_increment = Some((bytes.u16()?, bytes.u16()?)),
             4 => {
                 own.client_collation = Some(bytes.u16()?);
-                bytes.take(4)?;
+                own.session.collations = Some((bytes.u16()?, bytes.u16()?));
             }
-            // The catalog and the time zone, each after its length.
-            5 | 6 => {
+            // The time zone and the catalog, each after its length.
+            5 => {
+                let length = bytes.u8()?;
+                let name = bytes.take(length.into())?;
+                own.session.time_zone = Some(String::from_utf8_lossy(name).into_owned());
+            }
+            6 => {
                 let length = bytes.u8()?;
                 bytes.take(length.into())?;
             }

@@ -25,7 +25,7 @@ impl Statement {
         if text == b"COMMIT" {
             return Self::Commit;
         }
-        let mut rest = text;
+        let mut rest = behind_settings(text);
         let first = word(&mut rest);
         let is = |word: &[u8], expected: &str| word.eq_ignore_ascii_case(expected.as_bytes());
         if is(first, "BEGIN") {
@@ -79,7 +79,7 @@ pub fn mentions(statement: &[u8], name: &str) -> bool {
 
 /// True where the statement is about a database as a whole: all its tables are then other tables.
 pub fn is_about_database(statement: &[u8]) -> bool {
-    let mut rest = statement;
+    let mut rest = behind_settings(statement);
     word(&mut rest);
     let mut object = word(&mut rest);
     if object.eq_ignore_ascii_case(b"OR") {
@@ -87,6 +87,36 @@ pub fn is_about_database(statement: &[u8]) -> bool {
         object = word(&mut rest);
     }
     object.eq_ignore_ascii_case(b"DATABASE") || object.eq_ignore_ascii_case(b"SCHEMA")
+}
+
+/// Passes over `SET STATEMENT sql_mode='', … FOR`, which the server logs with the statement.
+fn behind_settings(text: &[u8]) -> &[u8] {
+    let mut rest = text;
+    if !word(&mut rest).eq_ignore_ascii_case(b"SET") || !word(&mut rest).eq_ignore_ascii_case(b"STATEMENT") {
+        return text;
+    }
+    loop {
+        let start = skip(rest);
+        let Some(&first) = start.first() else { return text };
+        rest = start;
+        if matches!(first, b'\'' | b'"' | b'`') {
+            rest = behind_quotes(start);
+        } else if word(&mut rest).is_empty() {
+            rest = &start[1..];
+        } else if start[..start.len() - rest.len()].eq_ignore_ascii_case(b"FOR") {
+            return rest;
+        }
+    }
+}
+
+/// Behind the text in quotes that begins here. What is not closed ends with the statement.
+fn behind_quotes(text: &[u8]) -> &[u8] {
+    let quote = text[0];
+    let mut at = 1;
+    while at < text.len() && text[at] != quote {
+        at += if text[at] == b'\\' { 2 } else { 1 };
+    }
+    text.get(at + 1..).unwrap_or_default()
 }
 
 /// The name after `expected` and perhaps `SAVEPOINT`.
@@ -178,6 +208,14 @@ mod tests {
         check("WITH x AS (SELECT 1) SELECT * FROM x", Statement::Dml("WITH"));
         check("/* never closed", Statement::Ddl);
         check("inserts", Statement::Ddl);
+    }
+
+    #[test]
+    fn a_statement_is_what_stands_behind_its_settings() {
+        check("SET STATEMENT sql_mode='' FOR ALTER TABLE t ADD c INT", Statement::Ddl);
+        check("set statement max_statement_time=1, sql_mode='it\\'s FOR' for UPDATE t SET a=1", Statement::Dml("UPDATE"));
+        check("SET STATEMENT sql_mode='never closed FOR UPDATE t", Statement::Ddl);
+        assert!(is_about_database(b"SET STATEMENT sql_mode='' FOR DROP DATABASE d"));
     }
 
     #[test]

@@ -458,18 +458,13 @@ fn decode(tables: &Tables, kind: RowsKind, body: &[u8], put: impl FnMut(Change))
 }
 
 fn ddl(query: &Query<'_>) -> Ddl {
-    let settings = query.settings;
+    let settings = &query.settings;
     let charset = settings.client_collation.and_then(|collation| Charset::by_collation(collation.into()));
     let statement = match charset.map(|charset| charset.value(&query.text)) {
         Some(Value::Text(text)) => text.into(),
         _ => String::from_utf8_lossy(&query.text).into(),
     };
-    Ddl {
-        database: Arc::from(&*query.database),
-        statement,
-        sql_mode: settings.sql_mode,
-        foreign_keys_off: settings.foreign_keys_off,
-    }
+    Ddl { database: Arc::from(&*query.database), statement, session: settings.session.clone() }
 }
 
 fn undecodable(header: &TransactionHeader, file: &str, event: &EventHeader, source: DecodeError) -> SourceError {

@@ -24,6 +24,9 @@ const ENTRY: &str =
 /// What a list shows at most.
 const LIST_MAX: usize = 10_000;
 
+/// Rows elsewhere refer to the table that is to be dropped.
+const REFERRED_TO: [u16; 2] = [1217, 1451];
+
 /// The tables or columns are as the statement wants them, at least in part.
 const THERE_ALREADY: [u16; 10] = [1007, 1008, 1022, 1050, 1051, 1060, 1061, 1091, 1146, 1826];
 
@@ -144,14 +147,9 @@ impl MariadbTarget {
         let options = MariadbOptions { statement_limit: LIMIT, ..self.0.options.clone() };
         let mut session = Session::connect(&options).await?;
         super::own_tables::note_columns(&mut session).await?;
-        let task = About::Task("preparing to run a statement of another node");
-        let foreign_keys = u8::from(!change.foreign_keys_off);
-        // As the origin's session was. Times that the server fills in are those of the origin.
-        let settings = format!(
-            "SET SESSION sql_mode={}, foreign_key_checks={foreign_keys}, timestamp={second}, explicit_defaults_for_timestamp=DEFAULT",
-            change.sql_mode
-        );
-        session.run(settings.as_bytes(), task).await?;
+        if let Some(refused) = as_at_its_origin(&mut session, change, &statement, second).await? {
+            return Ok(refused);
+        }
         if !change.database.is_empty()
             && !self.use_database(&mut session, &change.database).await?
             && statement.database.is_none()
@@ -175,6 +173,49 @@ impl MariadbTarget {
             Err(error) => Err(from_driver(&error, session.place(), About::Task("choosing a database"))),
         }
     }
+}
+
+/// Sets the session as that of the origin was. Times that the server fills in are those of the origin, and rows that are numbered get
+/// the origin's numbers.
+async fn as_at_its_origin(
+    session: &mut Session,
+    change: &SchemaChange,
+    statement: &Statement,
+    second: u64,
+) -> Result<Option<Defined>, TargetError> {
+    let task = About::Task("preparing to run a statement of another node");
+    let own = &change.session;
+    let (increment, offset) = own.auto_increment.unwrap_or((1, 1));
+    let settings = format!(
+        "SET SESSION sql_mode={}, foreign_key_checks={}, timestamp={second}, explicit_defaults_for_timestamp=DEFAULT, \
+         auto_increment_increment={increment}, auto_increment_offset={offset}",
+        own.sql_mode,
+        u8::from(!own.foreign_keys_off)
+    );
+    session.run(settings.as_bytes(), task).await?;
+    if let Some(zone) = &own.time_zone {
+        let mut sql = b"SET SESSION time_zone=".to_vec();
+        literal::text(&mut sql, zone);
+        if let Err(error) = session.answer(&sql).await? {
+            let Error::Server(_) = &error else { return Err(from_driver(&error, session.place(), task)) };
+            let reason =
+                format!("its session had the time zone `{zone}`, which is not known here: load the server's time zone tables");
+            return Ok(Some(Defined::Refused(reason)));
+        }
+    }
+    if let Some((connection, server)) = own.collations {
+        let sql = format!("SET SESSION collation_connection={connection}, collation_server={server}");
+        if let Err(error) = session.answer(sql.as_bytes()).await? {
+            let Error::Server(_) = &error else { return Err(from_driver(&error, session.place(), task)) };
+            // A database without a collation of its own gets the server's; all else names what it needs, or has its database's.
+            if matches!(statement.verb, Verb::CreateDatabase | Verb::AlterDatabase) {
+                let reason =
+                    "its server's collation is not known here: give the database a character set and collation by name";
+                return Ok(Some(Defined::Refused(reason.into())));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Columns that the table has or had here, in lower case.
@@ -203,14 +244,29 @@ pub(super) async fn is_left_as_it_is(session: &mut Session, table: &TableName) -
 
 /// Each captured table by itself, so that it can be done again from the middle. The server keeps a comment at this place.
 async fn drop_each(session: &mut Session, change: &SchemaChange, stamp: &str) -> Result<Defined, TargetError> {
-    for named in &change.tables {
-        let mut sql = format!("DROP TABLE IF EXISTS {stamp} ").into_bytes();
-        literal::table(&mut sql, &named.name());
-        if let Err(error) = session.answer(&sql).await? {
-            return refused(session, &error);
+    let mut left: Vec<_> = change.tables.iter().collect();
+    loop {
+        let mut kept = Vec::new();
+        let mut reason = None;
+        for named in &left {
+            let mut sql = format!("DROP TABLE IF EXISTS {stamp} ").into_bytes();
+            literal::table(&mut sql, &named.name());
+            match session.answer(&sql).await? {
+                Ok(_) => {}
+                // Another of them may refer to it, and goes after it.
+                Err(Error::Server(error)) if REFERRED_TO.contains(&error.code) => {
+                    kept.push(*named);
+                    reason = Some(refused(session, &Error::Server(error))?);
+                }
+                Err(error) => return refused(session, &error),
+            }
+        }
+        match reason {
+            None => return Ok(Defined::Done),
+            Some(reason) if kept.len() == left.len() => return Ok(reason),
+            Some(_) => left = kept,
         }
     }
-    Ok(Defined::Done)
 }
 
 async fn run_stamped(

@@ -140,6 +140,7 @@ async fn load(session: &mut Session, name: &TableName, references: &References) 
     if columns.is_empty() {
         return Err(TargetError::Unwritable { table: name.clone(), reason: "the table does not exist here".into() });
     }
+    keeps_rows(session, name, folded).await?;
     let mut sql = b"SELECT INDEX_NAME, COLUMN_NAME, SUB_PART, NON_UNIQUE FROM information_schema.STATISTICS WHERE ".to_vec();
     where_is(&mut sql, name, folded);
     sql.extend_from_slice(b" ORDER BY INDEX_NAME, SEQ_IN_INDEX");
@@ -168,6 +169,25 @@ async fn load(session: &mut Session, name: &TableName, references: &References) 
     let select = super::read::select_list(&shape, &facts);
     let (referred, refers) = references.of(session, name).await?;
     Ok(Table { shape, columns: facts, unique, indexes, referred, refers, select, dropped: Vec::new() })
+}
+
+/// Refuses what came to be here since the node started and looked at its tables, and cannot keep what arrives: the binlog has a write
+/// to a table without transactions by itself, without the mark by which it is known as ours, and it would go back to where it came from.
+async fn keeps_rows(session: &mut Session, name: &TableName, folded: bool) -> Result<(), TargetError> {
+    let task = "reading what kind of table it is";
+    let mut sql = b"SELECT TABLE_TYPE, COALESCE(ENGINE, 'unknown') FROM information_schema.TABLES WHERE ".to_vec();
+    where_is(&mut sql, name, folded);
+    let unwritable = |reason: String| Err(TargetError::Unwritable { table: name.clone(), reason });
+    let Some(row) = session.rows(&sql, task).await?.pop() else {
+        return unwritable("the table does not exist here".into());
+    };
+    let (kind, engine): (String, String) = mysql_async::from_row_opt(row).map_err(|_| session.not_understood(task))?;
+    match (kind.as_str(), engine.as_str()) {
+        ("SEQUENCE", _) => unwritable("it is a sequence, and each node must give numbers of its own".into()),
+        ("VIEW" | "SYSTEM VIEW", _) => unwritable("it is a view here".into()),
+        (_, "InnoDB") => Ok(()),
+        (_, engine) => unwritable(format!("its engine is {engine}, which has no transactions and row locks")),
+    }
 }
 
 /// Where names keep their case the server compares them exactly, because it looks for the table's own file.

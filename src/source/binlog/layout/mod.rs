@@ -74,12 +74,13 @@ fn with_row_ends(known: &KnownTable) -> Vec<KnownColumn> {
     columns
 }
 
-/// The primary key as the binlog names it, else as information_schema does. The server adds a row's end of life to the
+/// The primary key as the binlog names it; where it names nothing, as information_schema does, which tells what the table is like now and not
+/// what it was like then: a key may have been added since. The server adds a row's end of life to the
 /// key of a system-versioned table; the row is the same one without it.
 fn key(map: &TableMap, known: Option<&KnownTable>, columns: &[Column], row_end: Option<usize>) -> Vec<u16> {
     let place = |name: &String| columns.iter().position(|column| *column.name == **name).map(|at| at as u16);
     let known = || known.and_then(|known| known.primary_key.iter().map(place).collect::<Option<Vec<_>>>()).unwrap_or_default();
-    let mut key = if map.primary_key.is_empty() { known() } else { map.primary_key.clone() };
+    let mut key = if map.primary_key.is_empty() && !map.has_names() { known() } else { map.primary_key.clone() };
     key.retain(|&at| Some(usize::from(at)) != row_end);
     key
 }

@@ -373,10 +373,13 @@ fn mode(sql: &mut Vec<u8>, lax: bool) {
     }
 }
 
-/// An empty text for an enum that has no such member is what a lax session leaves of a value that the column refuses.
+/// An empty text for an enum that has no such member is what a lax session leaves of a value that the column refuses; where it has
+/// one, the number 0 is.
 fn has_refused_value(table: &Table, after: Option<&Image>, columns: &[(usize, usize)]) -> bool {
-    let blank = |&(from, to): &(usize, usize)| {
-        table.columns[to].without_blank && after.and_then(|after| after.get(from)) == Some(ValueRef::Text(""))
+    let blank = |&(from, to): &(usize, usize)| match after.and_then(|after| after.get(from)) {
+        Some(ValueRef::Text("")) => table.columns[to].without_blank,
+        Some(ValueRef::Int(0)) => table.shape.columns[to].kind == ColumnKind::Enum,
+        _ => false,
     };
     columns.iter().any(blank)
 }
