@@ -226,8 +226,95 @@ impl Applier {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::group::tests::record;
+    use super::super::worker::tests::apply_until;
     use super::*;
-    use crate::change::OriginId;
+    use crate::change::{Body, Change, Column, ColumnKind, Image, Op, OriginId, Shape, TableName, Value, ValueRef, wire};
+    use crate::target::Target as _;
+    use crate::target::memory::{MemoryOptions, MemoryTable, MemoryTarget};
+    use crate::topic::TopicWriter as _;
+    use crate::topic::memory::{FairWeather, MemoryTopics};
+
+    fn riders() -> Arc<Shape> {
+        let column = |name: &str, kind| Column { name: name.into(), kind, generated: false };
+        let columns = vec![column("id", ColumnKind::Integer), column("name", ColumnKind::Text)];
+        Arc::new(Shape { table: TableName::new("campus", "riders"), columns, key: vec![0] })
+    }
+
+    fn row(id: i64, name: &str) -> Image {
+        Image::of([Some(Value::Int(id)), Some(Value::text(name))])
+    }
+
+    /// Node b has rows 1 to 3; later it has another row 1, and row 4, and tells it. What node a then has, and how far it is.
+    async fn seeded(kind: Option<SeedKind>) -> (Vec<String>, Option<Seeding>) {
+        let (shape, [a, b]) = (riders(), ["a", "b"].map(OriginId::new));
+        let asked = AskedTable { database: "campus".into(), table: "riders".into(), keys: Vec::new() };
+        let seeding = kind.map(|kind| Seeding {
+            number: 7,
+            seeder: b.clone(),
+            kind,
+            floors: [(b.clone(), Hlc(3)), (a.clone(), Hlc(3))].into(),
+            tables: vec![asked],
+            failed: Vec::new(),
+            rows: 0,
+            removed: 0,
+            anew: None,
+        });
+        let columns = ["id", "name"].map(str::to_owned).to_vec();
+        let key = |id| wire::key_text(&RowKey { shape: shape.clone(), values: Box::new([Value::Int(id)]) });
+        let there = [(1, "new"), (4, "four")];
+        let prints = Prints {
+            verify: VerifyId { asker: a.clone(), number: 7, round: 2_000 },
+            database: "campus".into(),
+            table: "riders".into(),
+            rows: there.map(|(id, name)| (key(id), wire::row_print(&shape, &row(id, name), &columns))).to_vec(),
+            columns,
+            after: None,
+            upto: None,
+            keys: Vec::new(),
+            left_out: Vec::new(),
+            ends: true,
+            failed: None,
+        };
+        let with = |sequence, body| Record { body, ..record(sequence, 0, true).1 };
+        let change = |op, image| {
+            Body::Change(Change { shape: shape.clone(), op, before: None, after: Some(image), checks: Default::default() })
+        };
+        let target =
+            MemoryTarget::new([MemoryTable { shape: shape.clone(), unique: None, refers: None }], MemoryOptions::default());
+        let topics = MemoryTopics::new();
+        let mut writer = topics.writer(b, Arc::new(FairWeather));
+        writer.resume().await.unwrap();
+        let before = [1, 2, 3].map(|id| with(id, change(Op::Insert, row(id as i64, "old"))));
+        writer.append(Offset(0), &before).await.unwrap();
+        apply_until(&target, topics.clone(), &["a", "b"], 3).await.unwrap();
+        if let Some(seeding) = &seeding {
+            target.keep_seeding(seeding).await.unwrap();
+        }
+        let mut told = there.map(|(id, name)| with(3, change(Op::Read, row(id, name)))).to_vec();
+        told.extend([with(3, Body::Note(Box::new(Note::Prints(prints)))), with(4, Body::Heartbeat)]);
+        writer.append(Offset(3), &told).await.unwrap();
+        apply_until(&target, topics, &["a", "b"], 7).await.unwrap();
+        let shown = |image: Image| {
+            let name = image.get(1).and_then(ValueRef::as_text).unwrap_or_default().to_owned();
+            format!("{} {name}", image.get(0).and_then(|id| id.as_u64()).unwrap_or_default())
+        };
+        (target.rows(&shape.table).into_iter().map(shown).collect(), target.seeding().await.unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_seeded_node_has_the_seeders_rows_and_those_that_nobody_else_could_know() {
+        let (rows, state) = seeded(Some(SeedKind::Away)).await;
+        assert_eq!(rows, ["1 new", "4 four"]);
+        let state = state.unwrap();
+        assert_eq!((state.is_open(), state.rows, state.removed), (false, 2, 2));
+        let (rows, _) = seeded(Some(SeedKind::New)).await;
+        assert_eq!(rows, ["1 new", "2 old", "3 old", "4 four"], "a new node keeps what it alone has");
+        let (rows, _) = seeded(None).await;
+        assert_eq!(rows, ["1 old", "2 old", "3 old", "4 four"], "by the order of the nodes, where nobody is seeded");
+    }
 
     #[test]
     fn what_is_in_the_seeders_rows_is_no_write_and_what_came_since_is() {

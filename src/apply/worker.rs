@@ -490,7 +490,7 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::group::tests::record;
     use super::super::{NoNotes, NoOverflow};
     use super::*;
@@ -521,7 +521,7 @@ mod tests {
     }
 
     /// Applies for the first of the nodes, until the checkpoint of node b is there or the applier stops by itself.
-    async fn apply_until(target: &MemoryTarget, topics: MemoryTopics, nodes: &[&str], upto: u64) -> Result<(), ApplyError> {
+    pub async fn apply_until(target: &MemoryTarget, topics: MemoryTopics, nodes: &[&str], upto: u64) -> Result<(), ApplyError> {
         let cluster = Cluster::new(nodes.iter().map(|name| OriginId::new(name)), &OriginId::new(nodes[0])).unwrap();
         let local = Arc::new(LocalFeed::default());
         // Nobody else writes there, and no tailer is needed to know that.
