@@ -413,13 +413,6 @@ impl Shown {
         Self { observer, place: Place::with(&text), _shutdown: shutdown.drop_guard() }
     }
 
-    /// Where its pages are, as its configuration says.
-    fn address(&self) -> String {
-        let text = std::fs::read_to_string(self.place.path().join("tandem.toml")).unwrap();
-        let listen = text.split("[web]\nlisten = \"").nth(1).and_then(|rest| rest.split('"').next());
-        listen.expect("it was written so").to_owned()
-    }
-
     fn calm(&self) {
         let b = OriginId::new("laptop-b");
         for role in ["tailer", "applier"] {

@@ -11,6 +11,15 @@ use std::process::{Command, Stdio};
 
 use super::{Place, Said, Shown, config};
 
+impl Shown {
+    /// Where its pages are, as its configuration says.
+    fn address(&self) -> String {
+        let text = std::fs::read_to_string(self.place.path().join("tandem.toml")).unwrap();
+        let listen = text.split("[web]\nlisten = \"").nth(1).and_then(|rest| rest.split('"').next());
+        listen.expect("it was written so").to_owned()
+    }
+}
+
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cli")
 }
