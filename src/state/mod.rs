@@ -1,5 +1,5 @@
 //! KEEPS, on a node's own disk, what outgrows memory and can be rebuilt (a scratch file, empty at every start), how far
-//! the own topic was, what snapshots it was asked for, which roles are paused, and how far each cloud is fed.
+//! the own topic was, what snapshots it was asked for, how far a comparison came, which roles are paused, and how far each cloud is fed.
 
 use std::fs;
 use std::io::{self, Write};
@@ -12,6 +12,7 @@ use crate::apply::{Entry, Fingerprint, Overflow, OverflowError};
 use crate::change::{Hlc, NodeRank, Offset, Version};
 use crate::runtime::Stop;
 
+mod compared;
 mod free;
 mod known_ids;
 mod ledger;
@@ -20,6 +21,7 @@ mod published;
 mod snapshots;
 mod stamp;
 
+pub use compared::VerifyFile;
 pub use free::free_bytes;
 pub use known_ids::IdsFile;
 pub use ledger::LedgerFile;

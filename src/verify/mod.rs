@@ -6,8 +6,8 @@
 //! does in silence may still be on its way. To repair, both sides publish the rows in question as a snapshot does, and they
 //! are settled by the same rules.
 //!
-//! Contract of [`VerifyDesk`]: one comparison at a time; it lives with the process; what it finds is counted in full and
-//! named up to a limit.
+//! Contract of [`VerifyDesk`]: one comparison at a time; after a restart it goes on with the tables that were not done; what it finds
+//! is counted in full and named up to a limit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,10 @@ use crate::change::{Ask, AskedTable, Cluster, Note, OriginId, Prints, TableName,
 use crate::observe::{DIFFERENCES_MAX, DifferenceView, Observer, VerifyPartView, VerifyView};
 use crate::runtime::{Clock, Stop};
 use crate::tail::SnapshotDesk;
+
+mod kept;
+
+pub use kept::{Unkept, VerifyBook};
 
 /// How often a row is looked at before it is said to differ.
 pub const LOOKS: u32 = 3;
@@ -31,6 +35,9 @@ pub struct VerifyDesk {
     snapshots: Arc<SnapshotDesk>,
     clock: Arc<dyn Clock>,
     observer: Observer,
+    book: Box<dyn VerifyBook>,
+    /// The last one of an earlier process.
+    earlier: Option<VerifyView>,
     run: Mutex<Option<Run>>,
     /// Nodes that take part no longer.
     removed: Mutex<BTreeSet<OriginId>>,
@@ -39,11 +46,15 @@ pub struct VerifyDesk {
 /// One comparison.
 struct Run {
     number: u64,
+    /// What it is called in questions and answers: another name in each process, for what an earlier one asked is not waited for.
+    asking: u64,
     asked_seconds: u64,
     ended_seconds: Option<u64>,
     repair: bool,
     round: u32,
     parts: BTreeMap<(OriginId, TableName), Part>,
+    /// What the book has of it: parts that are done, and whether all is.
+    noted: Option<(usize, bool)>,
 }
 
 /// One table beside that of one node.
@@ -63,8 +74,25 @@ struct Part {
 }
 
 impl VerifyDesk {
-    pub fn new(cluster: Cluster, snapshots: Arc<SnapshotDesk>, clock: Arc<dyn Clock>, observer: Observer) -> Self {
-        Self { cluster, snapshots, clock, observer, run: Mutex::default(), removed: Mutex::default() }
+    /// Goes on with what the book has.
+    pub fn open(
+        cluster: Cluster,
+        snapshots: Arc<SnapshotDesk>,
+        clock: Arc<dyn Clock>,
+        observer: Observer,
+        book: Box<dyn VerifyBook>,
+    ) -> Result<Self, Stop> {
+        let kept = book.load()?;
+        let (run, removed) = Default::default();
+        let mut desk = Self { cluster, snapshots, clock, observer, book, earlier: None, run, removed };
+        match kept {
+            Some(view) if view.ended_seconds.is_none() => desk.go_on_with(&view),
+            ended => {
+                ended.iter().for_each(|view| desk.observer.verify(view.clone()));
+                desk.earlier = ended;
+            }
+        }
+        Ok(desk)
     }
 
     /// Begins to compare these tables, each with the rows that it is thought to have; others are refused with a reason.
@@ -88,13 +116,14 @@ impl VerifyDesk {
         let refused =
             others.iter().flat_map(|node| refused.iter().map(|(table, why)| ((node.clone(), table.clone()), without(why))));
         let mut begun = Run {
-            // Grows from one process to the next.
-            number: self.clock.now_micros() / 1_000,
+            number: self.name(),
+            asking: self.name(),
             asked_seconds: self.clock.now_seconds(),
             ended_seconds: None,
             repair,
             round: 0,
             parts: parts.chain(refused).collect(),
+            noted: None,
         };
         let all = |table: &TableName| AskedTable {
             database: table.database.to_string(),
@@ -107,9 +136,8 @@ impl VerifyDesk {
         } else {
             self.tell(&begun, 0, others, asked, false);
         }
-        let view = begun.view();
+        let view = self.show(&mut begun);
         *run = Some(begun);
-        self.observer.verify(view.clone());
         Ok(view)
     }
 
@@ -121,17 +149,32 @@ impl VerifyDesk {
             (part.done, part.failed) = (true, Some("ended early".into()));
         }
         open.ended_seconds = Some(self.clock.now_seconds());
-        self.observer.verify(open.view());
+        self.show(open);
         true
     }
 
-    /// The comparison that is under way, or the last one of this process.
+    /// The comparison that is under way, or the last one.
     pub fn view(&self) -> Option<VerifyView> {
-        self.run().as_ref().map(Run::view)
+        self.run().as_ref().map(Run::view).or_else(|| self.earlier.clone())
+    }
+
+    /// Grows from one process to the next.
+    fn name(&self) -> u64 {
+        self.clock.now_micros() / 1_000
+    }
+
+    fn show(&self, run: &mut Run) -> VerifyView {
+        let view = run.view();
+        let noted = (run.parts.values().filter(|part| part.done).count(), run.ended_seconds.is_some());
+        if run.noted.replace(noted) != Some(noted) {
+            self.book.save(&view);
+        }
+        self.observer.verify(view.clone());
+        view
     }
 
     fn tell(&self, run: &Run, round: u32, of: Vec<OriginId>, tables: Vec<AskedTable>, publish: bool) {
-        let verify = VerifyId { asker: self.cluster.own().clone(), number: run.number, round };
+        let verify = VerifyId { asker: self.cluster.own().clone(), number: run.asking, round };
         self.snapshots.tell(Note::Ask(Ask { verify, of, tables, publish, seed: false }));
     }
 
@@ -175,7 +218,7 @@ impl VerifyDesk {
         }
         let tables: Vec<AskedTable> =
             own.iter().filter(|(_, keys)| !keys.is_empty()).map(|(table, keys)| asked(table, keys.clone())).collect();
-        let verify = VerifyId { asker: self.cluster.own().clone(), number: run.number, round: REPAIR };
+        let verify = VerifyId { asker: self.cluster.own().clone(), number: run.asking, round: REPAIR };
         self.snapshots.ask_for_verify(&Ask { verify, of: Vec::new(), tables, publish: true, seed: false });
     }
 
@@ -196,7 +239,7 @@ impl NoteTaker for VerifyDesk {
     fn wants(&self, from: &OriginId, prints: &Prints) -> bool {
         let run = self.run();
         let Some(open) = run.as_ref().filter(|run| run.ended_seconds.is_none()) else { return false };
-        let same = (open.number, open.round) == (prints.verify.number, prints.verify.round);
+        let same = (open.asking, open.round) == (prints.verify.number, prints.verify.round);
         let part = open.parts.get(&(from.clone(), prints.name()));
         same && part.is_some_and(|part| !part.done && !part.compared.contains(&prints.after))
     }
@@ -231,12 +274,12 @@ impl NoteTaker for VerifyDesk {
             (part.done, part.failed) = (true, Some("the node was removed".into()));
         }
         self.go_on(open);
-        self.observer.verify(open.view());
+        self.show(open);
     }
 
     fn compared(&self, from: &OriginId, prints: &Prints, compared: Compared) {
         let mut run = self.run();
-        let Some(open) = run.as_mut().filter(|run| run.number == prints.verify.number && run.round == prints.verify.round)
+        let Some(open) = run.as_mut().filter(|run| run.asking == prints.verify.number && run.round == prints.verify.round)
         else {
             return;
         };
@@ -261,7 +304,7 @@ impl NoteTaker for VerifyDesk {
         }
         part.done = prints.ends || part.failed.is_some();
         self.go_on(open);
-        self.observer.verify(open.view());
+        self.show(open);
     }
 }
 

@@ -1,13 +1,39 @@
 //! The desk by itself: what it asks for, and when it is done.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::*;
 use crate::change::{Column, ColumnKind, RowKey, Shape, Value};
-use crate::runtime::SystemClock;
 use crate::tail::NoBook;
 
 struct Place {
     desk: VerifyDesk,
     snapshots: Arc<SnapshotDesk>,
+    book: Kept,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Option<VerifyView>>>);
+
+impl VerifyBook for Kept {
+    fn load(&self) -> Result<Option<VerifyView>, Stop> {
+        Ok(self.0.lock().unwrap().clone())
+    }
+
+    fn save(&self, view: &VerifyView) {
+        *self.0.lock().unwrap() = Some(view.clone());
+    }
+}
+
+/// A second later at each look.
+#[derive(Default)]
+struct Ticks(AtomicU64);
+
+impl Clock for Ticks {
+    fn now_micros(&self) -> u64 {
+        self.0.fetch_add(1_000_000, Ordering::Relaxed)
+    }
 }
 
 fn riders() -> TableName {
@@ -22,11 +48,21 @@ fn row(id: i64, here: bool, there: bool) -> Differing {
 
 impl Place {
     fn new() -> Self {
+        Self::with(Kept::default(), Arc::new(Ticks::default()))
+    }
+
+    fn with(book: Kept, clock: Arc<dyn Clock>) -> Self {
         let names = ["a", "b"].map(OriginId::new);
         let cluster = Cluster::new(names.clone(), &names[0]).unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let snapshots = Arc::new(SnapshotDesk::open(Box::new(NoBook), clock.clone()).unwrap());
-        Self { desk: VerifyDesk::new(cluster, snapshots.clone(), clock, Observer::default()), snapshots }
+        let kept = Box::new(book.clone());
+        let desk = VerifyDesk::open(cluster, snapshots.clone(), clock.clone(), Observer::default(), kept).unwrap();
+        Self { desk, snapshots, book, clock }
+    }
+
+    /// The process anew, with what is on its disk.
+    fn restarted(self) -> Self {
+        Self::with(self.book, self.clock)
     }
 
     fn begin(&self, repair: bool) -> VerifyView {
@@ -43,10 +79,14 @@ impl Place {
     }
 
     fn answer(&self, of: &Ask, after: Option<&str>, ends: bool, compared: Compared) {
+        self.answer_about(&riders(), of, after, ends, compared);
+    }
+
+    fn answer_about(&self, table: &TableName, of: &Ask, after: Option<&str>, ends: bool, compared: Compared) {
         let prints = Prints {
             verify: of.verify.clone(),
-            database: "campus".into(),
-            table: "riders".into(),
+            database: table.database.to_string(),
+            table: table.table.to_string(),
             columns: Vec::new(),
             after: after.map(Into::into),
             upto: None,
@@ -127,20 +167,35 @@ fn all_tables_of_a_node_are_looked_at_again_by_one_question() {
     place.desk.begin(&[(riders(), 1), (bikes.clone(), 1)], &[], false).unwrap();
     let first = place.asks().remove(0);
     place.answer(&first, None, true, compared(1, &[row(1, true, true)]));
-    let prints = |table: &TableName| Prints {
-        verify: first.verify.clone(),
-        database: table.database.to_string(),
-        table: table.table.to_string(),
-        columns: Vec::new(),
-        after: None,
-        upto: None,
-        keys: Vec::new(),
-        rows: Vec::new(),
-        left_out: Vec::new(),
-        ends: true,
-        failed: None,
-    };
-    place.desk.compared(&OriginId::new("b"), &prints(&bikes), compared(1, &[row(1, true, true)]));
+    place.answer_about(&bikes, &first, None, true, compared(1, &[row(1, true, true)]));
     let again = place.asks();
     assert_eq!((again.len(), again[0].tables.len()), (1, 2), "{again:?}");
+}
+
+#[test]
+fn after_a_restart_only_what_was_not_done_is_compared_and_earlier_answers_are_not_taken() {
+    let place = Place::new();
+    let tables = ["bikes", "cars", "riders"].map(|name| TableName::new("campus", name));
+    let [bikes, cars, riders] = &tables;
+    let begun = place.desk.begin(&tables.clone().map(|table| (table, 10)), &[], false).unwrap();
+    let first = place.asks().remove(0);
+    place.answer_about(bikes, &first, None, true, compared(10, &[]));
+    place.answer_about(cars, &first, None, true, compared(10, &[row(1, true, true)]));
+    place.answer_about(riders, &first, None, false, compared(5, &[]));
+    let place = place.restarted();
+    let view = place.desk.view().unwrap();
+    assert!(view.is_open() && view.number == begun.number);
+    let again = place.asks().remove(0);
+    let asked: Vec<&str> = again.tables.iter().map(|asked| &*asked.table).collect();
+    assert_eq!(asked, ["cars", "riders"], "what differed is compared once more, because its rows are not kept");
+    place.answer_about(riders, &first, Some("k"), true, compared(5, &[row(9, true, true)]));
+    place.answer_about(cars, &again, None, true, compared(10, &[]));
+    assert!(place.desk.view().unwrap().is_open(), "an answer to the earlier process");
+    place.answer_about(riders, &again, None, true, compared(10, &[]));
+    let view = place.desk.view().unwrap();
+    assert_eq!((view.is_open(), view.rows().0, view.verdict().as_str()), (false, 30, "All rows are the same."));
+    // The outcome stays to be seen.
+    let place = place.restarted();
+    assert_eq!(place.desk.view(), Some(view));
+    assert!(place.asks().is_empty());
 }

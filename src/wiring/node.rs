@@ -30,7 +30,7 @@ use crate::serve::hub::HubServer;
 use crate::serve::{Web, WebOptions};
 use crate::source::Source;
 use crate::source::binlog::{BinlogOptions, BinlogSource};
-use crate::state::{IndexFile, PauseFile, PublishedFile, SnapshotFile, StampFile};
+use crate::state::{IndexFile, PauseFile, PublishedFile, SnapshotFile, StampFile, VerifyFile};
 use crate::tail::{Follower, SnapshotDesk, Snapshots, TailOptions, Tailer};
 use crate::target::mariadb::{Kept, MariadbOptions, MariadbTarget, TableFault};
 use crate::target::{ConflictKind, TargetError};
@@ -92,6 +92,8 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
     };
     let book = Book { file: SnapshotFile::open(&own.state_folder)?, observer: observer.clone() };
     let desk = Arc::new(SnapshotDesk::open(Box::new(book), clock.clone())?);
+    let compared = Box::new(VerifyFile::open(&own.state_folder)?);
+    let verify = VerifyDesk::open(own.cluster.clone(), desk.clone(), clock.clone(), observer.clone(), compared)?;
     let switches = Switches::open(Box::new(PauseFile::open(&own.state_folder)?), clock.clone())?;
     let node = Arc::new(Node {
         switches: switches.clone(),
@@ -104,7 +106,7 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
         database: Arc::new(Database::new(&own, config.tables.clone())),
         apply: apply_options(config, &own),
         verify_every: config.verify_every,
-        verify: Arc::new(VerifyDesk::new(own.cluster.clone(), desk.clone(), clock.clone(), observer.clone())),
+        verify: Arc::new(verify),
         desk,
         own,
         topics,
