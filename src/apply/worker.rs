@@ -65,6 +65,8 @@ impl Applier {
             self.ask_for_seed(&mut state.known, &state.durable).await?;
             for (at, reading) in fetches.iter_mut().enumerate() {
                 state.fill(at, reading, &self.options)?;
+                // Said before, because it can take long, and nothing is heard of the origin meanwhile.
+                state.report(at, &self.observer);
                 let large = state.ready[at].is_none() && state.waiting[at].is_large();
                 let applied = self.apply_next(&mut state, at, &shutdown).await?;
                 if applied && large {
@@ -74,7 +76,7 @@ impl Applier {
                 }
                 progress |= applied;
             }
-            state.report(&self.observer);
+            (0..fetches.len()).for_each(|at| state.report(at, &self.observer));
             while let Some(order) = self.again.take() {
                 self.apply_again(&mut state.known, order, &shutdown).await?;
                 progress = true;
@@ -477,15 +479,16 @@ impl State {
         Ok(())
     }
 
-    fn report(&self, observer: &Observer) {
+    fn report(&self, at: usize, observer: &Observer) {
         observer.index_rows(self.known.index.len() as u64, self.known.index.spilled());
-        for (waiting, ready) in self.waiting.iter().zip(&self.ready) {
-            let ready = match ready {
-                Some(Ok(Ready::Group(group, _))) => group.records.len() as u64,
-                _ => 0,
-            };
-            observer.pending(&waiting.origin, waiting.len() + ready);
-        }
+        let waiting = &self.waiting[at];
+        let pending = match &self.ready[at] {
+            Some(Ok(Ready::Group(group, _))) => waiting.len() + group.records.len() as u64,
+            // How many changes it has is counted when they are applied.
+            _ if waiting.is_large() => 1,
+            _ => waiting.len(),
+        };
+        observer.pending(&waiting.origin, pending);
     }
 }
 
