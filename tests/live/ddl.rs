@@ -428,3 +428,44 @@ async fn statements_under_load_from_both_sides_with_kills_end_the_same_and_never
         assert!(open.is_empty(), "seed {seed}: {open:?}");
     }
 }
+
+/// A statement that the server was in the middle of has happened when it is back, or has not, and then it runs again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_dies_in_the_middle_of_a_statement_ends_with_it_done_once() {
+    let mut cluster = cluster("[ddl]\ndangerous = \"apply\"\n").await;
+    cluster
+        .server(A)
+        .query("INSERT INTO campus.riders SELECT seq, CONCAT('Rider ', seq), seq FROM campus.seq_1_to_60000")
+        .await;
+    cluster.wait_until_equal(DEADLINE).await.unwrap();
+    let statements = [
+        "ALTER TABLE campus.riders MODIFY seats BIGINT NOT NULL DEFAULT 0, ALGORITHM=COPY",
+        "ALTER TABLE campus.riders ADD COLUMN town VARCHAR(20) DEFAULT 'x', ALGORITHM=COPY",
+        "CREATE INDEX by_name ON campus.riders (name)",
+        "ALTER TABLE campus.riders DROP COLUMN seats, ALGORITHM=COPY",
+    ];
+    let mut met = 0;
+    for (round, statement) in (1..).zip(statements) {
+        cluster.server(A).query(statement).await;
+        let b = cluster.server(B).clone();
+        // The words of the statement, behind the mark of whoever runs it here.
+        let running = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE '/* tandem%' AND TIME_MS > 20";
+        wait_for("the statement to run there", DEADLINE, async || {
+            let now = b.first::<u64>(running).await == Some(1);
+            met += u64::from(now);
+            now || changes(&cluster, B).await.len() == round
+        })
+        .await;
+        drop(b);
+        cluster.server_mut(B).kill9();
+        cluster.server_mut(B).restart().await;
+    }
+    assert!(met > 1, "the server was killed in the middle of {met} statements");
+    cluster.server(A).query("INSERT INTO campus.riders (id, name) VALUES (100000, 'after all')").await;
+    equal(&mut cluster).await;
+    Quiet::new(&cluster).wait(&mut cluster, DEADLINE).await;
+    let all = changes(&cluster, B).await;
+    assert_eq!(all.len(), statements.len(), "{all:?}");
+    assert!(all.iter().all(|view| view.state == "done"), "{all:?}");
+    assert_eq!((published(&cluster, A).await.len(), published(&cluster, B).await.len()), (statements.len(), 0));
+}
