@@ -35,7 +35,7 @@ pub const ROOMS: &[Room] = &[
     Room { name: "apply",   all: "change runtime observe", roots: "topic target", crates: "tokio" },
     Room { name: "target",  all: "change runtime observe", roots: "",             crates: "tokio mysql_async serde_json itoa ryu secrecy reqwest rustls object_store blake3 tempfile" },
     Room { name: "cloud",   all: "change runtime observe", roots: "source topic target target::cloud", crates: "tokio serde_json croner jiff ring blake3 base64 secrecy zstd" },
-    Room { name: "state",   all: "change runtime observe", roots: "apply tail cloud", crates: "fs4 rusqlite serde_json tempfile" },
+    Room { name: "state",   all: "change runtime observe", roots: "apply tail cloud verify", crates: "fs4 rusqlite serde_json tempfile" },
     Room { name: "receive", all: "change runtime observe", roots: "target target::cloud", crates: "tokio rusqlite mysql_async serde_json blake3" },
     Room { name: "serve",   all: "change runtime observe", roots: "topic topic::hub receive", crates: "tokio axum rustls tokio_rustls rcgen subtle secrecy serde_json base64 blake3" },
     Room { name: "config",  all: "change runtime",         roots: "source tail topic topic::hub topic::kafka apply target target::cloud cloud serve", crates: "toml secrecy" },

@@ -81,6 +81,10 @@ pub enum Hold {
     Clock { ahead_seconds: f64 },
 }
 
+/// Changes in the first group of a run. From then on each commit allows twice as many, up to the limit of the options: a large group
+/// that is cut off again and again by a bad connection would be begun anew for ever.
+const FIRST_GROUP: usize = 16;
+
 /// Records of one origin that were read and not yet applied.
 pub struct Waiting {
     pub node: NodeRank,
@@ -90,6 +94,8 @@ pub struct Waiting {
     /// Changes among them, and bytes of all.
     changes: u64,
     bytes: usize,
+    /// Changes that a group may have by now.
+    allowed: usize,
     /// Set when the oldest transaction is too large: what is read is then only searched for its end.
     large: Option<Large>,
     /// The origin was removed, and the record that says so is taken: nothing counts after it.
@@ -105,7 +111,17 @@ impl Waiting {
             position: Default::default(),
             hlc: Hlc::default(),
         });
-        Self { node, origin, mark, records: VecDeque::new(), changes: 0, bytes: 0, large: None, ended: false }
+        Self {
+            node,
+            origin,
+            mark,
+            records: VecDeque::new(),
+            changes: 0,
+            bytes: 0,
+            allowed: FIRST_GROUP,
+            large: None,
+            ended: false,
+        }
     }
 
     /// False where memory is full, or what is read next must wait for a large transaction.
@@ -181,6 +197,11 @@ impl Waiting {
         self.large = None;
     }
 
+    /// A group was committed: the next may be larger.
+    pub fn grow(&mut self) {
+        self.allowed = self.allowed.saturating_mul(2);
+    }
+
     /// Changes that wait in memory.
     pub fn len(&self) -> u64 {
         self.changes
@@ -235,7 +256,7 @@ impl Waiting {
             changes += usize::from(record.change().is_some());
             bytes += record.weight();
             if record.last {
-                let full = changes > options.group_changes || bytes > options.group_bytes;
+                let full = changes > options.group_changes.min(self.allowed) || bytes > options.group_bytes;
                 if full && take > 0 {
                     break;
                 }

@@ -43,9 +43,9 @@ mod tests {
     use std::time::Duration;
 
     use super::super::group::tests::record;
-    use super::super::{Applier, ApplyOptions, NoNotes, NoOverflow};
+    use super::super::{Applier, ApplyOptions, LocalFeed, NoNotes, NoOverflow};
     use crate::change::{
-        Body, Change, Checks, Cluster, Column, ColumnKind, Image, Op, OriginId, Record, Shape, TableName, Value,
+        Body, Change, Checks, Cluster, Column, ColumnKind, GtidPosition, Image, Op, OriginId, Record, Shape, TableName, Value,
     };
     use crate::observe::Observer;
     use crate::runtime::{Shutdown, SystemClock};
@@ -88,7 +88,12 @@ mod tests {
             options: ApplyOptions { buffer_bytes, retry_wait: Duration::ZERO, ..ApplyOptions::new(cluster) },
             target: Arc::new(target.clone()),
             reader: Arc::new(topics.reader(Arc::new(FairWeather))),
-            local: Arc::default(),
+            local: {
+                let local = LocalFeed::default();
+                // Its tailer runs, and nothing was written yet.
+                local.passed(&GtidPosition::start());
+                Arc::new(local)
+            },
             overflow: Arc::new(|| Ok(Box::new(NoOverflow))),
             clock: Arc::new(SystemClock),
             observer: Observer::default(),

@@ -44,7 +44,9 @@ struct Inner {
     missing: Option<Range<Offset>>,
     /// Where the own topic ended when the tailer last told.
     end: Offset,
-    position: GtidPosition,
+    /// `None` until the tailer has told. Where nothing is in the binlog yet it must have, too: a tailer that runs for the first time begins
+    /// where the binlog ends, and would not see what was applied before.
+    position: Option<GtidPosition>,
 }
 
 impl Inner {
@@ -124,7 +126,8 @@ impl LocalFeed {
     /// The tailer has published or filtered everything up to here.
     pub fn passed(&self, position: &GtidPosition) {
         let mut inner = self.inner();
-        position.iter().for_each(|gtid| inner.position.advance(gtid));
+        let passed = inner.position.get_or_insert_default();
+        position.iter().for_each(|gtid| passed.advance(gtid));
         drop(inner);
         self.moved.notify_waiters();
     }
@@ -168,7 +171,7 @@ impl LocalFeed {
         let passed = async {
             loop {
                 let moved = self.moved.notified();
-                if self.inner().position.covers_all(position) {
+                if self.inner().position.as_ref().is_some_and(|passed| passed.covers_all(position)) {
                     return;
                 }
                 moved.await;

@@ -180,6 +180,7 @@ impl Applier {
                         return Ok(false);
                     }
                     self.engine(known, &busy).remember(group, steps)?;
+                    waiting.grow();
                     assert!(durable[at].next <= group.mark.next, "a checkpoint never moves back");
                     durable[at] = group.mark.clone();
                 }

@@ -85,7 +85,7 @@ pub struct TableView {
 /// What to do about a change that could not be applied, by the reason that is kept with it.
 pub fn remedy(reason: &str) -> &'static str {
     // The reasons are sentences of `target`; of each the part that no name of a table or column interrupts.
-    const REMEDIES: [(&str, &str); 17] = [
+    const REMEDIES: [(&str, &str); 18] = [
         (
             "no row here is equal",
             "Look at the row on both sides and write it by hand; give the table a primary key, so that this cannot happen again.",
@@ -116,6 +116,10 @@ pub fn remedy(reason: &str) -> &'static str {
         (
             "no transactions and row locks",
             "Make it an InnoDB table on all nodes (ALTER TABLE … ENGINE=InnoDB), or exclude it there; then retry or discard.",
+        ),
+        (
+            "would run again",
+            "Let the trigger here do nothing for what arrives (IF @tandem_applying IS NULL THEN … END IF around its body), or drop it; then retry.",
         ),
         ("max_allowed_packet", "Raise max_allowed_packet of this server to that of the other; then retry."),
     ];
@@ -151,6 +155,7 @@ mod tests {
             "the check `seats` refuses it",
             "a trigger refuses it",
             "its engine is MyISAM, which has no transactions and row locks",
+            "its trigger `loud` would run again for every change that arrives",
             "it is larger than the server's max_allowed_packet",
             "it is larger than a row can be here",
         ] {

@@ -92,11 +92,13 @@ impl Fault for SourceError {
                 "stop the other reader, or give this node another replica_id: two with the same id throw each other out".into()
             }
             Self::Unsuited { remedy, .. } => remedy.clone(),
-            Self::Purged { .. } => "what is missing cannot be read any more: stop tandem here, `tandem reseed`, start it; and \
+            Self::Purged { .. } => {
+                "what is missing cannot be read any more: stop tandem here, run `tandem reseed`, start it again; and \
                  keep the binlog longer (expire_logs_days) than a node may be away"
-                .into(),
+                    .into()
+            }
             Self::NotInHistory { .. } => "the server was restored from an older copy, its binlog was reset, or it is another \
-                 server; if that is meant, stop tandem here, `tandem reseed`, start it"
+                 server; if that is meant, stop tandem here, run `tandem reseed`, start it again"
                 .into(),
             Self::StatementLogged { .. } => "set binlog_format=ROW for the server and for every session; a table versioned by \
                  transaction number (ROW START of type BIGINT) is logged so even then: version it by time; then take a new \

@@ -95,7 +95,7 @@ async fn a_purged_position_tells_what_is_still_there() {
     let source = source(&server);
     for from in ["", "0-1-2"] {
         let error = refused(&source, from).await;
-        says(&error, Disposition::Halt, &["no longer has its binlog after", "begins at 0-1-4", "take a new snapshot"]);
+        says(&error, Disposition::Halt, &["no longer has its binlog after", "begins at 0-1-4", "run `tandem reseed`"]);
     }
     assert_eq!(source.oldest().await.unwrap().to_string(), "0-1-4");
     assert_eq!(story(&read_from(&source, "0-1-4").await.unwrap()), ["c t 3", "-"]);

@@ -51,5 +51,16 @@ async fn a_guarded_trigger_fires_once_and_computed_columns_are_computed_on_each_
     assert!(said.contains("campus.log: its trigger `unasked` would run again"), "{said}");
     assert!(said.contains("IF @tandem_applying IS NULL THEN"), "{said}");
     assert!(!said.contains("`counted`"), "{said}");
+
+    // And one that comes while the node runs is not run for what arrives: the change is set aside.
+    cluster.server(0).query("CREATE TABLE campus.late (id INT PRIMARY KEY)").await;
+    quiet.wait(&mut cluster, Duration::from_secs(60)).await;
+    let loud = "CREATE TRIGGER campus.loud AFTER INSERT ON campus.late FOR EACH ROW SET @loud = 1";
+    cluster.server(1).query(loud).await;
+    cluster.server(0).query("INSERT INTO campus.late VALUES (1)").await;
+    quiet.wait(&mut cluster, Duration::from_secs(60)).await;
+    let reason: Option<String> = cluster.server(1).first("SELECT reason FROM tandem.dead_letters").await;
+    assert!(reason.as_deref().is_some_and(|reason| reason.contains("its trigger `loud` would run again")), "{reason:?}");
+    assert_eq!(cluster.server(1).first::<u64>("SELECT COUNT(*) FROM campus.late").await, Some(0));
     cluster.end().await.unwrap();
 }

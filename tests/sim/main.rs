@@ -11,6 +11,7 @@ mod keyless;
 mod met;
 #[path = "../oracle/mod.rs"]
 mod oracle;
+mod quiet;
 mod reference;
 mod trouble;
 mod world;
@@ -198,6 +199,16 @@ fn seeds_141_and_231_writes_whose_append_was_kept_without_an_answer_are_known_to
     for seed in [141, 231] {
         run(&Scenario::of(seed, Without::default())).unwrap();
     }
+}
+
+#[test]
+fn seed_758_nothing_is_applied_before_the_tailer_has_found_where_its_topic_begins() {
+    run(&Scenario::of(758, Without::default())).unwrap();
+}
+
+#[test]
+fn seed_1136_a_large_group_that_a_bad_connection_cuts_again_and_again_is_taken_in_smaller_ones() {
+    run(&Scenario::of(1136, Without::default())).unwrap();
 }
 
 /// A row that stands by the policy `prefer`, and is published anew, held a unique value that a later change of the same group

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::super::group::tests::record;
 use super::super::{ApplyOptions, LocalFeed, NoNotes, NoOverflow};
 use super::*;
-use crate::change::{Body, Change, Checks, Cluster, Column, ColumnKind, Image, Seen, Shape, Value};
+use crate::change::{Body, Change, Checks, Cluster, Column, ColumnKind, GtidPosition, Image, Seen, Shape, Value};
 use crate::observe::Observer;
 use crate::runtime::SystemClock;
 use crate::target::TargetError;
@@ -63,6 +63,8 @@ impl Rig {
         let (riders, bikes) = (shape("riders", "name"), shape("bikes", "rider"));
         let narrow = Arc::new(Narrow::default());
         let local: Arc<LocalFeed> = Arc::default();
+        // Its tailer runs, and nothing was written yet.
+        local.passed(&GtidPosition::start());
         let tailer = local.clone();
         let options = MemoryOptions {
             faults: narrow.clone(),

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::literal;
 use super::references::{ForeignKey, References};
-use super::session::Session;
+use super::session::{APPLYING, Session};
 use crate::change::{Column, ColumnKind, Shape, TableName};
 use crate::target::TargetError;
 
@@ -31,6 +31,8 @@ pub(super) struct Table {
     pub select: Vec<u8>,
     /// Columns of changes that are no longer here: what they hold is left out.
     pub dropped: Vec<Arc<str>>,
+    /// Why nothing that arrives may be written to it.
+    pub unfit: Option<String>,
 }
 
 /// What a column's kind does not say.
@@ -64,6 +66,14 @@ impl Table {
             let same = |column: &Column| column.name.to_lowercase() == name.to_lowercase();
             self.shape.columns.iter().position(same)
         })
+    }
+
+    /// Refuses a write of what arrives.
+    pub fn writable(&self) -> Result<(), TargetError> {
+        match &self.unfit {
+            None => Ok(()),
+            Some(reason) => Err(TargetError::Unwritable { table: self.shape.table.clone(), reason: reason.clone() }),
+        }
     }
 
     pub fn key(&self) -> impl Iterator<Item = usize> {
@@ -140,7 +150,7 @@ async fn load(session: &mut Session, name: &TableName, references: &References) 
     if columns.is_empty() {
         return Err(TargetError::Unwritable { table: name.clone(), reason: "the table does not exist here".into() });
     }
-    keeps_rows(session, name, folded).await?;
+    let unfit = unfit(session, name, folded).await?;
     let mut sql = b"SELECT INDEX_NAME, COLUMN_NAME, SUB_PART, NON_UNIQUE FROM information_schema.STATISTICS WHERE ".to_vec();
     where_is(&mut sql, name, folded);
     sql.extend_from_slice(b" ORDER BY INDEX_NAME, SEQ_IN_INDEX");
@@ -168,40 +178,52 @@ async fn load(session: &mut Session, name: &TableName, references: &References) 
     let shape = Arc::new(Shape { table: name.clone(), columns, key });
     let select = super::read::select_list(&shape, &facts);
     let (referred, refers) = references.of(session, name).await?;
-    Ok(Table { shape, columns: facts, unique, indexes, referred, refers, select, dropped: Vec::new() })
+    Ok(Table { shape, columns: facts, unique, indexes, referred, refers, select, dropped: Vec::new(), unfit })
 }
 
-/// Refuses what came to be here since the node started and looked at its tables, and cannot keep what arrives: the binlog has a write
-/// to a table without transactions by itself, without the mark by which it is known as ours, and it would go back to where it came from.
-async fn keeps_rows(session: &mut Session, name: &TableName, folded: bool) -> Result<(), TargetError> {
+/// Why what arrives cannot be kept in the table as it is; this may have come to be since the node started and looked at its tables. The
+/// binlog has a write to a table without transactions by itself, without the mark by which it is known as ours: it would go back to
+/// where it came from. What a trigger did at the origin comes as changes of its own, and would be done twice.
+async fn unfit(session: &mut Session, name: &TableName, folded: bool) -> Result<Option<String>, TargetError> {
     let task = "reading what kind of table it is";
     let mut sql = b"SELECT TABLE_TYPE, COALESCE(ENGINE, 'unknown') FROM information_schema.TABLES WHERE ".to_vec();
     where_is(&mut sql, name, folded);
-    let unwritable = |reason: String| Err(TargetError::Unwritable { table: name.clone(), reason });
     let Some(row) = session.rows(&sql, task).await?.pop() else {
-        return unwritable("the table does not exist here".into());
+        return Ok(Some("the table does not exist here".into()));
     };
     let (kind, engine): (String, String) = mysql_async::from_row_opt(row).map_err(|_| session.not_understood(task))?;
     match (kind.as_str(), engine.as_str()) {
-        ("SEQUENCE", _) => unwritable("it is a sequence, and each node must give numbers of its own".into()),
-        ("VIEW" | "SYSTEM VIEW", _) => unwritable("it is a view here".into()),
-        (_, "InnoDB") => Ok(()),
-        (_, engine) => unwritable(format!("its engine is {engine}, which has no transactions and row locks")),
+        ("SEQUENCE", _) => return Ok(Some("it is a sequence, and each node must give numbers of its own".into())),
+        ("VIEW" | "SYSTEM VIEW", _) => return Ok(Some("it is a view here".into())),
+        (_, "InnoDB") => {}
+        (_, engine) => return Ok(Some(format!("its engine is {engine}, which has no transactions and row locks"))),
     }
+    let unguarded = "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE LOCATE";
+    let mut sql = format!("{unguarded}('{APPLYING}', ACTION_STATEMENT) = 0 AND ").into_bytes();
+    where_named(&mut sql, ["EVENT_OBJECT_SCHEMA", "EVENT_OBJECT_TABLE"], name, folded);
+    let Some(row) = session.rows(&sql, task).await?.pop() else { return Ok(None) };
+    let trigger: String = mysql_async::from_row_opt(row).map_err(|_| session.not_understood(task))?;
+    Ok(Some(format!("its trigger `{trigger}` would run again for every change that arrives")))
 }
 
 /// Where names keep their case the server compares them exactly, because it looks for the table's own file.
 fn where_is(sql: &mut Vec<u8>, name: &TableName, folded: bool) {
-    let mut equals = |column: &[u8], text: &str| {
-        sql.extend_from_slice(column);
+    where_named(sql, ["TABLE_SCHEMA", "TABLE_NAME"], name, folded);
+}
+
+/// The same, of these columns.
+fn where_named(sql: &mut Vec<u8>, columns: [&str; 2], name: &TableName, folded: bool) {
+    let mut equals = |column: &str, text: &str| {
+        sql.extend_from_slice(column.as_bytes());
         sql.extend_from_slice(b" = ");
         match folded {
             true => literal::text(sql, &text.to_lowercase()),
             false => literal::text(sql, text),
         }
     };
-    equals(b"TABLE_SCHEMA", &name.database);
-    equals(b" AND TABLE_NAME", &name.table);
+    let [database, table] = columns;
+    equals(database, &name.database);
+    equals(&format!(" AND {table}"), &name.table);
 }
 
 fn column(row: Row) -> Option<(Column, ColumnFacts)> {
@@ -303,6 +325,7 @@ pub(super) mod testing {
             refers: Vec::new(),
             select,
             dropped: Vec::new(),
+            unfit: None,
         }
     }
 }

@@ -66,6 +66,7 @@ impl MariadbTransaction {
 
     async fn statement_of(&mut self, change: &Change) -> Result<(Arc<Table>, Vec<u8>), TargetError> {
         let table = self.table(change.table()).await?;
+        table.writable()?;
         match whole(&table, change) {
             // A column that came to be a moment ago, or a key that is gone.
             Err(TargetError::Unwritable { .. }) => {

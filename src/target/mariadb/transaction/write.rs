@@ -65,6 +65,7 @@ impl MariadbTransaction {
             Some(run) if run.table.shape.table == *name => run.table.clone(),
             _ => self.table(name).await?,
         };
+        table.writable()?;
         match Run::new(table, number, write, like) {
             // A column that came to be a moment ago.
             Err(TargetError::Unwritable { .. }) => {
