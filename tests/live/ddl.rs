@@ -417,6 +417,8 @@ async fn statements_under_load_from_both_sides_with_kills_end_the_same_and_never
         writer.await.unwrap();
     }
     cluster.wait_until_reading().await;
+    // Before that, two sides can look alike while a statement and the one that takes it back are on their way.
+    Quiet::new(&cluster).wait(&mut cluster, DEADLINE).await;
     equal(&mut cluster).await;
     Quiet::new(&cluster).wait(&mut cluster, DEADLINE).await;
     for site in [A, B] {
