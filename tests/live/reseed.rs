@@ -42,7 +42,8 @@ async fn filled(names: Vec<&'static str>) -> Cluster {
 const MEANWHILE: &[&str] = &[
     "UPDATE campus.riders SET name = 'meanwhile' WHERE id BETWEEN 10 AND 1500",
     "DELETE FROM campus.riders WHERE id BETWEEN 2000 AND 2300",
-    "UPDATE campus.riders SET name = 'a3' WHERE id = 3",
+    // The other side wrote this row too, perhaps within this second, where its place in the node list would decide.
+    "SET STATEMENT timestamp = UNIX_TIMESTAMP() + 2 FOR UPDATE campus.riders SET name = 'a3' WHERE id = 3",
     "UPDATE campus.riders SET email = 'moved@campus' WHERE id = 5000",
     "UPDATE campus.riders SET email = '5000@campus' WHERE id = 4000",
     "UPDATE campus.riders SET town = 1 WHERE town = 50",
