@@ -9,6 +9,7 @@ mod emptied;
 mod existing;
 mod keyless;
 mod met;
+mod model;
 #[path = "../oracle/mod.rs"]
 mod oracle;
 mod quiet;

@@ -162,7 +162,7 @@ impl Clock for OffsetClock {
 
 /// Where the index spills: a file, in service.
 #[derive(Default)]
-struct Drawer(BTreeMap<Fingerprint, Entry>);
+pub struct Drawer(BTreeMap<Fingerprint, Entry>);
 
 impl Overflow for Drawer {
     fn put(&mut self, entries: &[(Fingerprint, Entry)]) -> Result<(), OverflowError> {
@@ -186,7 +186,7 @@ impl Overflow for Drawer {
     }
 }
 
-struct Feed(Arc<LocalFeed>);
+pub struct Feed(pub Arc<LocalFeed>);
 
 impl Follower for Feed {
     fn resumed(&self, end: Offset) {
@@ -228,21 +228,25 @@ pub fn run(scenario: &Scenario) -> Result<Run, String> {
     })
 }
 
-pub const COLUMNS: [&str; 3] = ["name", "payload", "seat"];
+fn shape(name: &str, columns: &[&str]) -> Arc<Shape> {
+    let column = |name: &&str| Column { name: (*name).into(), kind: ColumnKind::Unknown, generated: false };
+    let table = TableName::new("campus", name);
+    Arc::new(Shape { table, columns: columns.iter().map(column).collect(), key: vec![0] })
+}
+
+/// The table that all refer to: a row has a name, a payload that no other write has, and a seat.
+pub fn riders() -> Arc<Shape> {
+    shape("riders", &["name", "payload", "seat"])
+}
 
 const REFERENCE: [ConflictKind; 2] = [ConflictKind::StillReferred, ConflictKind::ParentDeleted];
 
 impl World {
     fn new(scenario: Scenario) -> Self {
         let cluster: Vec<_> = (0..scenario.nodes).map(|number| OriginId::new(&format!("node-{number}"))).collect();
-        let table = TableName::new("campus", "riders");
-        let column = |name: &&str| Column { name: (*name).into(), kind: ColumnKind::Unknown, generated: false };
-        let shape = |name: &str, columns: &[&str]| {
-            let table = TableName::new("campus", name);
-            Arc::new(Shape { table, columns: columns.iter().map(column).collect(), key: vec![0] })
-        };
         let children = CHILDREN.iter().take(scenario.refers.len()).map(|name| shape(name, &CHILD_COLUMNS));
-        let shapes: Vec<_> = std::iter::once(shape("riders", &COLUMNS)).chain(children).collect();
+        let shapes: Vec<_> = std::iter::once(riders()).chain(children).collect();
+        let table = shapes[0].table.clone();
         let unique = scenario.unique.then(|| ("seat".into(), 2));
         let start = Instant::now();
         let node = |number: usize| {
