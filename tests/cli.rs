@@ -367,6 +367,7 @@ impl Orders for Asked {
             ended_seconds: Some(NOW + 1),
             repair: wish.repair,
             look: 2,
+            all,
             parts,
             differing: differences.len() as u64,
             differences,

@@ -12,7 +12,7 @@ use super::step::canonical;
 use crate::change::wire::{changed_columns, key_of_text, key_text, row_print};
 use crate::change::{Ask, OriginId, Prints, RowKey, Seen};
 use crate::runtime::{Disposition, Fault};
-use crate::target::{Held, Range};
+use crate::target::{Held, Range, Target};
 
 /// Hears what other nodes tell beside changes.
 pub trait NoteTaker: Send + Sync {
@@ -97,6 +97,9 @@ impl Engine<'_> {
             }
             Err(error) => return Err(error.into()),
         };
+        if let Some(reason) = columns_differ(self.target, [from, self.options.cluster.own()], prints, held.first()).await? {
+            return Ok(Compared { failed: Some(reason), ..Compared::default() });
+        }
         // All that we wrote ourselves before the rows were read must be known, or it would be taken for a difference.
         if !self.local.wait(&until, self.options.tailer_wait).await {
             let reason = "this node's tailer is behind".to_owned();
@@ -150,4 +153,34 @@ impl Engine<'_> {
         compared.differing = joined.into_values().map(difference).collect();
         Ok(compared)
     }
+}
+
+/// Why the rows cannot be the same: the tables have other columns. What is only here is not seen where no row is.
+async fn columns_differ(
+    target: &dyn Target,
+    [from, own]: [&OriginId; 2],
+    prints: &Prints,
+    held: Option<&Held>,
+) -> Result<Option<String>, ApplyError> {
+    if prints.columns.is_empty() {
+        return Ok(None);
+    }
+    let there: BTreeSet<String> = prints.columns.iter().map(|name| name.to_lowercase()).collect();
+    let here: BTreeSet<String> = match held {
+        Some(held) => {
+            let columns = held.key.shape.columns.iter().filter(|column| !column.generated);
+            columns.map(|column| column.name.to_lowercase()).collect()
+        }
+        None => {
+            let columns = target.columns(&prints.name()).await?;
+            columns.into_iter().map(|(name, _)| name.to_lowercase()).filter(|name| there.contains(name)).collect()
+        }
+    };
+    let only = |one: &BTreeSet<String>, other: &BTreeSet<String>, place: &str| {
+        let names: Vec<&str> = one.difference(other).map(String::as_str).collect();
+        (!names.is_empty()).then(|| format!("only {place} has {}", names.join(", ")))
+    };
+    let told = [only(&there, &here, from.as_str()), only(&here, &there, own.as_str())];
+    let told: Vec<String> = told.into_iter().flatten().collect();
+    Ok((!told.is_empty()).then(|| format!("its columns differ: {}", told.join("; "))))
 }

@@ -220,7 +220,7 @@ impl Applier {
         // A number of its own for each run of rows, or the second would be taken for the first.
         let verify = VerifyId { asker: self.options.cluster.own().clone(), number: seed.state.number + 1 + offset.0, round: 0 };
         let tables = vec![AskedTable { database: prints.database.clone(), table: prints.table.clone(), keys }];
-        self.notes.asked(&Ask { verify, of: Vec::new(), tables, publish: true, seed: false });
+        self.notes.asked(&Ask { verify, of: Vec::new(), tables, publish: true, seed: false, all: false });
     }
 }
 

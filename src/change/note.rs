@@ -43,6 +43,9 @@ pub struct Ask {
     /// Both, run by run: who asks makes its rows the same.
     #[serde(default)]
     pub seed: bool,
+    /// These are all the tables that who asks has: others that are captured there are wanted by name.
+    #[serde(default)]
+    pub all: bool,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

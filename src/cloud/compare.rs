@@ -71,6 +71,7 @@ impl CloudApplier {
             bytes_max: BYTES_AT_ONCE,
             keys: Vec::new(),
             condition: mapping.condition(now),
+            names: false,
         };
         let mut chunk = self.rows.chunk(&asked).await?;
         self.learn(&sender, &mapping.resource(table), &mapping.id_field(&chunk.shape), mapping.days).await?;

@@ -73,6 +73,9 @@ pub struct VerifyView {
     pub repair: bool,
     /// What differs is looked at again: the number of that look, from 1. 0 while all rows are compared.
     pub look: u32,
+    /// Not of single tables, but of all that are here, and of those that only the others have.
+    #[serde(default)]
+    pub all: bool,
     /// One for each other node and table.
     pub parts: Vec<VerifyPartView>,
     /// What differs, as far as it is known: for good once the comparison has ended. At most so many as [`DIFFERENCES_MAX`].

@@ -62,6 +62,8 @@ pub struct ChunkRequest {
     pub keys: Vec<RowKey>,
     /// An SQL condition on the table's columns that the rows meet.
     pub condition: Option<String>,
+    /// The names of all tables that are captured are wanted too.
+    pub names: bool,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -74,6 +76,8 @@ pub struct Chunk {
     pub until: GtidPosition,
     /// The table has no rows after these.
     pub ends: bool,
+    /// All tables that are captured, where they were asked for.
+    pub names: Vec<TableName>,
 }
 
 #[derive(Clone, PartialEq, Debug)]

@@ -54,6 +54,7 @@ mod tests {
             ended_seconds: None,
             repair: true,
             look: 0,
+            all: true,
             parts: Vec::new(),
             differences: Vec::new(),
             differing: 0,

@@ -43,6 +43,9 @@ pub struct SnapshotOrder {
     /// Not the rows are published but prints of them, or rows by their keys, for a comparison that some node wants.
     #[serde(default)]
     pub verify: Option<ForVerify>,
+    /// Who asked means all its tables, and is still to be told which others are here.
+    #[serde(default)]
+    pub others: bool,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -110,6 +113,8 @@ pub struct Task {
     pub keys: Vec<RowKey>,
     pub condition: Option<String>,
     pub verify: Option<ForVerify>,
+    /// Tables of the order, where others are to be told.
+    pub all_but: Option<Vec<TableName>>,
 }
 
 impl Task {
@@ -164,7 +169,16 @@ impl SnapshotDesk {
         };
         let tables = tables.iter().map(|(name, rows)| table(name, *rows, None));
         let tables = tables.chain(refused.iter().map(|(name, reason)| table(name, 0, Some(reason)))).collect();
-        SnapshotOrder { id: 0, condition, asked_seconds: 0, ended_seconds: None, tables, waits_for: None, verify: None }
+        SnapshotOrder {
+            id: 0,
+            condition,
+            asked_seconds: 0,
+            ended_seconds: None,
+            tables,
+            waits_for: None,
+            verify: None,
+            others: false,
+        }
     }
 
     /// Asks for it. Returns the number of the order.
@@ -181,6 +195,7 @@ impl SnapshotDesk {
         let names: Vec<_> = ask.tables.iter().map(|table| (table.name(), table.keys.len() as u64)).collect();
         let mut plan = Self::plan(&names, &[], None);
         plan.verify = Some(verify);
+        plan.others = ask.all;
         plan.tables.iter_mut().zip(&ask.tables).for_each(|(order, asked)| order.keys.clone_from(&asked.keys));
         self.order(plan);
     }
@@ -233,7 +248,8 @@ impl SnapshotDesk {
         let after = table.after.as_ref().and_then(|text| wire::key_of_text(text));
         let keys = table.keys.iter().filter_map(|text| wire::key_of_text(text)).collect();
         let (condition, verify) = (order.condition.clone(), order.verify.clone());
-        Some(Task { order: order.id, table: table.name(), after, keys, condition, verify })
+        let all_but = order.others.then(|| order.tables.iter().map(TableOrder::name).collect());
+        Some(Task { order: order.id, table: table.name(), after, keys, condition, verify, all_but })
     }
 
     /// The task, if it is still wanted.
@@ -251,6 +267,7 @@ impl SnapshotDesk {
     pub(super) fn published(&self, task: &Task, last: Option<RowKey>, rows: u64, ends: bool) {
         self.change_table(task, |order, at| {
             order.waits_for = None;
+            order.others &= task.all_but.is_none();
             let table = &mut order.tables[at];
             table.rows += rows;
             table.after = last.map(|key| wire::key_text(&key)).or(table.after.take());
@@ -375,7 +392,7 @@ mod tests {
         let table = crate::change::AskedTable { database: "campus".into(), table: "riders".into(), keys: Vec::new() };
         let check = |number: u64, publish: bool, seed: bool, expected: (bool, bool)| {
             let verify = VerifyId { asker: asker.clone(), number, round: 0 };
-            let ask = Ask { verify, of: Vec::new(), tables: vec![table.clone()], publish, seed };
+            let ask = Ask { verify, of: Vec::new(), tables: vec![table.clone()], publish, seed, all: false };
             desk.ask_for_verify(&ask);
             desk.ask_for_verify(&ask);
             let task = desk.next().unwrap();

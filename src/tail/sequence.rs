@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::witness::Witness;
 use super::{TailError, TailOptions};
 use crate::change::{
-    BinlogCoordinates, Body, Change, ChangePrint, Gtid, GtidPosition, Hlc, Image, Mark, Note, Op, Record, Rewrite,
+    BinlogCoordinates, Body, Change, ChangePrint, Gtid, GtidPosition, Hlc, Image, Mark, Note, Op, OriginId, Record, Rewrite,
     SchemaChange, Seen, Shape, TableName, Trace, ddl, wire,
 };
 use crate::observe::{Became, Observer};
@@ -151,6 +151,11 @@ impl Sequencer {
     /// True where all that was read is decided: between two transactions of the history that is known to be the right one.
     pub fn is_between(&self) -> bool {
         self.current.is_none() && self.partial.is_none() && !self.is_doubtful()
+    }
+
+    /// Whose history it is.
+    pub fn origin(&self) -> &OriginId {
+        &self.options.origin
     }
 
     /// Where the last transaction that is decided lies in the binlog; the default before there was one.

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::desk::{ForVerify, SnapshotDesk, Task};
 use super::sequence::Sequencer;
-use crate::change::{BinlogCoordinates, Image, Note, Prints, Record, RowKey, Shape, VerifyId, wire};
+use crate::change::{BinlogCoordinates, Image, Note, OriginId, Prints, Record, RowKey, Shape, TableName, VerifyId, wire};
 use crate::observe::Observer;
 use crate::runtime::{Backoff, Disposition, Fault, Stop};
 use crate::source::{Chunk, ChunkRequest, RowReader, SourceError, TransactionPart};
@@ -106,7 +106,7 @@ impl Snapshotting {
             None => snapshots.desk.next(),
             // The next rows come after those whose end is not kept yet; the next table when this one is.
             Some((_, done)) if done.ends => None,
-            Some((_, done)) => snapshots.desk.goes_on(Task { after: done.last.clone(), ..done.task.clone() }),
+            Some((_, done)) => snapshots.desk.goes_on(Task { after: done.last.clone(), all_but: None, ..done.task.clone() }),
         };
         let Some(task) = task else { return };
         let request = ChunkRequest {
@@ -117,6 +117,7 @@ impl Snapshotting {
             bytes_max: CHUNK_BYTES,
             keys: task.keys.clone(),
             condition: task.condition.clone(),
+            names: task.all_but.is_some(),
         };
         let reader = snapshots.reader.clone();
         self.window = Some(Window {
@@ -215,7 +216,8 @@ impl Snapshotting {
                 || RowKey::of(&chunk.shape, row).is_none_or(|key| !changed.contains_key(&wire::key_json(&key)))
         };
         let rows: Vec<&Image> = chunk.rows.iter().filter(|row| untouched(row)).collect();
-        let mut records = Vec::new();
+        let mut records: Vec<Record> =
+            others(sequencer.origin(), &done.task, &chunk.names).filter_map(|note| sequencer.note(note)).collect();
         if done.task.verify.as_ref().is_none_or(ForVerify::publishes_rows) {
             records.extend(rows.iter().filter_map(|row| sequencer.existing_row(&chunk.shape, (*row).clone())));
         }
@@ -235,6 +237,23 @@ impl Snapshotting {
             snapshots.desk.published(&done.task, done.last, done.rows, done.ends);
         }
     }
+}
+
+/// Tells who asked about all its tables which others are here.
+fn others<'t>(own: &'t OriginId, task: &'t Task, names: &'t [TableName]) -> impl Iterator<Item = Note> + 't {
+    let asked = task.all_but.iter().zip(&task.verify);
+    asked.flat_map(move |(asked, verify)| {
+        let same = |one: &TableName, other: &TableName| one.to_string().to_lowercase() == other.to_string().to_lowercase();
+        let more = names.iter().filter(move |name| !asked.iter().any(|asked| same(asked, name)));
+        more.map(move |name| {
+            let whole = Task { table: name.clone(), after: None, keys: Vec::new(), ..task.clone() };
+            Note::Prints(Prints {
+                failed: Some(format!("only {own} has this table")),
+                ends: true,
+                ..whole.no_prints(&verify.id)
+            })
+        })
+    })
 }
 
 /// What the rows of a chunk are like, and of which rows nothing is said.

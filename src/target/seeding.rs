@@ -51,7 +51,7 @@ impl Seeding {
     /// What the seeder is asked for by this node.
     pub fn ask(&self, own: &OriginId) -> Ask {
         let verify = VerifyId { asker: own.clone(), number: self.number, round: ROUND };
-        Ask { verify, of: vec![self.seeder.clone()], tables: self.tables.clone(), publish: true, seed: true }
+        Ask { verify, of: vec![self.seeder.clone()], tables: self.tables.clone(), publish: true, seed: true, all: true }
     }
 
     /// Whether an answer is to this question.
@@ -62,6 +62,9 @@ impl Seeding {
     /// The table's end has come.
     pub fn end(&mut self, table: &TableName, failed: Option<&str>) {
         self.tables.retain(|other| other.name() != *table);
-        self.failed.extend(failed.map(|reason| (table.to_string(), reason.to_owned())));
+        let name = table.to_string();
+        if let Some(reason) = failed.filter(|_| !self.failed.iter().any(|(told, _)| *told == name)) {
+            self.failed.push((name, reason.to_owned()));
+        }
     }
 }

@@ -57,6 +57,7 @@ impl VerifyDesk {
             repair: kept.repair,
             round: 0,
             parts,
+            all: kept.all,
             noted: None,
         };
         for (node, tables) in open {

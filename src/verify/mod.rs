@@ -53,6 +53,8 @@ struct Run {
     repair: bool,
     round: u32,
     parts: BTreeMap<(OriginId, TableName), Part>,
+    /// Of every table that is here, and of what the others have beside them.
+    all: bool,
     /// What the book has of it: parts that are done, and whether all is.
     noted: Option<(usize, bool)>,
 }
@@ -95,12 +97,14 @@ impl VerifyDesk {
         Ok(desk)
     }
 
-    /// Begins to compare these tables, each with the rows that it is thought to have; others are refused with a reason.
+    /// Begins to compare these tables, each with the rows that it is thought to have; others are refused with a reason. Where these are
+    /// `all` tables of this node, the others tell which they have beside them.
     pub fn begin(
         &self,
         tables: &[(TableName, u64)],
         refused: &[(TableName, String)],
         repair: bool,
+        all: bool,
     ) -> Result<VerifyView, Stop> {
         let mut others: Vec<OriginId> = self.cluster.others().map(|rank| self.cluster.name(rank).clone()).collect();
         others.retain(|node| !self.removed.lock().unwrap_or_else(PoisonError::into_inner).contains(node));
@@ -123,6 +127,7 @@ impl VerifyDesk {
             repair,
             round: 0,
             parts: parts.chain(refused).collect(),
+            all,
             noted: None,
         };
         let all = |table: &TableName| AskedTable {
@@ -175,7 +180,7 @@ impl VerifyDesk {
 
     fn tell(&self, run: &Run, round: u32, of: Vec<OriginId>, tables: Vec<AskedTable>, publish: bool) {
         let verify = VerifyId { asker: self.cluster.own().clone(), number: run.asking, round };
-        self.snapshots.tell(Note::Ask(Ask { verify, of, tables, publish, seed: false }));
+        self.snapshots.tell(Note::Ask(Ask { verify, of, tables, publish, seed: false, all: run.all && round == 0 }));
     }
 
     fn go_on(&self, run: &mut Run) {
@@ -219,7 +224,7 @@ impl VerifyDesk {
         let tables: Vec<AskedTable> =
             own.iter().filter(|(_, keys)| !keys.is_empty()).map(|(table, keys)| asked(table, keys.clone())).collect();
         let verify = VerifyId { asker: self.cluster.own().clone(), number: run.asking, round: REPAIR };
-        self.snapshots.ask_for_verify(&Ask { verify, of: Vec::new(), tables, publish: true, seed: false });
+        self.snapshots.ask_for_verify(&Ask { verify, of: Vec::new(), tables, publish: true, seed: false, all: false });
     }
 
     fn run(&self) -> MutexGuard<'_, Option<Run>> {
@@ -240,8 +245,10 @@ impl NoteTaker for VerifyDesk {
         let run = self.run();
         let Some(open) = run.as_ref().filter(|run| run.ended_seconds.is_none()) else { return false };
         let same = (open.asking, open.round) == (prints.verify.number, prints.verify.round);
-        let part = open.parts.get(&(from.clone(), prints.name()));
-        same && part.is_some_and(|part| !part.done && !part.compared.contains(&prints.after))
+        match open.parts.get(&(from.clone(), prints.name())) {
+            Some(part) => same && !part.done && !part.compared.contains(&prints.after),
+            None => same && open.all && prints.failed.is_some(),
+        }
     }
 
     fn ask(&self, ask: &Ask) {
@@ -284,7 +291,15 @@ impl NoteTaker for VerifyDesk {
             return;
         };
         let first_look = open.round == 0;
-        let Some(part) = open.parts.get_mut(&(from.clone(), prints.name())) else { return };
+        let place = (from.clone(), prints.name());
+        // A table that only the other node has is not among those that were asked about.
+        let part = match open.all && prints.failed.is_some() {
+            true => open.parts.entry(place).or_default(),
+            false => match open.parts.get_mut(&place) {
+                Some(part) => part,
+                None => return,
+            },
+        };
         if !part.compared.insert(prints.after.clone()) {
             return;
         }
@@ -360,6 +375,7 @@ impl Run {
             ended_seconds: self.ended_seconds,
             repair: self.repair,
             look: self.round,
+            all: self.all,
             parts: self.parts.iter().map(part).collect(),
             differences: all().take(DIFFERENCES_MAX).map(difference).collect(),
             differing: all().count() as u64 + self.parts.values().map(|part| part.more).sum::<u64>(),

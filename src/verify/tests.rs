@@ -66,7 +66,7 @@ impl Place {
     }
 
     fn begin(&self, repair: bool) -> VerifyView {
-        self.desk.begin(&[(riders(), 10)], &[], repair).unwrap()
+        self.desk.begin(&[(riders(), 10)], &[], repair, false).unwrap()
     }
 
     /// What the node asked the others for since the last call.
@@ -83,7 +83,23 @@ impl Place {
     }
 
     fn answer_about(&self, table: &TableName, of: &Ask, after: Option<&str>, ends: bool, compared: Compared) {
-        let prints = Prints {
+        self.take(Self::prints(table, of, after, ends), compared);
+    }
+
+    /// The other node has nothing to compare there.
+    fn fail_about(&self, table: &TableName, of: &Ask, compared: Compared) {
+        self.take(Prints { failed: compared.failed.clone(), ..Self::prints(table, of, None, true) }, compared);
+    }
+
+    fn take(&self, prints: Prints, compared: Compared) {
+        let from = OriginId::new("b");
+        if self.desk.wants(&from, &prints) {
+            self.desk.compared(&from, &prints, compared);
+        }
+    }
+
+    fn prints(table: &TableName, of: &Ask, after: Option<&str>, ends: bool) -> Prints {
+        Prints {
             verify: of.verify.clone(),
             database: table.database.to_string(),
             table: table.table.to_string(),
@@ -95,10 +111,6 @@ impl Place {
             left_out: Vec::new(),
             ends,
             failed: None,
-        };
-        let from = OriginId::new("b");
-        if self.desk.wants(&from, &prints) {
-            self.desk.compared(&from, &prints, compared);
         }
     }
 }
@@ -115,7 +127,7 @@ fn prints_that_come_twice_count_once_and_the_last_ends_it() {
     assert_eq!((ask.publish, ask.tables[0].keys.len()), (false, 0));
     place.answer(&ask, None, false, compared(6, &[]));
     place.answer(&ask, None, false, compared(6, &[]));
-    assert!(place.desk.begin(&[(riders(), 1)], &[], false).is_err(), "one at a time");
+    assert!(place.desk.begin(&[(riders(), 1)], &[], false, false).is_err(), "one at a time");
     place.answer(&ask, Some("k"), true, compared(4, &[]));
     let view = place.desk.view().unwrap();
     assert_eq!((view.is_open(), view.rows(), view.verdict().as_str()), (false, (10, 10), "All rows are the same."));
@@ -164,7 +176,7 @@ fn a_table_that_cannot_be_compared_is_told_and_a_comparison_can_be_ended() {
 fn all_tables_of_a_node_are_looked_at_again_by_one_question() {
     let place = Place::new();
     let bikes = TableName::new("campus", "bikes");
-    place.desk.begin(&[(riders(), 1), (bikes.clone(), 1)], &[], false).unwrap();
+    place.desk.begin(&[(riders(), 1), (bikes.clone(), 1)], &[], false, false).unwrap();
     let first = place.asks().remove(0);
     place.answer(&first, None, true, compared(1, &[row(1, true, true)]));
     place.answer_about(&bikes, &first, None, true, compared(1, &[row(1, true, true)]));
@@ -177,7 +189,7 @@ fn after_a_restart_only_what_was_not_done_is_compared_and_earlier_answers_are_no
     let place = Place::new();
     let tables = ["bikes", "cars", "riders"].map(|name| TableName::new("campus", name));
     let [bikes, cars, riders] = &tables;
-    let begun = place.desk.begin(&tables.clone().map(|table| (table, 10)), &[], false).unwrap();
+    let begun = place.desk.begin(&tables.clone().map(|table| (table, 10)), &[], false, false).unwrap();
     let first = place.asks().remove(0);
     place.answer_about(bikes, &first, None, true, compared(10, &[]));
     place.answer_about(cars, &first, None, true, compared(10, &[row(1, true, true)]));
@@ -198,4 +210,27 @@ fn after_a_restart_only_what_was_not_done_is_compared_and_earlier_answers_are_no
     let place = place.restarted();
     assert_eq!(place.desk.view(), Some(view));
     assert!(place.asks().is_empty());
+}
+
+#[test]
+fn a_table_that_only_the_other_node_has_is_named_where_all_were_asked_about() {
+    let only_there = || Compared { failed: Some("only b has this table".into()), ..Compared::default() };
+    let cars = TableName::new("campus", "cars");
+    for all in [true, false] {
+        let place = Place::new();
+        place.desk.begin(&[(riders(), 1)], &[], false, all).unwrap();
+        let ask = place.asks().remove(0);
+        assert_eq!(ask.all, all);
+        place.fail_about(&cars, &ask, only_there());
+        place.answer(&ask, None, true, compared(1, &[]));
+        let view = place.desk.view().unwrap();
+        let named: Vec<&str> = view.parts.iter().filter(|part| part.reason.is_some()).map(|part| &*part.table).collect();
+        assert_eq!((view.is_open(), named), (false, if all { vec!["campus.cars"] } else { Vec::new() }));
+    }
+    // Over a new start it is still about all of them.
+    let place = Place::new();
+    place.desk.begin(&[(riders(), 1)], &[], false, true).unwrap();
+    place.asks();
+    let place = place.restarted();
+    assert!(place.asks().remove(0).all);
 }

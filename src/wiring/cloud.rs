@@ -10,10 +10,9 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 
 use super::capture::{Authority, database_opts};
-use super::node::Database;
 use super::snapshots::{DatabaseRows, source_error};
 use super::topics::Topics;
-use crate::change::{TableFilter, TableName};
+use crate::change::TableName;
 use crate::cloud::{CloudApplier, CloudControl, LocalRows, SyncOrder};
 use crate::config::{CloudFeed, Config, DatabaseAddress, OwnNode, StoreChoice};
 use crate::observe::{self, CloudReport, Observer};
@@ -22,7 +21,7 @@ use crate::runtime::{Clock, Shutdown, Stop, Supervisor, SystemClock};
 use crate::serve::receiver::{Receiver, ReceiverOptions};
 use crate::serve::tls::TlsIdentity;
 use crate::serve::{Clouds, SyncAsked, SyncRefused};
-use crate::source::{Chunk, ChunkRequest, RowReader, SourceError};
+use crate::source::SourceError;
 use crate::state::{IdsFile, LedgerFile};
 use crate::target::cloud::{Archive, CloudApi, CloudError, FileStore, FolderFiles, ObjectFiles, Pace};
 use crate::topic::hub::KeyHash;
@@ -69,7 +68,7 @@ impl Feeds {
         self,
         supervisor: &mut Supervisor,
         topics: &Topics,
-        rows: &Arc<TableRows>,
+        rows: &Arc<DatabaseRows>,
         clock: &Arc<dyn Clock>,
         observer: &Observer,
     ) {
@@ -127,21 +126,8 @@ fn archive(store: Option<StoreChoice>, pace: Arc<Pace>) -> Result<Option<Arc<dyn
     })
 }
 
-/// The node's own tables and rows, for clouds that are sent what they lack.
-pub struct TableRows {
-    pub database: Arc<Database>,
-    pub tables: TableFilter,
-}
-
 #[async_trait]
-impl RowReader for TableRows {
-    async fn chunk(&self, wanted: &ChunkRequest) -> Result<Chunk, SourceError> {
-        DatabaseRows(self.database.clone()).chunk(wanted).await
-    }
-}
-
-#[async_trait]
-impl LocalRows for TableRows {
+impl LocalRows for DatabaseRows {
     async fn tables(&self) -> Result<Vec<TableName>, SourceError> {
         let fault = |error| source_error(error, &self.database);
         self.database.target().await.map_err(fault)?.captured(&self.tables).await.map_err(fault)

@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 use tokio::sync::OnceCell;
 use tokio::time::sleep;
 
-use super::cloud::{CloudOrders, Feeds, TableRows};
+use super::cloud::{CloudOrders, Feeds};
 use super::doctor::NodeSetup;
 use super::failed::FailedDesk;
 use super::hub::{hub_options, web_identity};
@@ -140,7 +140,7 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
         supervisor.role(Role::Applier.name(), move |shutdown| node.clone().apply(shutdown));
     }
     let orders = feeds.orders();
-    let rows = Arc::new(TableRows { database: node.database.clone(), tables: node.tables.clone() });
+    let rows = Arc::new(DatabaseRows { database: node.database.clone(), tables: node.tables.clone() });
     feeds.start(&mut supervisor, &node.topics, &rows, &node.clock, &node.observer);
     if roles.contains(&Role::Web) {
         let options = WebOptions { listen: config.web.listen, key: config.web_key()?, tls: web_identity(config) };
@@ -207,7 +207,10 @@ impl Node {
             floor: Arc::new(PublishedFile::open(&self.own.state_folder)?),
             clock: self.clock.clone(),
             observer: self.observer.clone(),
-            snapshots: Some(Snapshots { reader: Arc::new(DatabaseRows(self.database.clone())), desk: self.desk.clone() }),
+            snapshots: Some(Snapshots {
+                reader: Arc::new(DatabaseRows { database: self.database.clone(), tables: self.tables.clone() }),
+                desk: self.desk.clone(),
+            }),
         };
         Ok(tailer.run(shutdown.clone()).await?)
     }

@@ -21,12 +21,20 @@ use crate::target::{Target, TargetError};
 use crate::verify::VerifyDesk;
 
 /// The node's database, as the tailer reads rows of it. The rooms do not know each other.
-pub struct DatabaseRows(pub Arc<Database>);
+pub struct DatabaseRows {
+    pub database: Arc<Database>,
+    pub tables: TableFilter,
+}
 
 #[async_trait]
 impl RowReader for DatabaseRows {
     async fn chunk(&self, wanted: &ChunkRequest) -> Result<Chunk, SourceError> {
-        let target = self.0.target().await.map_err(|error| source_error(error, &self.0))?;
+        let failed = |error| source_error(error, &self.database);
+        let target = self.database.target().await.map_err(failed)?;
+        let names = match wanted.names {
+            true => target.captured(&self.tables).await.map_err(failed)?,
+            false => Vec::new(),
+        };
         let rows = target.existing_rows(Wanted {
             table: &wanted.table,
             after: wanted.after.as_ref(),
@@ -37,8 +45,8 @@ impl RowReader for DatabaseRows {
             bytes_max: wanted.bytes_max,
             condition: wanted.condition.as_deref(),
         });
-        let rows = rows.await.map_err(|error| source_error(error, &self.0))?;
-        Ok(Chunk { shape: rows.shape, rows: rows.rows, moment: rows.moment, until: rows.until, ends: rows.ends })
+        let rows = rows.await.map_err(failed)?;
+        Ok(Chunk { shape: rows.shape, rows: rows.rows, moment: rows.moment, until: rows.until, ends: rows.ends, names })
     }
 }
 
@@ -128,7 +136,7 @@ impl Orders for Desk {
         not_while_seeded(target).await?;
         let sizes = target.sizes(&self.tables).await?;
         let (wanted, refused) = choose(&sizes, &wish.tables)?;
-        self.verify.begin(&wanted, &refused, wish.repair)
+        self.verify.begin(&wanted, &refused, wish.repair, wish.tables.is_empty())
     }
 
     async fn schema_changes(&self, open_only: bool) -> Result<Vec<SchemaView>, Stop> {

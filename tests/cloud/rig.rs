@@ -129,7 +129,7 @@ impl RowReader for Database {
         let rows: Vec<Image> = later.clone().take(at_once).map(|(id, name)| image(*id, name).unwrap()).collect();
         let ends = later.count() <= at_once;
         let shape = shape(&wanted.table.table);
-        Ok(Chunk { shape, rows, moment: Default::default(), until: Default::default(), ends })
+        Ok(Chunk { shape, rows, moment: Default::default(), until: Default::default(), ends, names: Vec::new() })
     }
 }
 

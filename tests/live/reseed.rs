@@ -147,6 +147,9 @@ async fn a_node_that_was_away_too_long_is_seeded_and_its_own_writes_are_not_lost
     for sql in MEANWHILE {
         cluster.server(A).query(sql).await;
     }
+    // Statements that it will never hear of.
+    cluster.server(A).query("CREATE TABLE campus.bikes (id INT PRIMARY KEY); INSERT INTO campus.bikes VALUES (1)").await;
+    cluster.server(A).query("ALTER TABLE campus.towns ADD COLUMN river VARCHAR(20)").await;
     forget(&mut cluster, "laptop-a").await;
     cluster.nodes[B].restart();
     stops(&cluster, B, "applier", &["no longer has offset", "tandem reseed"]).await;
@@ -164,11 +167,18 @@ async fn a_node_that_was_away_too_long_is_seeded_and_its_own_writes_are_not_lost
         answers(&cluster, B).await;
         let said = reseed(&cluster, B, &[]).await;
         assert!(said.contains("campus.log: not seeded") && said.contains("laptop-b has the"), "{said}");
+        assert!(said.contains("campus.bikes: not seeded: only laptop-a has this table"), "{said}");
+        assert!(said.contains("campus.towns: not seeded: its columns differ: only laptop-a has river"), "{said}");
         ended.store(true, Ordering::Relaxed);
         said
     };
     let (one_done, other_done, said) = tokio::join!(write(&one, 1, &ended), write(&other, 2, &ended), seeding);
     println!("{said}{one_done} and {other_done} transactions meanwhile");
+    // As it says: by hand, and once more. What another node did already is not done again there.
+    let by_hand = "CREATE TABLE campus.bikes (id INT PRIMARY KEY); ALTER TABLE campus.towns ADD COLUMN river VARCHAR(20)";
+    cluster.server(B).query(by_hand).await;
+    let said = reseed(&cluster, B, &["--again"]).await;
+    assert!(!said.contains("campus.bikes") && !said.contains("campus.towns"), "{said}");
     Quiet::new(&cluster).wait(&mut cluster, DEADLINE).await;
     cluster.wait_until_equal(DEADLINE).await.unwrap();
 

@@ -201,3 +201,43 @@ async fn a_comparison_that_is_due_begins_by_itself() {
     assert!(noted > 1_700_000_000, "the next is due in a week");
     cluster.end().await.unwrap();
 }
+
+/// A whole table that is on one side only, and a column: rows alone would not show it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_or_a_column_that_only_one_side_has_is_named_from_either_side() {
+    let mut cluster = filled("").await;
+    let definitions = [
+        "CREATE TABLE campus.extra (id INT PRIMARY KEY)",
+        "ALTER TABLE campus.riders ADD COLUMN phone VARCHAR(20)",
+        "CREATE TABLE campus.notes (line VARCHAR(20))",
+    ];
+    sabotage(cluster.server(A), &definitions).await;
+    sabotage(cluster.server(B), &["DROP TABLE campus.codes"]).await;
+    let looks = |site: usize| {
+        let output = cluster.nodes[site].options().run_once(&["verify", "--json"]);
+        assert_eq!(output.status.code(), Some(1));
+        let view: VerifyView = serde_json::from_slice(&output.stdout).unwrap();
+        let failed = view.parts.iter().filter_map(|part| Some((part.table.clone(), part.reason.clone()?)));
+        failed.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let from_b = tokio::task::block_in_place(|| looks(B));
+    for table in ["campus.extra", "campus.codes", "campus.notes"] {
+        assert_eq!(from_b.get(table).map(String::as_str), Some("only laptop-a has this table"), "{from_b:?}");
+    }
+    assert_eq!(from_b["campus.riders"], "its columns differ: only laptop-a has phone");
+    assert!(from_b["campus.log"].contains("no primary key"), "{from_b:?}");
+    assert_eq!(from_b.len(), 5);
+    let from_a = tokio::task::block_in_place(|| looks(A));
+    assert_eq!(from_a["campus.riders"], "its columns differ: only laptop-a has phone");
+    for table in ["campus.extra", "campus.codes"] {
+        assert!(from_a[table].contains("does not exist"), "{from_a:?}");
+    }
+    assert_eq!(from_a.len(), 5, "{from_a:?}");
+    // Of one that was named nobody is told more.
+    let named = tokio::task::block_in_place(|| cluster.nodes[B].options().run_once(&["verify", "riders", "--json"]));
+    let view: VerifyView = serde_json::from_slice(&named.stdout).unwrap();
+    assert_eq!(view.parts.iter().map(|part| part.table.as_str()).collect::<Vec<_>>(), ["campus.riders"]);
+    for node in &mut cluster.nodes {
+        node.terminate().await;
+    }
+}

@@ -55,7 +55,14 @@ impl RowReader for MemoryRows {
         if moment == behind.0 {
             self.behind.lock().unwrap().insert(wanted.table.clone(), behind);
         }
-        Ok(Chunk { shape, rows: rows.into_iter().take(rows_max).collect(), moment, until: self.database.end(), ends })
+        Ok(Chunk {
+            shape,
+            rows: rows.into_iter().take(rows_max).collect(),
+            moment,
+            until: self.database.end(),
+            ends,
+            names: Vec::new(),
+        })
     }
 }
 
