@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building and testing need and is missing: a C toolchain, pkg-config, the headers of OpenSSL and zlib, Python 3, MariaDB's
-# programs, an S3 server in Python; and, for the tests with a real Kafka, Java, Maven and kcat, without which the rest of the tests runs. Where it may not install, it says precisely what to install and ends with 1. Run it as often as you
+# programs, an S3 server in Python, one that speaks Azure's protocol from npm; and, for the tests with a real Kafka, Java, Maven and kcat, without which the rest of the tests runs. Where it may not install, it says precisely what to install and ends with 1. Run it as often as you
 # like: with everything there it takes a moment and changes nothing.
 #
 # No service is started or changed: the tests start private servers of their own. For this only the server's *programs* are
@@ -140,6 +140,22 @@ if ! cmp -s "$s3_wanted" "$s3_place/installed.txt"; then
         cp "$s3_wanted" "$s3_place/installed.txt"
     else
         say "not installed: the S3 server. Without it the tests with an object store fail; everything else runs. See that pip reaches its index."
+    fi
+fi
+
+# A server that speaks Azure's protocol, for the same tests: the same, where there is npm.
+azure_wanted=tests/azure/package.json
+azure_place=${CARGO_TARGET_DIR:-target}/harness/azure-server
+missing=()
+have node && have npm || missing+=(npm)
+if [ ${#missing[@]} -gt 0 ] && ! { have apt-get && install_with_apt; }; then
+    say "not installed: npm, and so no server that speaks Azure's protocol. Without it two tests do not run; everything else does."
+elif ! cmp -s "$azure_wanted" "$azure_place/package.json" || [ ! -d "$azure_place/node_modules/azurite" ]; then
+    say "installing a server that speaks Azure's protocol into $azure_place"
+    mkdir -p "$azure_place" && cp "$azure_wanted" "$azure_place/package.json"
+    if ! (cd "$azure_place" && npm install --silent --no-audit --no-fund --no-package-lock >&2); then
+        rm -rf "$azure_place"
+        say "not installed: the server that speaks Azure's protocol. Without it two tests do not run; everything else does. See that npm reaches its registry."
     fi
 fi
 

@@ -113,6 +113,7 @@ Commands:
   topic         See what the topics hold
   conflicts     See conflicts and both of their sides
   failed        See changes that could not be applied, and try them again or discard them
+  files         List the files that rows name, and what became of each on its way to a cloud
   ddl           See schema changes of other nodes, and let those run that wait
   node          See which nodes take part, and remove one
   reseed        Take over the rows of another node: after too long an absence, or as a new node

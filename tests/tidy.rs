@@ -33,7 +33,7 @@ pub const ROOMS: &[Room] = &[
     Room { name: "tail",    all: "change runtime observe", roots: "source topic", crates: "tokio" },
     Room { name: "topic",   all: "change runtime observe", roots: "",             crates: "tokio fastrand reqwest rusqlite rdkafka itoa zstd crc32fast base64 blake3 subtle secrecy rustls sha2 serde_json" },
     Room { name: "apply",   all: "change runtime observe", roots: "topic target", crates: "tokio" },
-    Room { name: "target",  all: "change runtime observe", roots: "",             crates: "tokio mysql_async serde_json itoa ryu secrecy reqwest rustls object_store blake3 tempfile" },
+    Room { name: "target",  all: "change runtime observe", roots: "",             crates: "tokio mysql_async serde_json itoa ryu secrecy reqwest rustls object_store blake3 tempfile httpdate" },
     Room { name: "cloud",   all: "change runtime observe", roots: "source topic target target::cloud", crates: "tokio serde_json croner jiff ring blake3 base64 secrecy zstd" },
     Room { name: "state",   all: "change runtime observe", roots: "apply tail cloud verify", crates: "fs4 rusqlite serde_json tempfile" },
     Room { name: "receive", all: "change runtime observe", roots: "target target::cloud", crates: "tokio rusqlite mysql_async serde_json blake3" },

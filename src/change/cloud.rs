@@ -3,8 +3,10 @@
 //! Both sides of it are here, because the client (`target::cloud`) and the receiver (`receive`, `serve`) must mean the same.
 
 use std::cmp::Ordering;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 /// What decides between two writes of one row in the cloud: the larger clock, and of equal clocks the larger name, which is the order
@@ -122,7 +124,54 @@ pub fn id_text(value: &Value) -> Option<String> {
     }
 }
 
+/// An id where it stands by itself, in a list.
+struct PlainId(String);
+
+impl<'de> Deserialize<'de> for PlainId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PlainIdVisitor).map(Self)
+    }
+}
+
+struct PlainIdVisitor;
+
+impl Visitor<'_> for PlainIdVisitor {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number or a text")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+}
+
 impl IdPage {
+    /// Reads a page in the form that our own receiver answers with, and many others: `ids`, perhaps `success` and `next`, and nothing else. No
+    /// tree of values is made of it, which of a million ids took as long as all else that is done with them. `None` where it has any other
+    /// form, or says failure: then [`IdPage::read`] knows more.
+    pub fn read_plain(body: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Plain {
+            success: Option<bool>,
+            ids: Vec<PlainId>,
+            next: Option<PlainId>,
+        }
+        let plain: Plain = serde_json::from_slice(body).ok()?;
+        let ids = || plain.ids.into_iter().map(|PlainId(id)| id).collect();
+        (plain.success != Some(false)).then(|| Self { ids: ids(), next: plain.next.map(|PlainId(next)| next) })
+    }
+
     /// Reads what clouds of this kind answer to `GET /api/<resource>`: a list, or an object that holds one under `ids`, `data`, `items` or
     /// the resource's own name; of ids, or of rows with `id_field`. `None` where it is nothing of this.
     pub fn read(answer: &Value, resource: &str, id_field: &str) -> Option<Self> {
@@ -165,6 +214,33 @@ mod tests {
         check(json!({"teaching_loads": [{"code": "x", "id": 3}]}), &["x"], None);
         for answer in [json!("no"), json!({"error": "x"}), json!([{"name": "x"}]), json!([null])] {
             assert!(IdPage::read(&answer, "teaching-loads", "code").is_none(), "{answer}");
+        }
+    }
+
+    #[test]
+    fn the_plain_form_is_read_as_the_others_are_and_nothing_else_is_taken_for_it() {
+        for text in [
+            r#"{"success":true,"ids":["1","b","ä\\n"],"next":"b"}"#,
+            r#"{"ids":[1,-2,18446744073709551615,"x"]}"#,
+            r#"{"success":null,"ids":[],"next":null}"#,
+            r#"{"ids":["a"],"next":7}"#,
+        ] {
+            let page = IdPage::read(&serde_json::from_str(text).unwrap(), "rooms", "id");
+            assert!(page.is_some() && IdPage::read_plain(text.as_bytes()) == page, "{text}");
+        }
+        for text in [
+            r#"{"success":false,"ids":[]}"#,
+            r#"{"ids":["1"],"error":"no"}"#,
+            r#"{"ids":["1"],"status":"error"}"#,
+            r#"{"ids":[1.5]}"#,
+            r#"{"ids":[{"id":1}]}"#,
+            r#"{"ids":[null]}"#,
+            r#"{"data":[1]}"#,
+            r#"["1"]"#,
+            r#"{"ids":["1"]"#,
+            "",
+        ] {
+            assert_eq!(IdPage::read_plain(text.as_bytes()), None, "{text}");
         }
     }
 

@@ -21,6 +21,7 @@ mod ddl;
 mod doctor;
 mod exchange;
 mod failed;
+mod files;
 mod healthcheck;
 mod hub;
 mod init;
@@ -62,6 +63,7 @@ enum Command {
     Topic(topic::TopicArgs),
     Conflicts(conflicts::ConflictsArgs),
     Failed(failed::FailedArgs),
+    Files(files::FilesArgs),
     Ddl(ddl::DdlArgs),
     Node(node::NodeArgs),
     Reseed(reseed::ReseedArgs),
@@ -146,6 +148,7 @@ pub fn main() -> ExitCode {
         Command::Topic(args) => block_on(topic::run(args)),
         Command::Conflicts(args) => block_on(conflicts::run(args)),
         Command::Failed(args) => block_on(failed::run(args)),
+        Command::Files(args) => block_on(files::run(args)),
         Command::Reseed(args) => block_on(reseed::run(args)),
         Command::Node(args) => block_on(node::run(args)),
         Command::Where(args) => block_on(where_row::run(args)),

@@ -1,4 +1,5 @@
-//! Sends what a cloud does not have: asks which rows it has, reads the database's own, and sends the others.
+//! Sends what a cloud does not have: asks which rows it has, looks up the database's own by their keys alone, and reads and sends the
+//! others.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::sender::Sender;
 use super::worker::would_be_sent;
-use super::{CloudApplier, CloudFault, Mapping, Order, Progress, Rank, Unsent};
+use super::{CloudApplier, CloudFault, LocalRows, Mapping, Order, Outlines, Progress, Rank, Unsent};
 use crate::change::cloud::{CloudRow, CloudVersion, IdPage};
 use crate::change::{Change, Checks, Op, RowKey, TableName};
 use crate::observe::{CloudProblem, CloudReport};
@@ -17,8 +18,11 @@ use crate::target::cloud::{CloudError, IdQuestion};
 /// Ids in one answer.
 const IDS_AT_ONCE: usize = 10_000;
 
-/// Rows of the database that are in memory at once.
-const ROWS_AT_ONCE: usize = 5_000;
+/// Rows of the database that are looked up at once; two of these are in memory.
+const OUTLINES_AT_ONCE: usize = 10_000;
+
+/// Rows that are read whole at once. Each is asked for by its key, in one statement.
+const ROWS_AT_ONCE: usize = 500;
 const BYTES_AT_ONCE: usize = 16 << 20;
 
 impl CloudApplier {
@@ -61,49 +65,68 @@ impl CloudApplier {
         report: &mut CloudReport,
         shutdown: &Shutdown,
     ) -> Result<(), CloudFault> {
-        let sender = self.sender(shutdown);
         let (place, mapping) = self.options.table(table).expect("it was just found");
         let now = self.clock.now_seconds();
+        let columns: Vec<String> = mapping.telling_columns().into_iter().map(str::to_owned).collect();
         let mut asked = ChunkRequest {
             table: table.clone(),
             after: None,
-            rows_max: ROWS_AT_ONCE,
+            rows_max: OUTLINES_AT_ONCE,
             bytes_max: BYTES_AT_ONCE,
             keys: Vec::new(),
             condition: mapping.condition(now),
             names: false,
         };
-        let mut chunk = self.rows.chunk(&asked).await?;
-        self.learn(&sender, &mapping.resource(table), &mapping.id_field(&chunk.shape), mapping.days).await?;
+        let mut chunk = outlines(&self.rows, &asked, &columns).await?;
+        self.learn(&self.sender(shutdown), &mapping.resource(table), &mapping.id_field(&chunk.shape), mapping.days).await?;
         loop {
             asked.after = chunk.rows.last().and_then(|row| RowKey::of(&chunk.shape, row)).filter(|_| !chunk.ends);
             let is_last = asked.after.is_none();
-            // The next rows are read while these are looked up.
+            // The next ones are read while these are looked up.
             let mut ahead = JoinSet::new();
             if !is_last {
-                let (rows, asked) = (Arc::clone(&self.rows), asked.clone());
-                ahead.spawn(async move { rows.chunk(&asked).await });
+                let (rows, asked, columns) = (Arc::clone(&self.rows), asked.clone(), columns.clone());
+                ahead.spawn(async move { outlines(&rows, &asked, &columns).await });
             }
-            let rows = self.missing(mapping, &chunk, now, report)?;
-            if dry_run {
-                rows.iter().for_each(|row| would_be_sent(row, report));
-            } else if !rows.is_empty() {
-                // Sending may take long, and what was read before it would be old.
-                ahead.abort_all();
-                let rows = rows.into_iter().map(|row| (place, row)).collect();
-                // A cloud of this kind takes a row once, with all that it has: files go before their rows.
-                let attached = self.attach(rows, report, shutdown).await?;
-                let sent = sender.send(attached.rows, report).await?;
-                self.ledger().keep(&Progress { aside: sent.aside, settled: sent.settled, ..Progress::default() })?;
-                ahead = JoinSet::new();
-            }
-            if is_last {
-                return Ok(());
+            let lacking = self.lacking(mapping, &chunk, now, report)?;
+            for keys in lacking.chunks(ROWS_AT_ONCE) {
+                let asked = ChunkRequest { after: None, keys: keys.to_vec(), rows_max: keys.len(), ..asked.clone() };
+                self.send_lacking(place, asked, now, dry_run, report, shutdown).await?;
             }
             chunk = match ahead.join_next().await {
                 Some(read) => read.map_err(|_| CloudFault::Ended)??,
-                None => self.rows.chunk(&asked).await?,
+                None => return Ok(()),
             };
+        }
+    }
+
+    /// Reads rows whole, and sends them.
+    async fn send_lacking(
+        &self,
+        place: usize,
+        mut asked: ChunkRequest,
+        now: u64,
+        dry_run: bool,
+        report: &mut CloudReport,
+        shutdown: &Shutdown,
+    ) -> Result<(), CloudFault> {
+        let (_, mapping) = &self.options.tables[place];
+        loop {
+            let chunk = self.rows.chunk(&asked).await?;
+            asked.after = chunk.rows.last().and_then(|row| RowKey::of(&chunk.shape, row)).filter(|_| !chunk.ends);
+            let rows = self.as_sent(mapping, &chunk, now, report);
+            if dry_run {
+                rows.iter().for_each(|row| would_be_sent(row, report));
+            } else {
+                let rows = rows.into_iter().map(|row| (place, row)).collect();
+                // A cloud of this kind takes a row once, with all that it has: files go before their rows.
+                let attached = self.attach(rows, report, shutdown).await?;
+                let sent = self.sender(shutdown).send(attached.rows, report).await?;
+                self.ledger().keep(&Progress { aside: sent.aside, settled: sent.settled, ..Progress::default() })?;
+            }
+            if asked.after.is_none() {
+                return Ok(());
+            }
         }
     }
 
@@ -128,50 +151,59 @@ impl CloudApplier {
         }
     }
 
-    /// The rows that the cloud does not have; the others are counted.
-    fn missing(
+    /// The keys of the rows that the cloud does not have; the others are counted.
+    fn lacking(
         &self,
         mapping: &Mapping,
-        chunk: &Chunk,
+        chunk: &Outlines,
         now: u64,
         report: &mut CloudReport,
-    ) -> Result<Vec<CloudRow>, CloudFault> {
+    ) -> Result<Vec<RowKey>, CloudFault> {
         let known = self.known();
-        let mut missing = Vec::new();
-        let version = CloudVersion { hlc: 0, origin: self.options.node.to_string() };
         let resource = mapping.resource(&chunk.shape.table);
-        let left_out = |unsent, report: &mut CloudReport| {
-            report.count(&resource).left_out += 1;
-            if unsent == Unsent::NoId {
-                let error = format!("{}: a row without an id; name a column with `id`", chunk.shape.table);
-                report.problem(CloudProblem { resource: Some(resource.clone()), id: None, error });
-            }
-        };
-        let mut already = 0;
+        let (mut lacking, mut already) = (Vec::new(), 0);
         for image in &chunk.rows {
             match mapping.row_id(&chunk.shape, image, now) {
-                Ok(id) if known.has(&id)? => {
-                    already += 1;
-                    continue;
-                }
-                Ok(_) => {}
-                Err(unsent) => {
-                    left_out(unsent, report);
-                    continue;
-                }
+                Ok(id) if known.has(&id)? => already += 1,
+                Ok(_) => lacking.extend(RowKey::of(&chunk.shape, image)),
+                Err(unsent) => left_out(unsent, &chunk.shape.table, &resource, report),
             }
-            let (shape, after, checks) = (chunk.shape.clone(), Some(image.clone()), Checks::default());
-            let change = Change { shape, op: Op::Read, before: None, after, checks };
-            match mapping.rows(&change, &version, "", now) {
-                Ok(rows) => missing.extend(rows),
-                Err(unsent) => left_out(unsent, report),
-            }
-        }
-        for row in &mut missing {
-            row.key = format!("{}:{}:{}", self.options.node, row.resource, row.id);
         }
         report.summary.already += already;
         report.count(&resource).already += already;
-        Ok(missing)
+        Ok(lacking)
+    }
+
+    /// Rows as the cloud is to have them.
+    fn as_sent(&self, mapping: &Mapping, chunk: &Chunk, now: u64, report: &mut CloudReport) -> Vec<CloudRow> {
+        let version = CloudVersion { hlc: 0, origin: self.options.node.to_string() };
+        let resource = mapping.resource(&chunk.shape.table);
+        let mut rows = Vec::new();
+        for image in &chunk.rows {
+            let (shape, after, checks) = (chunk.shape.clone(), Some(image.clone()), Checks::default());
+            let change = Change { shape, op: Op::Read, before: None, after, checks };
+            match mapping.rows(&change, &version, "", now) {
+                Ok(sent) => rows.extend(sent),
+                // It was none of these when it was looked up a moment ago.
+                Err(unsent) => left_out(unsent, &chunk.shape.table, &resource, report),
+            }
+        }
+        for row in &mut rows {
+            row.key = format!("{}:{}:{}", self.options.node, row.resource, row.id);
+        }
+        rows
+    }
+}
+
+async fn outlines(rows: &Arc<dyn LocalRows>, asked: &ChunkRequest, columns: &[String]) -> Result<Outlines, SourceError> {
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    rows.outlines(asked, &columns).await
+}
+
+fn left_out(unsent: Unsent, table: &TableName, resource: &str, report: &mut CloudReport) {
+    report.count(resource).left_out += 1;
+    if unsent == Unsent::NoId {
+        let error = format!("{table}: a row without an id; name a column with `id`");
+        report.problem(CloudProblem { resource: Some(resource.to_owned()), id: None, error });
     }
 }

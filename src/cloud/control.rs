@@ -1,11 +1,12 @@
 //! Orders to sync now, and what came of them: one run at a time, and who asks for the same joins it.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{Notify, watch};
 
-use crate::observe::CloudReport;
+use super::{FilesWanted, Ledger, LedgerError};
+use crate::observe::{CloudFile, CloudReport};
 
 /// What is to be done now.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -22,10 +23,15 @@ pub struct SyncOrder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Joined(pub u64);
 
+/// A ledger, and who holds it for a moment.
+pub type SharedLedger = Arc<Mutex<Box<dyn Ledger>>>;
+
 /// Between who orders and the applier. Of one cloud.
 #[derive(Debug, Default)]
 pub struct CloudControl {
     state: Mutex<State>,
+    /// Of the applier that runs. It goes with the applier, or the next one would find its file taken.
+    ledger: Mutex<Weak<Mutex<Box<dyn Ledger>>>>,
     ordered: Notify,
     finished: watch::Sender<Option<(u64, Arc<CloudReport>)>>,
 }
@@ -58,6 +64,18 @@ impl CloudControl {
         };
         drop(state);
         Ok(Ordered { number, finished, _control: self })
+    }
+
+    /// What became of files that rows name. `None` while no applier runs: nobody else reads its ledger.
+    pub fn files(&self, wanted: &FilesWanted) -> Option<Result<Vec<CloudFile>, LedgerError>> {
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).upgrade()?;
+        let files = ledger.lock().unwrap_or_else(PoisonError::into_inner).files(wanted);
+        Some(files)
+    }
+
+    /// An applier runs from now on, with this ledger.
+    pub(super) fn attach(&self, ledger: &SharedLedger) {
+        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(ledger);
     }
 
     /// The order that waits, which is under way from now on.

@@ -11,7 +11,7 @@ use super::content::{Survey, changed, unreadable};
 use super::upload::Transferred;
 use super::{CloudApplier, CloudFault, LedgerError, Mapping};
 use crate::change::cloud::{CloudOp, CloudRow};
-use crate::observe::{CloudProblem, CloudReport};
+use crate::observe::{CloudFile, CloudProblem, CloudReport};
 use crate::runtime::Shutdown;
 use crate::target::cloud::FileName;
 
@@ -74,8 +74,21 @@ pub trait FileLedger {
     /// Forgets what waited, or was under way, in a process that is no more.
     fn forget_queued(&mut self) -> Result<(), LedgerError>;
 
-    /// How many files are in each state.
+    /// How many files are in each state. Asked for with every file, so it must not count them.
     fn file_counts(&self) -> Result<BTreeMap<String, u64>, LedgerError>;
+
+    /// What became of them, one by one, in the order of state, scope and path.
+    fn files(&self, wanted: &FilesWanted) -> Result<Vec<CloudFile>, LedgerError>;
+}
+
+/// Which files somebody wants to see.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FilesWanted {
+    /// Those in this state; all where there is none.
+    pub state: Option<String>,
+    /// Those after this one, the last of the page before.
+    pub after: Option<CloudFile>,
+    pub at_most: usize,
 }
 
 /// After the name of a write and of its node, where it only tells the addresses of files that followed. Names of nodes have no such

@@ -67,6 +67,11 @@ impl Mapping {
         self.rename.get(&column).cloned().unwrap_or(column)
     }
 
+    /// What beside the primary key tells whether a row is sent, and which one it is in the cloud.
+    pub fn telling_columns(&self) -> Vec<&str> {
+        self.id.iter().chain(&self.time).map(String::as_str).collect()
+    }
+
     /// The first day that is sent, `2026-11-22`, at this second.
     pub fn first_day(&self, now: u64) -> Option<String> {
         let days = i64::from(self.days?);

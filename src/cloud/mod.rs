@@ -29,9 +29,9 @@ mod upload;
 mod worker;
 
 pub use archive::{Window, WindowLedger};
-pub use control::{CloudControl, Joined, Ordered, SyncOrder};
+pub use control::{CloudControl, Joined, Ordered, SharedLedger, SyncOrder};
 pub use error::{CloudFault, LedgerError};
-pub use files::{FileColumn, FileLedger, FileOptions, FileState};
+pub use files::{FileColumn, FileLedger, FileOptions, FileState, FilesWanted};
 pub use mapping::{Mapping, Unsent};
 pub use order::{Order, Rank};
 pub use schedule::{Schedule, ScheduleError};
@@ -40,14 +40,15 @@ pub use upload::{Pending, UploadLedger};
 pub use worker::CloudApplier;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::change::cloud::CloudRow;
-use crate::change::{Offset, OriginId, TableName, TablePattern};
+use crate::change::{Image, Offset, OriginId, Shape, TableName, TablePattern};
 use crate::observe::CloudReport;
-use crate::source::{RowReader, SourceError};
+use crate::source::{ChunkRequest, RowReader, SourceError};
 
 /// What a cloud understands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -134,9 +135,24 @@ pub struct Progress {
     pub settled: Vec<(String, String)>,
 }
 
+/// Of some rows what is needed to look them up, and no more.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Outlines {
+    /// The table's, with these columns alone.
+    pub shape: Arc<Shape>,
+    /// In the order of the primary key.
+    pub rows: Vec<Image>,
+    /// The table has no rows after these.
+    pub ends: bool,
+}
+
 /// The node's own tables and their rows.
 #[async_trait]
 pub trait LocalRows: RowReader {
+    /// Of the next rows, in the order of the primary key, only that key and these columns; those that the table does not have are left out.
+    /// Reading whole rows of which the cloud lacks none took most of a run.
+    async fn outlines(&self, wanted: &ChunkRequest, columns: &[&str]) -> Result<Outlines, SourceError>;
+
     /// The tables that are synced, in the order of their names.
     async fn tables(&self) -> Result<Vec<TableName>, SourceError>;
 

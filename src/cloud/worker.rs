@@ -9,7 +9,9 @@ use tokio::time::{Instant, sleep};
 use super::files::Attached;
 use super::newest::Newest;
 use super::sender::{Sender, Sent};
-use super::{CloudControl, CloudFault, CloudOptions, KnownIds, Ledger, LocalRows, Mode, Order, Progress, SyncOrder, Window};
+use super::{
+    CloudControl, CloudFault, CloudOptions, KnownIds, Ledger, LocalRows, Mode, Order, Progress, SharedLedger, SyncOrder, Window,
+};
 use crate::change::cloud::{CloudRow, CloudVersion};
 use crate::change::{Offset, Op, OriginId, Record, TableName};
 use crate::observe::{CloudProblem, CloudReport, CloudState, Observer};
@@ -44,8 +46,8 @@ pub struct CloudApplier {
     /// Rows that are sent are kept as objects too.
     pub archive: Option<Arc<dyn Archive>>,
     pub reader: Arc<dyn TopicReader>,
-    /// Used from one task only; a lock, because the file it stands for may not be shared without.
-    pub ledger: Mutex<Box<dyn Ledger>>,
+    /// Written from one task only; who looks at files reads it now and then.
+    pub ledger: SharedLedger,
     /// The database's own rows, for [`Mode::Missing`].
     pub rows: Arc<dyn LocalRows>,
     pub known: Mutex<Box<dyn KnownIds>>,
@@ -77,6 +79,7 @@ impl CloudApplier {
     /// Until shutdown, or until something stops it.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), CloudFault> {
         let name = self.options.name.clone();
+        self.control.attach(&self.ledger);
         let ran = self.ledger().last_run()?;
         let (mut passed, mut foreign) = (Passed::new(), None);
         let mut last = ran.as_ref().map(|report| report.started_seconds);
@@ -84,7 +87,12 @@ impl CloudApplier {
         self.observer.cloud_interval(&name, self.options.schedule.interval(self.clock.now_seconds()));
         let aside = self.ledger().aside_count()?;
         self.observer.cloud_aside(&name, aside);
-        self.ledger().forget_queued()?;
+        let files = {
+            let mut ledger = self.ledger();
+            ledger.forget_queued()?;
+            ledger.file_counts()?
+        };
+        self.observer.cloud_files(&name, files);
         loop {
             let order = match self.wait(last, &passed, &shutdown).await {
                 Ok(order) => order,

@@ -59,6 +59,24 @@ impl CloudState {
     }
 }
 
+/// A file that rows name, and what became of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct CloudFile {
+    /// `queued`, `uploading`, `synced`, `missing`, `skipped`, `failed`.
+    pub state: String,
+    /// The kind, and before it the store where files do not go through the cloud's API.
+    pub scope: String,
+    /// As the rows name it.
+    pub path: String,
+    /// Bytes; 0 where it was not read.
+    pub size: u64,
+    /// BLAKE3 of what it held when it was read last, in hexadecimal digits.
+    pub hash: Option<String>,
+    pub url: Option<String>,
+    /// Why it is in this state, where something is wrong.
+    pub reason: Option<String>,
+}
+
 /// What one run did.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct CloudReport {

@@ -30,7 +30,7 @@ pub use asked::{
     DIFFERENCES_MAX, DifferenceView, SchemaView, SnapshotTableView, SnapshotView, SnapshotWish, VerifyPartView, VerifyView,
     VerifyWish,
 };
-pub use cloud::{CloudCounts, CloudOutcome, CloudProblem, CloudReport, CloudState, CloudStatus, CloudSummary};
+pub use cloud::{CloudCounts, CloudFile, CloudOutcome, CloudProblem, CloudReport, CloudState, CloudStatus, CloudSummary};
 pub use kept::{ConflictView, FailedView, FailedWish, RetriedView, SideView, TableView, remedy};
 pub use log::{LogFormat, recent_log, start_log};
 pub use places::{PositionView, SearchedView, TopicPlaceView, VersionView, WhereView, WhereWish};

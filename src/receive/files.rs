@@ -43,6 +43,7 @@ impl Content for Arrived {
 
 fn fault(error: CloudError) -> ShelfError {
     ShelfError {
+        is_full: matches!(error, CloudError::Quota { .. }),
         reason: error.to_string(),
         remedy: "see that the folder or bucket of the files can be written to and has room, and that its key is good",
     }

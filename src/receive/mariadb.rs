@@ -149,6 +149,7 @@ impl MariadbShelf {
         ShelfError {
             reason: format!("{}: {reason}", self.place),
             remedy: "see that the database runs, and that the account may create, read and write tables in the schema",
+            is_full: false,
         }
     }
 
@@ -156,6 +157,11 @@ impl MariadbShelf {
         match error {
             // What the server says of accounts and names holds no value of a row; what it says else may.
             Error::Server(error) if matches!(error.code, 1044 | 1045 | 1049 | 1142 | 1227 | 1698) => self.fault(&error.message),
+            // The disk is full, or the table.
+            Error::Server(error) if matches!(error.code, 1021 | 1114) => {
+                let reason = format!("{}: the server has no room left (error {})", self.place, error.code);
+                ShelfError { reason, remedy: "make room on the disk of the database", is_full: true }
+            }
             Error::Server(error) => self.fault(format!("the server answered with error {}", error.code)),
             other => self.fault(other),
         }

@@ -64,13 +64,15 @@ pub struct Held {
 pub struct ShelfError {
     pub reason: String,
     pub remedy: &'static str,
+    /// There is no room left: who sends is told that, and not that something broke.
+    pub is_full: bool,
 }
 
 impl ShelfError {
     /// Of what the receiver keeps on its own disk.
     pub fn new(reason: impl Into<String>) -> Self {
         let remedy = "see that the data folder can be written to, its disk has room, and no other process has it";
-        Self { reason: reason.into(), remedy }
+        Self { reason: reason.into(), remedy, is_full: false }
     }
 }
 

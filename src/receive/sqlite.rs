@@ -61,7 +61,8 @@ impl SqliteShelf {
 }
 
 fn fault(error: impl std::fmt::Display) -> ShelfError {
-    ShelfError::new(error.to_string())
+    let reason = error.to_string();
+    ShelfError { is_full: reason.contains("disk is full"), ..ShelfError::new(reason) }
 }
 
 fn known(batch: &Transaction<'_>, resource: &str, id: &str) -> Result<Option<Known>, ShelfError> {

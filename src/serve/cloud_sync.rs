@@ -13,8 +13,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::gate::is_foreign;
-use super::{Clouds, SyncAsked, SyncRefused};
-use crate::observe::{CloudReport, CloudState, Observer, spoken_time};
+use super::{Clouds, FilesAsked, FilesRefused, SyncAsked, SyncRefused};
+use crate::observe::{CloudFile, CloudReport, CloudState, Observer, spoken_time};
 
 /// Longer, and a proxy between might give up; the run is asked about again then.
 const WAIT_MAX: Duration = Duration::from_secs(45);
@@ -33,6 +33,7 @@ pub fn router(observer: Observer, clouds: Arc<dyn Clouds>) -> Router {
         .route("/api/cloud-sync/status", get(status))
         .route("/api/cloud-sync/sync-now", post(sync_now))
         .route("/api/cloud-sync/run", get(run))
+        .route("/api/cloud-sync/files", get(files))
         .layer(axum::extract::DefaultBodyLimit::max(ORDER_BYTES_MAX))
         .with_state(Orders { observer, clouds })
 }
@@ -45,6 +46,30 @@ impl IntoResponse for Trouble {
         let Self(status, error, hint) = self;
         (status, Json(json!({ "success": false, "error": error, "hint": hint }))).into_response()
     }
+}
+
+impl Orders {
+    fn names(&self) -> Vec<String> {
+        self.observer.status().clouds.into_iter().map(|cloud| cloud.name).collect()
+    }
+
+    /// The cloud that is named; the only one where none is.
+    fn one_cloud(&self, named: Option<String>) -> Result<String, Trouble> {
+        if let Some(name) = named {
+            return Ok(name);
+        }
+        let mut names = self.names();
+        if names.len() == 1 {
+            return Ok(names.remove(0));
+        }
+        let fed = if names.is_empty() { "none".into() } else { names.join(", ") };
+        let hint = "add \"cloud\" to the order, or [cloud.main] to the configuration";
+        Err(Trouble(StatusCode::UNPROCESSABLE_ENTITY, format!("say which cloud: this node feeds {fed}"), hint))
+    }
+}
+
+fn no_such_cloud(name: &str) -> Trouble {
+    Trouble(StatusCode::NOT_FOUND, format!("this node feeds no cloud {name}"), "see GET /api/cloud-sync/status")
 }
 
 /// `status`, `message` and `last_sync` of all clouds together, then each.
@@ -100,35 +125,19 @@ async fn sync_now(State(orders): State<Orders>, headers: HeaderMap, body: Bytes)
             Trouble(StatusCode::BAD_REQUEST, format!("this is no order: {error}"), "send {} or {\"force\": true}")
         })?,
     };
-    let status = orders.observer.status();
-    let names: Vec<&str> = status.clouds.iter().map(|cloud| cloud.name.as_str()).collect();
-    let (cloud, all) = match (&order.cloud, names.as_slice()) {
-        (Some(cloud), _) => (cloud.clone(), vec![]),
-        (None, [one]) => ((*one).to_owned(), vec![]),
-        (None, names) if form && !names.is_empty() => (names[0].to_owned(), names[1..].to_vec()),
-        (None, names) => {
-            let error =
-                format!("say which cloud: this node feeds {}", if names.is_empty() { "none".into() } else { names.join(", ") });
-            return Err(Trouble(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                error,
-                "add \"cloud\" to the order, or [cloud.main] to the configuration",
-            ));
-        }
-    };
+    let mut all = if form && order.cloud.is_none() { orders.names() } else { Vec::new() };
+    let cloud = if all.is_empty() { orders.one_cloud(order.cloud)? } else { all.remove(0) };
     let asked = SyncAsked { force: order.force, dry_run: order.dry_run, tables: order.tables };
     let ordered = |cloud: &str| {
         orders.clouds.sync_now(cloud, &asked).map_err(|refused| match refused {
-            SyncRefused::NoSuchCloud => {
-                Trouble(StatusCode::NOT_FOUND, format!("this node feeds no cloud {cloud}"), "see GET /api/cloud-sync/status")
-            }
+            SyncRefused::NoSuchCloud => no_such_cloud(cloud),
             SyncRefused::Another => {
                 Trouble(StatusCode::CONFLICT, "another kind of run waits for its turn".into(), "try again when it has ended")
             }
         })
     };
     let number = ordered(&cloud)?;
-    all.into_iter().try_for_each(|cloud| ordered(cloud).map(drop))?;
+    all.iter().try_for_each(|cloud| ordered(cloud).map(drop))?;
     if form {
         return Ok(Redirect::to("/").into_response());
     }
@@ -136,6 +145,49 @@ async fn sync_now(State(orders): State<Orders>, headers: HeaderMap, body: Bytes)
         return Ok((StatusCode::ACCEPTED, Json(json!({ "cloud": cloud, "run": number }))).into_response());
     }
     answer(&orders, &cloud, number).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FilesQuery {
+    cloud: Option<String>,
+    state: Option<String>,
+    /// The `next` of the page before.
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// Files in one answer.
+const FILES_MAX: usize = 1_000;
+
+/// What became of files that rows name, a page at a time.
+async fn files(State(orders): State<Orders>, Query(asked): Query<FilesQuery>) -> Result<Json<Value>, Trouble> {
+    let name = orders.one_cloud(asked.cloud)?;
+    let after = asked.after.as_deref().map(after).transpose()?;
+    let wanted = FilesAsked { state: asked.state, after, at_most: asked.limit.unwrap_or(100).clamp(1, FILES_MAX) };
+    let found = orders.clouds.files(&name, &wanted).map_err(|refused| match refused {
+        FilesRefused::NoSuchCloud => no_such_cloud(&name),
+        FilesRefused::NotRunning => {
+            let hint = "start it: tandem resume cloud, or restart the node";
+            Trouble(StatusCode::SERVICE_UNAVAILABLE, format!("the role that feeds {name} does not run"), hint)
+        }
+        FilesRefused::Ledger(reason) => {
+            let error = format!("what is known of files cannot be read: {reason}");
+            Trouble(StatusCode::SERVICE_UNAVAILABLE, error, "look at the disk of this node's state folder")
+        }
+    })?;
+    let next = found.last().filter(|_| found.len() == wanted.at_most);
+    let next = next.map(|last| json!([last.state, last.scope, last.path]).to_string());
+    Ok(Json(json!({ "cloud": name, "files": found, "next": next })))
+}
+
+fn after(text: &str) -> Result<CloudFile, Trouble> {
+    let named: Result<(String, String, String), _> = serde_json::from_str(text);
+    let (state, scope, path) = named.map_err(|_| {
+        let error = "`after` is no `next` of an answer".to_owned();
+        Trouble(StatusCode::BAD_REQUEST, error, "leave it out for the first page")
+    })?;
+    Ok(CloudFile { state, scope, path, ..CloudFile::default() })
 }
 
 #[derive(Deserialize)]
@@ -152,9 +204,7 @@ async fn run(State(orders): State<Orders>, Query(asked): Query<RunAsked>) -> Res
 async fn answer(orders: &Orders, cloud: &str, run: u64) -> Result<Response, Trouble> {
     match tokio::time::timeout(WAIT_MAX, orders.clouds.report(cloud, run)).await {
         Ok(Some(report)) => Ok(Json::<CloudReport>(report).into_response()),
-        Ok(None) => {
-            Err(Trouble(StatusCode::NOT_FOUND, format!("this node feeds no cloud {cloud}"), "see GET /api/cloud-sync/status"))
-        }
+        Ok(None) => Err(no_such_cloud(cloud)),
         Err(_) => Ok((StatusCode::ACCEPTED, Json(json!({ "cloud": cloud, "run": run }))).into_response()),
     }
 }

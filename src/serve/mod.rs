@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::observe::{
-    CloudReport, ConflictView, FailedView, FailedWish, PositionView, RetriedView, SchemaView, SnapshotView, SnapshotWish,
-    TableView, VerifyView, VerifyWish, WhereView, WhereWish,
+    CloudFile, CloudReport, ConflictView, FailedView, FailedWish, PositionView, RetriedView, SchemaView, SnapshotView,
+    SnapshotWish, TableView, VerifyView, VerifyWish, WhereView, WhereWish,
 };
 use crate::runtime::{Finding, Stop};
 
@@ -178,6 +178,29 @@ pub trait Clouds: Send + Sync {
 
     /// What came of the run; does not answer before it has ended.
     async fn report(&self, cloud: &str, run: u64) -> Option<CloudReport>;
+
+    /// What became of files that rows name, in the order of their states.
+    fn files(&self, cloud: &str, asked: &FilesAsked) -> Result<Vec<CloudFile>, FilesRefused>;
+}
+
+/// Which files somebody wants to see.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FilesAsked {
+    /// Those in this state; all where there is none.
+    pub state: Option<String>,
+    /// Those after this one, the last of the page before.
+    pub after: Option<CloudFile>,
+    pub at_most: usize,
+}
+
+/// Why nothing can be said about files.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FilesRefused {
+    NoSuchCloud,
+    /// The cloud's role does not run, and it alone knows.
+    NotRunning,
+    /// The node's own disk.
+    Ledger(String),
 }
 
 /// Why a run cannot be ordered now.

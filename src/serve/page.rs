@@ -16,7 +16,7 @@ mod settings;
 mod tables;
 
 pub use activity::{ActivityAsked, activity};
-pub use cloud::cloud;
+pub use cloud::{FilesShown, cloud};
 pub use conflicts::{ConflictsAsked, conflicts};
 pub use failed::{FailedAsked, failed};
 pub use login::login;

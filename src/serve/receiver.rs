@@ -17,7 +17,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post, put};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -188,6 +188,7 @@ impl IntoResponse for Refusal {
             Self::NoSuch => (StatusCode::NOT_FOUND, "there is nothing here".into()),
             Self::TooLarge { limit } => (StatusCode::PAYLOAD_TOO_LARGE, format!("a request may have {limit} bytes")),
             Self::Wrong { reason } => (StatusCode::UNPROCESSABLE_ENTITY, reason.clone()),
+            Self::Shelf(error) if error.is_full => (StatusCode::INSUFFICIENT_STORAGE, error.to_string()),
             Self::Shelf(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         };
         let mut response = (status, Json(RefusalBody { success: false, error })).into_response();
@@ -258,11 +259,26 @@ async fn body(app: &App, body: Body, headers: &axum::http::HeaderMap) -> Result<
     let size = said.unwrap_or(limit);
     let _room = app.bodies.acquire_many((size / 1024 + 1) as u32).await.expect("the semaphore is never closed");
     let patience = BODY_SILENCE + Duration::from_secs(size as u64 / BYTES_PER_SECOND_MIN);
-    match tokio::time::timeout(patience, axum::body::to_bytes(body, size)).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(_)) if said.is_none() => Err(Refusal::TooLarge { limit }),
+    match tokio::time::timeout(patience, gathered(body, said, size)).await {
+        Ok(Some(body)) => Ok(body),
+        Ok(None) if said.is_none() => Err(Refusal::TooLarge { limit }),
         _ => Err(wrong("the body did not arrive whole")),
     }
+}
+
+/// The whole body, in one piece of memory that is asked for once: pieces that are joined at the end take it twice, which of large parts of
+/// files is what a receiver holds most. `None` where it broke off or is longer than `size`.
+async fn gathered(body: Body, said: Option<usize>, size: usize) -> Option<Bytes> {
+    let mut whole = BytesMut::with_capacity(said.unwrap_or(0));
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.ok()?;
+        if whole.len() + piece.len() > size {
+            return None;
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Some(whole.freeze())
 }
 
 /// What may stand in a path, and be a name for ever.

@@ -16,9 +16,9 @@ use serde::Deserialize;
 
 use super::access::Refusal;
 use super::gate::{Gate, Visitor, is_foreign};
-use super::page::{self, ActivityAsked, ConflictsAsked, Done, FailedAsked, Frame};
+use super::page::{self, ActivityAsked, ConflictsAsked, Done, FailedAsked, FilesShown, Frame};
 use super::web::Peer;
-use super::{Clouds, Decision, FailedOrders, Keeper, Orders, Part, Roles, Setup, SyncAsked, SyncRefused};
+use super::{Clouds, Decision, FailedOrders, FilesAsked, Keeper, Orders, Part, Roles, Setup, SyncAsked, SyncRefused};
 use crate::observe::{ActivitySearch, Became, FailedWish, Observer, VerifyWish};
 use crate::runtime::Stop;
 
@@ -26,6 +26,7 @@ use crate::runtime::Stop;
 const CONFLICTS_PAGE: usize = 25;
 const FAILED_PAGE: usize = 200;
 const ACTIVITY_PAGE: usize = 50;
+const FILES_PAGE: usize = 100;
 
 /// A form is some words; the longest names a page of conflicts.
 const FORM_BYTES_MAX: usize = 64 << 10;
@@ -96,6 +97,19 @@ impl Screens {
         let (status, token) = (self.observer.status(), self.gate.token(visitor));
         let signed_in = matches!(visitor, Visitor::Person(_));
         Html(draw(&Frame { status: &status, token: &token, signed_in, done })).into_response()
+    }
+
+    /// Files in this state, of every cloud. Of one whose role does not run nothing is known.
+    fn files_shown(&self, state: String) -> FilesShown {
+        let wanted = FilesAsked { state: Some(state.clone()), after: None, at_most: FILES_PAGE + 1 };
+        let (mut found, mut more) = (BTreeMap::new(), false);
+        for cloud in self.observer.status().clouds {
+            let files = self.clouds.as_ref().and_then(|clouds| clouds.files(&cloud.name, &wanted).ok());
+            let mut files = files.unwrap_or_default();
+            more |= cut(&mut files, FILES_PAGE);
+            found.insert(cloud.name, files);
+        }
+        FilesShown { state, found, more }
     }
 
     fn trouble(&self, visitor: Visitor, code: StatusCode, error: &str, hint: Option<&str>) -> Response {
@@ -311,7 +325,8 @@ async fn verify(
 }
 
 async fn cloud(State(screens): State<Screens>, Extension(visitor): Extension<Visitor>, Query(asked): Query<Asked>) -> Response {
-    screens.show(visitor, Done::read(&asked.done, asked.count), page::cloud)
+    let files = (!asked.show.is_empty()).then(|| screens.files_shown(asked.show));
+    screens.show(visitor, Done::read(&asked.done, asked.count), |frame| page::cloud(frame, files.as_ref()))
 }
 
 /// Feeds the cloud that is named, or all of them.

@@ -58,7 +58,7 @@ pub struct ChunkRequest {
     /// At most so many, and about so many bytes of them (but at least one row).
     pub rows_max: usize,
     pub bytes_max: usize,
-    /// Only these rows, where there are any; then `after` and `rows_max` say nothing.
+    /// Only these rows, where there are any; then `rows_max` says nothing.
     pub keys: Vec<RowKey>,
     /// An SQL condition on the table's columns that the rows meet.
     pub condition: Option<String>,

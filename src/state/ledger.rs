@@ -8,8 +8,27 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::change::cloud::CloudRow;
 use crate::change::{Offset, OriginId};
-use crate::cloud::{Aside, FileLedger, FileState, Ledger, LedgerError, Pending, Progress, UploadLedger, Window, WindowLedger};
-use crate::observe::CloudReport;
+use crate::cloud::{
+    Aside, FileLedger, FileState, FilesWanted, Ledger, LedgerError, Pending, Progress, UploadLedger, Window, WindowLedger,
+};
+use crate::observe::{CloudFile, CloudReport};
+
+/// How many files are in each state, kept by the file itself: each file that goes asks for it, and of a million files counting takes as
+/// long as sending a small one. What an older ledger knows is counted once.
+const FILE_COUNTS: &str = "BEGIN IMMEDIATE;
+    CREATE TABLE file_counts (state TEXT PRIMARY KEY, files INTEGER NOT NULL) WITHOUT ROWID;
+    INSERT INTO file_counts SELECT state, count(*) FROM files GROUP BY state;
+    CREATE TRIGGER files_come AFTER INSERT ON files BEGIN
+        INSERT INTO file_counts VALUES (new.state, 1) ON CONFLICT (state) DO UPDATE SET files = files + 1;
+    END;
+    CREATE TRIGGER files_go AFTER DELETE ON files BEGIN
+        UPDATE file_counts SET files = files - 1 WHERE state = old.state;
+    END;
+    CREATE TRIGGER files_change AFTER UPDATE OF state ON files WHEN new.state <> old.state BEGIN
+        UPDATE file_counts SET files = files - 1 WHERE state = old.state;
+        INSERT INTO file_counts VALUES (new.state, 1) ON CONFLICT (state) DO UPDATE SET files = files + 1;
+    END;
+    COMMIT;";
 
 /// The ledger of one cloud. Held by one process at a time: the file is locked while it is open.
 pub struct LedgerFile(Connection);
@@ -33,11 +52,15 @@ impl LedgerFile {
                  CREATE TABLE IF NOT EXISTS files (kind TEXT NOT NULL, path TEXT NOT NULL, state TEXT NOT NULL, size INTEGER NOT NULL,
                      changed INTEGER NOT NULL, hash TEXT NOT NULL, url TEXT, reason TEXT, PRIMARY KEY (kind, path)) WITHOUT ROWID;
                  CREATE INDEX IF NOT EXISTS files_by_hash ON files (kind, hash);
+                 CREATE INDEX IF NOT EXISTS files_by_state ON files (state, kind, path);
                  CREATE TABLE IF NOT EXISTS uploads (scope TEXT NOT NULL, hash TEXT NOT NULL, kind TEXT NOT NULL,
                      part_bytes INTEGER NOT NULL, upload TEXT NOT NULL, tags TEXT NOT NULL, PRIMARY KEY (scope, hash)) WITHOUT ROWID;
                  CREATE TABLE IF NOT EXISTS runs (one INTEGER PRIMARY KEY CHECK (one = 1), report TEXT NOT NULL);
                  COMMIT;",
             )?;
+            if !connection.table_exists(None, "file_counts")? {
+                connection.execute_batch(FILE_COUNTS)?;
+            }
             Ok(connection)
         };
         open().map(Self).map_err(|error| reason(&error))
@@ -66,7 +89,9 @@ impl FileLedger for LedgerFile {
     }
 
     fn keep_file(&mut self, kind: &str, path: &str, file: &FileState) -> Result<(), LedgerError> {
-        let sql = "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+        // Not "or replace", which takes rows away without a word to what counts them.
+        let sql = "INSERT INTO files VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (kind, path) DO UPDATE SET
+            state = ?3, size = ?4, changed = ?5, hash = ?6, url = ?7, reason = ?8";
         let (size, changed) = (file.size as i64, file.changed as i64);
         let values = params![kind, path, file.state, size, changed, file.hash, file.url, file.reason];
         self.0.execute(sql, values).map(drop).map_err(fault)
@@ -91,8 +116,28 @@ impl FileLedger for LedgerFile {
     }
 
     fn file_counts(&self) -> Result<BTreeMap<String, u64>, LedgerError> {
-        let mut select = self.0.prepare_cached("SELECT state, count(*) FROM files GROUP BY state").map_err(fault)?;
+        let mut select = self.0.prepare_cached("SELECT state, files FROM file_counts WHERE files > 0").map_err(fault)?;
         let rows = select.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)));
+        rows.map_err(fault)?.collect::<rusqlite::Result<_>>().map_err(fault)
+    }
+
+    fn files(&self, wanted: &FilesWanted) -> Result<Vec<CloudFile>, LedgerError> {
+        // In the order of the index, so that a page is as quick to find as the first one.
+        let sql = "SELECT state, kind, path, size, hash, url, reason FROM files
+            WHERE (state, kind, path) > (?1, ?2, ?3) AND (?4 IS NULL OR state = ?4) ORDER BY state, kind, path LIMIT ?5";
+        let (mut state, mut kind, mut path) = (String::new(), String::new(), String::new());
+        if let Some(after) = &wanted.after {
+            (state, kind, path) = (after.state.clone(), after.scope.clone(), after.path.clone());
+        } else if let Some(wanted) = &wanted.state {
+            state.clone_from(wanted);
+        }
+        let mut select = self.0.prepare_cached(sql).map_err(fault)?;
+        let at_most = i64::try_from(wanted.at_most).unwrap_or(i64::MAX);
+        let rows = select.query_map(params![state, kind, path, wanted.state, at_most], |row| {
+            let (state, scope, path, hash): (_, _, _, String) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(4)?);
+            let (size, url, reason) = (row.get::<_, i64>(3)? as u64, row.get(5)?, row.get(6)?);
+            Ok(CloudFile { state, scope, path, size, hash: Some(hash).filter(|hash| !hash.is_empty()), url, reason })
+        });
         rows.map_err(fault)?.collect::<rusqlite::Result<_>>().map_err(fault)
     }
 }
@@ -289,6 +334,49 @@ mod tests {
         assert_eq!(ledger.file("images", "failed").unwrap().unwrap().reason, None);
         ledger.forget_queued().unwrap();
         assert_eq!(ledger.file_counts().unwrap(), counts(&[("synced", 1)]));
+    }
+
+    #[test]
+    fn files_are_listed_page_by_page_and_counted_whatever_becomes_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = LedgerFile::open(folder.path(), "main").unwrap();
+        let keep = |ledger: &mut LedgerFile, path: &str, state: &str| {
+            let reason = (state == "failed").then(|| "no".to_owned());
+            ledger.keep_file("images", path, &FileState { state: state.into(), reason, ..FileState::default() }).unwrap();
+        };
+        for number in 0..7 {
+            keep(&mut ledger, &format!("{number}.jpg"), ["synced", "failed", "missing"][number % 3]);
+        }
+        let told = |ledger: &LedgerFile, state: Option<&str>, at_most| {
+            let (mut wanted, mut pages) = (FilesWanted { state: state.map(str::to_owned), at_most, after: None }, Vec::new());
+            loop {
+                let page = ledger.files(&wanted).unwrap();
+                wanted.after = page.last().cloned();
+                if page.is_empty() {
+                    return pages;
+                }
+                pages.push(page.into_iter().map(|file| format!("{} {}", file.state, file.path)).collect::<Vec<_>>().join(", "));
+            }
+        };
+        assert_eq!(told(&ledger, Some("failed"), 9), ["failed 1.jpg, failed 4.jpg"]);
+        let all = ["failed 1.jpg, failed 4.jpg, missing 2.jpg", "missing 5.jpg, synced 0.jpg, synced 3.jpg", "synced 6.jpg"];
+        assert_eq!(told(&ledger, None, 3), all);
+        keep(&mut ledger, "1.jpg", "synced");
+        keep(&mut ledger, "1.jpg", "synced");
+        keep(&mut ledger, "4.jpg", "missing");
+        let counted = |ledger: &LedgerFile| {
+            let mut select = ledger.0.prepare("SELECT state, count(*) FROM files GROUP BY state").unwrap();
+            let rows = select.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64))).unwrap();
+            rows.collect::<rusqlite::Result<BTreeMap<String, u64>>>().unwrap()
+        };
+        assert_eq!(ledger.file_counts().unwrap(), [("missing".to_owned(), 3), ("synced".to_owned(), 4)].into());
+        assert_eq!(ledger.file_counts().unwrap(), counted(&ledger));
+        // An older ledger kept no counts.
+        let older = "DROP TRIGGER files_come; DROP TRIGGER files_go; DROP TRIGGER files_change; DROP TABLE file_counts";
+        ledger.0.execute_batch(older).unwrap();
+        drop(ledger);
+        let ledger = LedgerFile::open(folder.path(), "main").unwrap();
+        assert_eq!(ledger.file_counts().unwrap(), counted(&ledger));
     }
 
     #[test]

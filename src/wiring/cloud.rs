@@ -13,17 +13,18 @@ use super::capture::{Authority, database_opts};
 use super::snapshots::{DatabaseRows, source_error};
 use super::topics::Topics;
 use crate::change::TableName;
-use crate::cloud::{CloudApplier, CloudControl, LocalRows, SyncOrder};
+use crate::cloud::{CloudApplier, CloudControl, FilesWanted, LocalRows, Outlines, SyncOrder};
 use crate::config::{CloudFeed, Config, DatabaseAddress, OwnNode, StoreChoice};
-use crate::observe::{self, CloudReport, Observer};
+use crate::observe::{self, CloudFile, CloudReport, Observer};
 use crate::receive::{FileShelf, MariadbShelf, Shelf, SqliteShelf};
 use crate::runtime::{Clock, Shutdown, Stop, Supervisor, SystemClock};
 use crate::serve::receiver::{Receiver, ReceiverOptions};
 use crate::serve::tls::TlsIdentity;
-use crate::serve::{Clouds, SyncAsked, SyncRefused};
-use crate::source::SourceError;
+use crate::serve::{Clouds, FilesAsked, FilesRefused, SyncAsked, SyncRefused};
+use crate::source::{ChunkRequest, SourceError};
 use crate::state::{IdsFile, LedgerFile};
 use crate::target::cloud::{Archive, CloudApi, CloudError, FileStore, FolderFiles, ObjectFiles, Pace};
+use crate::target::mariadb::Wanted;
 use crate::topic::hub::KeyHash;
 
 /// The clouds of one node.
@@ -86,7 +87,7 @@ impl Feeds {
                         archive: archive(feed.archive, pace.clone())?,
                         files: file_store(feed.store, &api, part_bytes, pace)?,
                         cloud: api,
-                        ledger: Mutex::new(Box::new(LedgerFile::open(&folder, &feed.options.name)?)),
+                        ledger: Arc::new(Mutex::new(Box::new(LedgerFile::open(&folder, &feed.options.name)?))),
                         known: Mutex::new(Box::new(IdsFile::create(&folder, &feed.options.name)?)),
                         options: feed.options,
                         reader,
@@ -133,6 +134,22 @@ impl LocalRows for DatabaseRows {
         self.database.target().await.map_err(fault)?.captured(&self.tables).await.map_err(fault)
     }
 
+    async fn outlines(&self, wanted: &ChunkRequest, columns: &[&str]) -> Result<Outlines, SourceError> {
+        let fault = |error| source_error(error, &self.database);
+        let target = self.database.target().await.map_err(fault)?;
+        let wanted = Wanted {
+            table: &wanted.table,
+            after: wanted.after.as_ref(),
+            upto: None,
+            keys: &wanted.keys,
+            rows_max: wanted.rows_max,
+            bytes_max: wanted.bytes_max,
+            condition: wanted.condition.as_deref(),
+        };
+        let found = target.existing_columns(wanted, columns).await.map_err(fault)?;
+        Ok(Outlines { shape: found.shape, rows: found.rows, ends: found.ends })
+    }
+
     async fn references(&self) -> Result<Vec<(TableName, TableName)>, SourceError> {
         let fault = |error| source_error(error, &self.database);
         self.database.target().await.map_err(fault)?.references(&self.tables).await.map_err(fault)
@@ -150,6 +167,13 @@ impl Clouds for CloudOrders {
         let SyncAsked { force, dry_run, tables } = asked.clone();
         let order = SyncOrder { force, dry_run, tables: tables.into_iter().collect() };
         control.order(&order).map(|ordered| ordered.number()).map_err(|_| SyncRefused::Another)
+    }
+
+    fn files(&self, cloud: &str, asked: &FilesAsked) -> Result<Vec<CloudFile>, FilesRefused> {
+        let control = self.0.get(cloud).ok_or(FilesRefused::NoSuchCloud)?;
+        let FilesAsked { state, after, at_most } = asked.clone();
+        let found = control.files(&FilesWanted { state, after, at_most }).ok_or(FilesRefused::NotRunning)?;
+        found.map_err(|error| FilesRefused::Ledger(error.to_string()))
     }
 
     async fn report(&self, cloud: &str, run: u64) -> Option<CloudReport> {

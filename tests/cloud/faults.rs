@@ -37,11 +37,13 @@ async fn whatever_breaks_on_the_way_every_row_has_one_effect() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_sent_before_the_cloud_says() {
-    for status in [429, 503] {
-        let (faulty, _site) = survives(vec![Step::Answer(status, "Retry-After: 2", r#"{"error":"slow down"}"#)]).await;
+    // A time is one of the clock of who says it, which here is decades behind.
+    let time = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:49:39 GMT";
+    for (status, until) in [(429, "Retry-After: 2"), (503, "Retry-After: 2"), (429, time)] {
+        let (faulty, _site) = survives(vec![Step::Answer(status, until, r#"{"error":"slow down"}"#)]).await;
         let came = faulty.came();
         let waited = came[1].at - came[0].at;
-        assert!(waited >= Duration::from_secs(2), "{status}: sent again after {waited:?}");
+        assert!(waited >= Duration::from_secs(2), "{status} {until}: sent again after {waited:?}");
         assert_eq!(came[0].body, came[1].body, "the same batch, with the same key");
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use tandem::cloud::{CloudOptions, FileColumn, FileOptions, SyncOrder};
+use tandem::cloud::{CloudOptions, FileColumn, FileOptions, FilesWanted, SyncOrder};
 
 use crate::harness::{FaultyCloud, Step, wait_for};
 use crate::rig::{Cloud, KEY, SOON, Site, insert, update};
@@ -84,6 +84,16 @@ async fn what_cannot_be_sent_is_noted_and_its_row_goes_without() {
     let status = site.observer.cloud_status("main");
     let counts = |state: &str| status.files.get(state).copied().unwrap_or_default();
     assert_eq!((counts("failed"), counts("missing"), counts("skipped"), counts("synced")), (4, 1, 1, 0), "{status:?}");
+    let listed = |state: Option<&str>| {
+        let wanted = FilesWanted { state: state.map(str::to_owned), after: None, at_most: 100 };
+        site.control.files(&wanted).expect("the applier runs").expect("its ledger can be read")
+    };
+    assert_eq!(
+        listed(None).iter().map(|file| file.state.as_str()).collect::<Vec<_>>(),
+        ["failed", "failed", "failed", "failed", "missing", "skipped"]
+    );
+    let links: Vec<_> = listed(Some("failed")).into_iter().filter(|file| file.path == "link.jpg").collect();
+    assert!(links.len() == 1 && links[0].reason.as_deref().unwrap().contains("outside the root"), "{links:?}");
     let run = status.last_run.unwrap();
     // A film that is left out on purpose is no failure.
     assert_eq!((run.success, run.summary.failed, run.errors.len()), (false, 5, 5), "{run:?}");

@@ -5,6 +5,7 @@
 mod harness;
 
 mod archive;
+mod buckets;
 mod faults;
 mod files;
 mod mirror;

@@ -3,13 +3,14 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
 
 use serde_json::Value as Json;
 use tandem::change::TablePattern;
 use tandem::cloud::{CloudOptions, Mapping, Mode, Schedule, SyncOrder};
 use tandem::observe::CloudReport;
 
-use crate::harness::{FaultyCloud, Step};
+use crate::harness::{FaultyCloud, S3Server, Step};
 use crate::rig::{Cloud, KEY, Site, expected};
 
 fn options(site: &Site) -> CloudOptions {
@@ -43,8 +44,10 @@ async fn only_what_the_cloud_lacks_is_sent() {
     assert_eq!(cloud.rows("rooms").await, expected(&[1, 2, 3, 4, 5, 6, 7, 8].map(|id| (id, "room"))));
     let posts = |came: Vec<crate::harness::Came>| came.iter().filter(|came| came.what.starts_with("POST")).count();
     assert_eq!(posts(watched.came()), 9);
+    let read = site.rows.whole.load(Ordering::Relaxed);
     let second = run(&site).await;
     assert!(second.success && second.summary.synced == 0 && second.summary.already == 9, "{second:?}");
+    assert_eq!(site.rows.whole.load(Ordering::Relaxed), read, "a row that the cloud has is not read whole");
     site.rows.put("rooms", [(9, "new")]);
     assert_eq!(run(&site).await.synced["rooms"], ["9"]);
     assert_eq!(posts(watched.came()), 10, "nothing is sent twice");
@@ -66,7 +69,7 @@ async fn failures_on_the_way_are_survived_and_bad_rows_do_not_hold_the_others() 
     assert_eq!(cloud.rows("rooms").await["3"]["name"], "remedy", "{report:?}");
 }
 
-/// The service in Python. Ends with its standard input.
+/// The service in Python, with a framework that the S3 server of these tests brings. Ends with its standard input.
 struct Foreign {
     child: Child,
     port: u16,
@@ -82,9 +85,9 @@ impl Drop for Foreign {
 impl Foreign {
     fn start(more: &[&str]) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cloud/missing_server.py");
-        let mut command = Command::new("python3");
-        command.arg(script).arg(KEY).args(more).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("python3 is needed for this test: {error}"));
+        let mut command = Command::new(S3Server::python());
+        command.arg(script).arg(KEY).args(more).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("Python is needed for this test: {error}"));
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         Self { child, port: line.trim().parse().expect("it prints its port") }

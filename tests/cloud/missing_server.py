@@ -1,77 +1,63 @@
-"""A cloud as others write them: ids, rows one at a time, a key. Nothing here knows Tandem; it proves that its `missing` mode needs no more.
+"""A cloud as others write them, with an ordinary framework (Flask): ids, rows one at a time, a key. Nothing here knows Tandem; it proves
+that its `missing` mode needs no more.
 
 Usage: missing_server.py KEY [PAGE]   prints its port, then serves until its standard input ends. With PAGE it answers so many ids at once
 and says under `next` where to go on; without, all of them, as most such services do. `GET /dump` shows everything, without a key.
 """
 
-import json
 import os
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlparse
+
+from flask import Flask, abort, jsonify, request
+from werkzeug.serving import make_server
 
 KEY = sys.argv[1]
 PAGE = int(sys.argv[2]) if len(sys.argv) > 2 else None
-KNOWN = {"rooms", "cameras", "riders"}
-ROWS = {name: {} for name in KNOWN}
+ROWS = {"rooms": {}, "cameras": {}, "riders": {}}
 POSTS = []
+app = Flask(__name__)
 
 
-class Api(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def answer(self, status, body):
-        text = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def resource(self):
-        """The resource asked for, or None after an answer."""
-        if self.headers.get("Authorization") != "Bearer " + KEY:
-            return self.answer(401, {"message": "Unauthenticated."})
-        name = urlparse(self.path).path.removeprefix("/api/")
-        if name not in KNOWN:
-            return self.answer(404, {"message": "Not found."})
-        return name
-
-    def do_GET(self):
-        if self.path == "/dump":
-            return self.answer(200, {"rows": ROWS, "posts": len(POSTS)})
-        name = self.resource()
-        if name is None:
-            return
-        ids = sorted(ROWS[name])
-        if PAGE is None:
-            # Rows, as many frameworks answer, and no word about pages.
-            return self.answer(200, {"data": [{"id": int(i)} for i in ids]})
-        after = parse_qs(urlparse(self.path).query).get("after", [""])[0]
-        rest = [i for i in ids if i > after]
-        self.answer(200, {"ids": rest[:PAGE], "next": rest[PAGE - 1] if len(rest) > PAGE else None})
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        name = self.resource()
-        if name is None:
-            return
-        row = json.loads(body)
-        POSTS.append(row)
-        if not row.get("name"):
-            return self.answer(422, {"message": "The name field is required."})
-        if str(row["id"]) in ROWS[name]:
-            return self.answer(409, {"message": "It exists."})
-        ROWS[name][str(row["id"])] = row
-        self.answer(201, {"success": True})
-
-    def log_message(self, *_):
-        pass
+@app.before_request
+def check_key():
+    if request.path != "/dump" and request.headers.get("Authorization") != "Bearer " + KEY:
+        return jsonify(message="Unauthenticated."), 401
 
 
-server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+@app.get("/api/<resource>")
+def ids(resource):
+    if resource not in ROWS:
+        abort(404)
+    known = sorted(ROWS[resource])
+    if PAGE is None:
+        # Rows, as many services answer, and no word about pages.
+        return jsonify(data=[{"id": int(i)} for i in known])
+    rest = [i for i in known if i > request.args.get("after", "")]
+    return jsonify(ids=rest[:PAGE], next=rest[PAGE - 1] if len(rest) > PAGE else None)
+
+
+@app.post("/api/<resource>")
+def create(resource):
+    if resource not in ROWS:
+        abort(404)
+    row = request.get_json()
+    POSTS.append(row)
+    if not row.get("name"):
+        return jsonify(message="The name field is required."), 422
+    if str(row["id"]) in ROWS[resource]:
+        return jsonify(message="It exists."), 409
+    ROWS[resource][str(row["id"])] = row
+    return jsonify(success=True), 201
+
+
+@app.get("/dump")
+def dump():
+    return jsonify(rows=ROWS, posts=len(POSTS))
+
+
+server = make_server("127.0.0.1", 0, app, threaded=True)
 threading.Thread(target=server.serve_forever, daemon=True).start()
-print(server.server_address[1], flush=True)
+print(server.server_port, flush=True)
 sys.stdin.read()
 os._exit(0)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tandem::change::{
     Body, Change, Checks, Column, ColumnKind, Gtid, Hlc, Image, Op, OriginId, Record, Seen, Shape, TableName, TablePattern,
     Value,
 };
-use tandem::cloud::{CloudApplier, CloudControl, CloudOptions, LocalRows, Mapping};
+use tandem::cloud::{CloudApplier, CloudControl, CloudOptions, LocalRows, Mapping, Outlines};
 use tandem::observe::Observer;
 use tandem::receive::{FileShelf, Shelf, SqliteShelf};
 use tandem::runtime::{Shutdown, Stop, SystemClock};
@@ -108,11 +109,15 @@ pub struct Site {
 
 /// Tables with ids and names, in memory.
 #[derive(Clone, Default)]
-pub struct Database(Arc<Mutex<BTreeMap<TableName, BTreeMap<i64, String>>>>);
+pub struct Database {
+    tables: Arc<Mutex<BTreeMap<TableName, BTreeMap<i64, String>>>>,
+    /// How many rows were read whole.
+    pub whole: Arc<AtomicUsize>,
+}
 
 impl Database {
     pub fn put(&self, table: &str, rows: impl IntoIterator<Item = (i64, &'static str)>) {
-        let mut tables = self.0.lock().unwrap();
+        let mut tables = self.tables.lock().unwrap();
         let held = tables.entry(TableName::new("campus", table)).or_default();
         held.extend(rows.into_iter().map(|(id, name)| (id, name.to_owned())));
     }
@@ -121,22 +126,36 @@ impl Database {
 #[async_trait]
 impl RowReader for Database {
     async fn chunk(&self, wanted: &ChunkRequest) -> Result<Chunk, SourceError> {
+        let chunk = self.read(wanted);
+        self.whole.fetch_add(chunk.rows.len(), Ordering::Relaxed);
+        Ok(chunk)
+    }
+}
+
+impl Database {
+    fn read(&self, wanted: &ChunkRequest) -> Chunk {
         let after = wanted.after.as_ref().map_or(i64::MIN, |key| key.values[0].as_u64().unwrap() as i64);
         // Less than is asked for, so that there are several chunks.
         let at_once = wanted.rows_max.min(3);
-        let tables = self.0.lock().unwrap();
-        let later = tables[&wanted.table].iter().filter(|(id, _)| **id > after);
+        let tables = self.tables.lock().unwrap();
+        let is_wanted = |id: i64| wanted.keys.is_empty() || wanted.keys.iter().any(|key| key.values[0] == Value::Int(id));
+        let later = tables[&wanted.table].iter().filter(|(id, _)| **id > after && is_wanted(**id));
         let rows: Vec<Image> = later.clone().take(at_once).map(|(id, name)| image(*id, name).unwrap()).collect();
         let ends = later.count() <= at_once;
         let shape = shape(&wanted.table.table);
-        Ok(Chunk { shape, rows, moment: Default::default(), until: Default::default(), ends, names: Vec::new() })
+        Chunk { shape, rows, moment: Default::default(), until: Default::default(), ends, names: Vec::new() }
     }
 }
 
 #[async_trait]
 impl LocalRows for Database {
     async fn tables(&self) -> Result<Vec<TableName>, SourceError> {
-        Ok(self.0.lock().unwrap().keys().cloned().collect())
+        Ok(self.tables.lock().unwrap().keys().cloned().collect())
+    }
+
+    async fn outlines(&self, wanted: &ChunkRequest, _: &[&str]) -> Result<Outlines, SourceError> {
+        let Chunk { shape, rows, ends, .. } = self.read(wanted);
+        Ok(Outlines { shape, rows, ends })
     }
 
     /// Cameras hang in rooms.
@@ -210,7 +229,7 @@ impl Site {
             cloud: api,
             files,
             archive: self.archive.clone(),
-            ledger: Mutex::new(Box::new(LedgerFile::open(self.folder.path(), "main").unwrap())),
+            ledger: Arc::new(Mutex::new(Box::new(LedgerFile::open(self.folder.path(), "main").unwrap()))),
             options,
             known: Mutex::new(Box::new(IdsFile::create(self.folder.path(), "main").unwrap())),
             rows: Arc::new(self.rows.clone()),

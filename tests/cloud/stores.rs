@@ -37,7 +37,7 @@ impl Uploading {
         options
     }
 
-    fn feed(&self, files: impl FileStore + 'static, part_bytes: usize) -> Feeding {
+    pub fn feed(&self, files: impl FileStore + 'static, part_bytes: usize) -> Feeding {
         self.site.feed_to(api(&self.cloud.url(), Pace::new(None)), Arc::new(files), self.options(part_bytes))
     }
 
@@ -45,11 +45,11 @@ impl Uploading {
         self.root.path().join(name)
     }
 
-    async fn url(&self, id: &str) -> Option<String> {
+    pub async fn url(&self, id: &str) -> Option<String> {
         self.cloud.rows("cameras").await.get(id)?["photo_url"].as_str().map(str::to_owned)
     }
 
-    async fn wait_for_camera(&self, id: &str) {
+    pub async fn wait_for_camera(&self, id: &str) {
         wait_for("the camera", SOON, async || self.cloud.rows("cameras").await.contains_key(id)).await;
     }
 }
@@ -174,6 +174,26 @@ async fn of_an_upload_that_was_cut_and_is_wanted_no_more_nothing_is_left() {
     test.site.wait_until_sent().await;
     assert_eq!((server.unfinished().await, server.keys().await), (vec![], vec![]));
     assert_eq!(test.site.observer.cloud_status("main").files["missing"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_is_full_is_said_to_be_and_gets_its_file_when_there_is_room() {
+    let (mut test, server) = (Uploading::new().await, S3Server::start().await);
+    let full = "<Error><Code>QuotaExceeded</Code><Message>for laptop-a</Message></Error>";
+    let faulty = FaultyCloud::before(server.address, [Step::Pass, Step::Answer(403, "", full)]).await;
+    let content = picture(9, 900);
+    fs::write(test.path("small.jpg"), &content).unwrap();
+    test.site.write([insert("cameras", 1, "small.jpg")]).await;
+    let mut options = test.options(PART);
+    options.pause = Duration::from_secs(1);
+    let api = api(&test.cloud.url(), Pace::new(None));
+    let _feeding = test.site.feed_to(api, Arc::new(bucket(&faulty.root())), options);
+    let status = || test.site.observer.cloud_status("main");
+    wait_for("the pause", SOON, async || status().state == tandem::observe::CloudState::Paused).await;
+    let reason = status().reason.unwrap();
+    assert!(reason.contains("has no room left") && reason.contains("QuotaExceeded"), "{reason}");
+    test.wait_for_camera("1").await;
+    assert_eq!(server.keys().await, [key_of(&content)]);
 }
 
 /// The checks of what is left have to be able to fail: here the node's disk is lost with what it remembered.

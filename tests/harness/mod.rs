@@ -6,6 +6,7 @@
 //! `tests/live/main.rs` and `examples/demo.rs` include this module by path; each uses a part of it.
 #![allow(dead_code, unused_imports)]
 
+mod azure_server;
 mod cloud_server;
 mod cluster;
 mod digest;
@@ -22,6 +23,7 @@ mod template;
 mod tools;
 mod wait;
 
+pub use azure_server::AzureServer;
 pub use cloud_server::{CloudServer, CloudServerOptions, get_json, get_text};
 pub use cluster::{Cluster, ClusterOptions, status};
 pub use digest::{TableRows, databases_differ, tables};

@@ -1,6 +1,7 @@
 //! An S3 server of somebody else: moto, which `make setup` installs below `target/harness`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -24,10 +25,15 @@ pub struct S3Server {
 impl S3Server {
     pub const BUCKET: &str = "pictures";
 
-    pub async fn start() -> Self {
-        let python = harness_dir().join("s3-server/bin/python");
+    /// A Python that has its packages, Flask among them.
+    pub fn python() -> PathBuf {
         let installed = harness_dir().join("s3-server/installed.txt").is_file();
         assert!(installed, "there is no S3 server in {}: `make setup` installs it", harness_dir().join("s3-server").display());
+        harness_dir().join("s3-server/bin/python")
+    }
+
+    pub async fn start() -> Self {
+        let python = Self::python();
         // The client asks for one, encrypted or not.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let port = free_port();

@@ -1,10 +1,20 @@
 //! Cloud: what was sent, what waits, and what the cloud refused.
 
+use std::collections::BTreeMap;
+
 use super::Frame;
 use super::markup::{count, esc, plural, put, when, why};
-use crate::observe::{CloudReport, CloudState, CloudStatus, Status, spoken_count, spoken_time};
+use crate::observe::{CloudFile, CloudReport, CloudState, CloudStatus, Status, spoken_count, spoken_time};
 
-pub fn cloud(frame: &Frame<'_>) -> String {
+/// Files in one state that somebody wants to see: the state, and per cloud what was found.
+pub struct FilesShown {
+    pub state: String,
+    pub found: BTreeMap<String, Vec<CloudFile>>,
+    /// There are more than these.
+    pub more: bool,
+}
+
+pub fn cloud(frame: &Frame<'_>, files: Option<&FilesShown>) -> String {
     let status = frame.status;
     let mut body = String::from("<h1>Cloud</h1>");
     if status.clouds.is_empty() {
@@ -19,9 +29,13 @@ pub fn cloud(frame: &Frame<'_>) -> String {
         if let Some(run) = &cloud.last_run {
             last_run(&mut body, status, run);
         }
+        body.push_str("</div>");
+        if let Some(shown) = files {
+            listed(&mut body, shown, shown.found.get(&cloud.name).map_or(&[], Vec::as_slice));
+        }
         put!(
             &mut body,
-            "</div><form method=post action=\"/sync\">{}<input type=hidden name=cloud value=\"{}\"><button class=main>Sync now</button></form></section>",
+            "<form method=post action=\"/sync\">{}<input type=hidden name=cloud value=\"{}\"><button class=main>Sync now</button></form></section>",
             frame.proof(),
             esc(&cloud.name),
         );
@@ -50,9 +64,36 @@ fn state(out: &mut String, status: &Status, cloud: &CloudStatus) {
         told(cloud.next_run_seconds, "as changes come"),
     );
     for (fate, files) in &cloud.files {
-        put!(out, "<dt>Files {}<dd>{}", esc(fate), spoken_count(*files));
+        put!(out, "<dt>Files {fate}<dd><a href=\"/cloud?show={fate}\">{}</a>", spoken_count(*files), fate = esc(fate));
     }
     out.push_str("</dl>");
+}
+
+fn listed(out: &mut String, shown: &FilesShown, files: &[CloudFile]) {
+    if files.is_empty() {
+        put!(out, "<p class=soft>No file is {}. <a href=\"/cloud\">Close</a></p>", esc(&shown.state));
+        return;
+    }
+    put!(
+        out,
+        "<h3>Files {} <a class=soft href=\"/cloud\">Close</a></h3><div class=wide><table class=stack><thead><tr><th scope=col>File<th scope=col>Kind\
+         <th scope=col class=number>Bytes<th scope=col>Why or where</tr></thead><tbody>",
+        esc(&shown.state)
+    );
+    for file in files {
+        put!(
+            out,
+            "<tr><td data-label=File>{}<td data-label=Kind>{}<td class=number data-label=Bytes>{}<td data-label=\"Why or where\">{}</tr>",
+            esc(&file.path),
+            esc(&file.scope),
+            if file.size > 0 { spoken_count(file.size) } else { "–".into() },
+            esc(file.reason.as_deref().or(file.url.as_deref()).unwrap_or_default()),
+        );
+    }
+    out.push_str("</tbody></table></div>");
+    if shown.more {
+        put!(out, "<p class=soft>There are more: <code>tandem files --state {}</code> lists all.</p>", esc(&shown.state));
+    }
 }
 
 fn last_run(out: &mut String, status: &Status, run: &CloudReport) {

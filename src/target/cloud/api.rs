@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::pace::{Pace, SLICE_BYTES};
 use super::{Begun, Cloud, CloudError, Content, FileName, FileStore, IdQuestion, http};
 use crate::change::cloud::{BatchAnswer, CloudBatch, CloudRow, IdPage};
+use crate::runtime::{Clock as _, SystemClock};
 
 /// How a cloud's API is reached.
 #[derive(Clone, Debug)]
@@ -61,8 +62,15 @@ impl CloudApi {
         self.http.request(method, url).bearer_auth(self.options.key.expose_secret()).timeout(self.options.within)
     }
 
-    /// Sends, and reads the whole answer; an error for every status but success. `bytes` is what the request weighs.
+    /// Sends, and reads the whole answer; an error for every status but success, and for an answer that says failure all the same. `bytes`
+    /// is what the request weighs.
     async fn ask(&self, request: RequestBuilder, path: &str, bytes: usize) -> Result<Value, CloudError> {
+        let body = self.taken(request, path, bytes).await?;
+        self.understood(&body, path, bytes)
+    }
+
+    /// Sends, and reads the whole answer; an error for every status but success.
+    async fn taken(&self, request: RequestBuilder, path: &str, bytes: usize) -> Result<Bytes, CloudError> {
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         let status = response.status();
         let wait = retry_after(&response);
@@ -71,11 +79,14 @@ impl CloudApi {
             // A refusal may come before all was sent, and its text may be lost with the connection; the status tells enough.
             return Err(self.refusal(status, wait, &body.unwrap_or_default(), path, bytes));
         }
-        let body = body?;
+        body
+    }
+
+    fn understood(&self, body: &[u8], path: &str, bytes: usize) -> Result<Value, CloudError> {
         if body.is_empty() {
             return Ok(Value::Null);
         }
-        let answer: Value = serde_json::from_slice(&body).map_err(|_| self.not_the_api("its answer is not JSON"))?;
+        let answer: Value = serde_json::from_slice(body).map_err(|_| self.not_the_api("its answer is not JSON"))?;
         match said_failure(&answer) {
             Some(reason) => Err(self.refusal(StatusCode::UNPROCESSABLE_ENTITY, None, reason.as_bytes(), path, bytes)),
             None => Ok(answer),
@@ -131,7 +142,7 @@ impl CloudApi {
 }
 
 fn retry_after(response: &Response) -> Option<Duration> {
-    http::wait_of(response.headers().get(reqwest::header::RETRY_AFTER)?.to_str().ok()?)
+    http::wait_of(|name| response.headers().get(name)?.to_str().ok(), || SystemClock.now_seconds())
 }
 
 /// Why a body says failure although the status says success.
@@ -196,7 +207,11 @@ impl Cloud for CloudApi {
         url.path_segments_mut().expect("http addresses have a path").pop_if_empty().push(question.resource);
         url.query_pairs_mut().extend_pairs(query);
         let request = self.http.get(url).bearer_auth(self.options.key.expose_secret()).timeout(self.options.within);
-        let answer = self.ask(request, question.resource, 0).await?;
+        let body = self.taken(request, question.resource, 0).await?;
+        if let Some(page) = IdPage::read_plain(&body) {
+            return Ok(page);
+        }
+        let answer = self.understood(&body, question.resource, 0)?;
         IdPage::read(&answer, question.resource, question.id_field)
             .ok_or_else(|| self.not_the_api(&format!("its answer for {} is no list of ids", question.resource)))
     }

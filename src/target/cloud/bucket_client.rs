@@ -6,6 +6,8 @@ use async_trait::async_trait;
 use object_store::ClientOptions;
 use object_store::client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService};
 
+use crate::runtime::{Clock as _, SystemClock};
+
 /// Of an answer that says failure; they are some lines.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
@@ -37,7 +39,7 @@ impl HttpService for BucketClient {
         if head.status.is_success() {
             return Ok(HttpResponse::from_parts(head, body));
         }
-        let wait = head.headers.get("retry-after").and_then(|value| super::http::wait_of(value.to_str().ok()?));
+        let wait = super::http::wait_of(|name| head.headers.get(name)?.to_str().ok(), || SystemClock.now_seconds());
         let body = body.bytes().await.unwrap_or_default();
         let text = body.get(..body.len().min(ANSWER_BYTES_MAX)).and_then(|body| std::str::from_utf8(body).ok());
         let code = text.and_then(code);

@@ -176,7 +176,14 @@ impl ObjectFiles {
                 _ => CloudError::Unreachable { place, reason },
             };
         };
+        let says = |words: &[&str]| {
+            let code = answer.code.as_deref().unwrap_or_default().to_ascii_lowercase();
+            words.iter().any(|word| code.contains(word))
+        };
         match answer.status {
+            // Who keeps buckets full has no status of its own for it.
+            _ if says(&["quota", "storagefull", "insufficientstorage"]) => CloudError::Quota { place, reason },
+            400 if says(&["entitytoolarge", "requestbodytoolarge"]) => CloudError::TooLarge { place, bytes },
             404 => CloudError::Address { reason: format!("there is no bucket for {place}") },
             401 | 403 => CloudError::Denied { place, key: self.options.key_name.clone(), reason },
             413 => CloudError::TooLarge { place, bytes },

@@ -8,8 +8,8 @@ use mysql_async::Row;
 use super::MariadbTarget;
 use super::fault::About;
 use super::literal;
-use super::read::{held, key_values};
-use super::schema::Table;
+use super::read::{held, key_values, select_list};
+use super::schema::{ColumnFacts, Table};
 use super::session::Session;
 use super::statement::{key_literal, keys_in};
 use crate::change::{BinlogCoordinates, GtidPosition, Image, RowKey, Shape, TableFilter, TableName, ValueRef};
@@ -41,6 +41,16 @@ pub struct Rows {
     pub moment: BinlogCoordinates,
     /// The server's history when the rows had been read.
     pub until: GtidPosition,
+    /// There are no rows after these.
+    pub ends: bool,
+}
+
+/// Of rows of one table some columns, in the order of its primary key.
+#[derive(Clone, Debug)]
+pub struct Columns {
+    /// The table's, with these columns alone.
+    pub shape: Arc<Shape>,
+    pub rows: Vec<Image>,
     /// There are no rows after these.
     pub ends: bool,
 }
@@ -77,10 +87,7 @@ impl MariadbTarget {
             self.0.schemas.forget(wanted.table);
         }
         let table = self.0.schemas.table(&mut session, wanted.table).await?;
-        if !table.shape.has_key() {
-            let reason = "it has no primary key, so its rows cannot be read some at a time".into();
-            return Err(TargetError::Unwritable { table: wanted.table.clone(), reason });
-        }
+        with_key(&table)?;
         let sql = select(&table, wanted)?;
         if wanted.condition.is_some() {
             session.check_statement(&sql, About::Task("checking the condition")).await?;
@@ -105,6 +112,34 @@ impl MariadbTarget {
             until
         };
         Ok(Rows { shape: table.shape.clone(), rows, moment, until, ends: all && count < wanted.rows_max })
+    }
+
+    /// Of the next rows only their key and these columns, as far as the table has them; at no moment in particular.
+    pub async fn existing_columns(&self, wanted: Wanted<'_>, columns: &[&str]) -> Result<Columns, TargetError> {
+        let session = self.0.session().await?;
+        let was_idle = session.used;
+        match self.columns_in(session, wanted, columns).await {
+            Err(TargetError::Unreachable { .. }) if was_idle => self.columns_in(self.0.fresh().await?, wanted, columns).await,
+            other => other,
+        }
+    }
+
+    async fn columns_in(&self, mut session: Session, wanted: Wanted<'_>, columns: &[&str]) -> Result<Columns, TargetError> {
+        let table = self.0.schemas.table(&mut session, wanted.table).await?;
+        with_key(&table)?;
+        let table = only(&table, columns);
+        let sql = select(&table, wanted)?;
+        if wanted.condition.is_some() {
+            session.check_statement(&sql, About::Task("checking the condition")).await?;
+        }
+        let (sent, all) = session.rows_until(&sql, wanted.bytes_max, About::Table(&table)).await?;
+        let count = sent.len();
+        let rows: Option<Vec<Image>> = sent.into_iter().map(|row| held(&table, row).map(|held| held.image)).collect();
+        let rows = rows.ok_or_else(|| session.not_understood(TASK))?;
+        if all {
+            self.give_back(session);
+        }
+        Ok(Columns { shape: table.shape.clone(), rows, ends: all && count < wanted.rows_max })
     }
 
     /// Rows of a range, and the history that they hold all of.
@@ -160,6 +195,37 @@ impl MariadbTarget {
             table,
         };
         Ok(parents_first(&captured, &parents).into_iter().map(size).collect())
+    }
+}
+
+fn with_key(table: &Table) -> Result<(), TargetError> {
+    if table.shape.has_key() {
+        return Ok(());
+    }
+    let reason = "it has no primary key, so its rows cannot be read some at a time".into();
+    Err(TargetError::Unwritable { table: table.shape.table.clone(), reason })
+}
+
+/// The table as if it had its key and these columns only.
+fn only(table: &Table, columns: &[&str]) -> Table {
+    let named: BTreeSet<usize> = columns.iter().filter_map(|name| table.column(name)).chain(table.key()).collect();
+    let place = |column: usize| named.iter().position(|at| *at == column).expect("all of the key is named");
+    let shape = Shape {
+        table: table.shape.table.clone(),
+        columns: named.iter().map(|&at| table.shape.columns[at].clone()).collect(),
+        key: table.key().map(|at| place(at) as u16).collect(),
+    };
+    let facts: Vec<ColumnFacts> = named.iter().map(|&at| table.columns[at].clone()).collect();
+    Table {
+        select: select_list(&shape, &facts),
+        shape: Arc::new(shape),
+        columns: facts,
+        unique: Vec::new(),
+        indexes: Vec::new(),
+        referred: Vec::new(),
+        refers: Vec::new(),
+        dropped: Vec::new(),
+        unfit: table.unfit.clone(),
     }
 }
 
@@ -283,6 +349,20 @@ mod tests {
             "SELECT `id`,`day`,`name` FROM `campus`.`riders` FORCE INDEX (PRIMARY) WHERE (`day`>4 OR `day`=4 AND (`id`>7)) \
              AND (id < 9 -- or so\n) ORDER BY `day`,`id` LIMIT 50"
         );
+    }
+
+    #[test]
+    fn only_the_key_and_what_is_asked_for_is_read() {
+        let mut riders = table("campus", "riders", &["id", "day", "name", "photo"]);
+        Arc::make_mut(&mut riders.shape).key = vec![2, 0];
+        let (name, few) = (riders.shape.table.clone(), only(&riders, &["photo", "id", "none"]));
+        let wanted = Wanted { table: &name, after: None, upto: None, keys: &[], rows_max: 9, bytes_max: 1, condition: None };
+        let sql = String::from_utf8(select(&few, wanted).unwrap()).unwrap();
+        assert_eq!(
+            sql,
+            "SELECT `id`,`name`,`photo` FROM `campus`.`riders` FORCE INDEX (PRIMARY) WHERE 1 ORDER BY `name`,`id` LIMIT 9"
+        );
+        assert_eq!(few.shape.key_names().map(|name| name.to_string()).collect::<Vec<_>>(), ["name", "id"]);
     }
 
     #[test]

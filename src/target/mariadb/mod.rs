@@ -37,7 +37,7 @@ mod settle;
 mod statement;
 mod transaction;
 
-pub use chunk::{Rows, TableSize, Wanted};
+pub use chunk::{Columns, Rows, TableSize, Wanted};
 pub use facts::{Facts, TableFacts};
 pub use kept::{Kept, KeptConflict, KeptDeadLetter};
 pub use lease::{Asked, Lease};

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::observe::{CloudReport, PositionView, WhereView, WhereWish};
-use crate::serve::{SyncAsked, SyncRefused};
+use crate::observe::{CloudFile, CloudReport, PositionView, WhereView, WhereWish};
+use crate::serve::{FilesAsked, FilesRefused, SyncAsked, SyncRefused};
 
 /// Every route of the node's server, as the code has it: one that is added later is tried too.
 fn routes() -> BTreeSet<String> {
@@ -46,6 +46,10 @@ impl Clouds for Obedient {
 
     async fn report(&self, _: &str, _: u64) -> Option<CloudReport> {
         None
+    }
+
+    fn files(&self, _: &str, _: &FilesAsked) -> Result<Vec<CloudFile>, FilesRefused> {
+        Err(FilesRefused::NoSuchCloud)
     }
 }
 
