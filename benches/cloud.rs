@@ -100,7 +100,7 @@ async fn file(figures: &mut Vec<(String, f64)>) {
     let (cloud, mut site) = (receiver(folder.path()).await, Site::new());
     let mut options = options(&site);
     options.files = Some(FileOptions { size_max: 4 << 30, ..FileOptions::new(root.path()) });
-    let column = FileColumn { kind: "films".into(), field: "film_url".into() };
+    let column = FileColumn { kind: "films".into(), field: "film_url".into(), path: None };
     options.tables[1].1.files.insert("name".into(), column);
     site.write([rig::insert("cameras", 1, "film.mp4")]).await;
     let before = rss_mb("self");

@@ -1,5 +1,6 @@
 //! Files that rows name: found below their root, sent once by what they hold, their address put into the row.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -9,7 +10,7 @@ use serde_json::{Map, Value as Json};
 
 use super::content::{Survey, changed, unreadable};
 use super::upload::Transferred;
-use super::{CloudApplier, CloudFault, LedgerError, Mapping};
+use super::{CloudApplier, CloudFault, LedgerError, Mapping, PathTemplate};
 use crate::change::cloud::{CloudOp, CloudRow};
 use crate::observe::{CloudFile, CloudProblem, CloudReport};
 use crate::runtime::Shutdown;
@@ -44,6 +45,8 @@ pub struct FileColumn {
     pub kind: String,
     /// The field of the row that gets the file's address.
     pub field: String,
+    /// How the path is made of columns; the column holds it where this is not said.
+    pub path: Option<PathTemplate>,
 }
 
 /// What became of a file.
@@ -108,10 +111,14 @@ pub struct Attached {
 }
 
 /// The path that the row has for this column, where it tells one: `None` leaves the address as it is, an empty one takes it away.
-fn path<'r>(row: &'r CloudRow, mapping: &Mapping, column: &String) -> Option<&'r str> {
-    match row.row.get(mapping.rename.get(column).unwrap_or(column))? {
-        Json::String(path) => Some(path),
-        _ => Some(""),
+fn path<'r>(row: &'r CloudRow, mapping: &Mapping, column: &str, file: &FileColumn) -> Option<Cow<'r, str>> {
+    let told = |column: &str| row.row.get(mapping.rename.get(column).map_or(column, String::as_str));
+    if let Some(template) = &file.path {
+        return template.of(told).map(Cow::Owned);
+    }
+    match told(column)? {
+        Json::String(path) => Some(Cow::Borrowed(path)),
+        _ => Some(Cow::Borrowed("")),
     }
 }
 
@@ -131,7 +138,7 @@ impl CloudApplier {
             if self.options.files.is_some() && row.op != CloudOp::Delete {
                 let mut follows = false;
                 for (column, file) in &mapping.files {
-                    let Some(path) = path(&row, mapping, column).map(str::to_owned) else { continue };
+                    let Some(path) = path(&row, mapping, column, file).map(Cow::into_owned) else { continue };
                     let url = match path.as_str() {
                         "" => None,
                         path if mapping.files_after => {
@@ -164,8 +171,8 @@ impl CloudApplier {
             let (_, mapping) = &self.options.tables[place];
             let mut told = Map::new();
             for (column, file) in &mapping.files {
-                let Some(path) = path(&row, mapping, column).filter(|path| !path.is_empty()) else { continue };
-                let url = self.send_named(&row, column, file, path, report, shutdown).await?;
+                let Some(path) = path(&row, mapping, column, file).filter(|path| !path.is_empty()) else { continue };
+                let url = self.send_named(&row, column, file, &path, report, shutdown).await?;
                 told.insert(file.field.clone(), url.map_or(Json::Null, Json::String));
             }
             row.key.push_str(FOLLOWS);
@@ -184,8 +191,8 @@ impl CloudApplier {
         for (place, row) in rows.iter().filter(|(_, row)| row.op != CloudOp::Delete) {
             let (_, mapping) = &self.options.tables[*place];
             for (column, file) in &mapping.files {
-                let path = path(row, mapping, column).filter(|path| !path.is_empty());
-                waiting.extend(path.map(|path| (self.scope(&file.kind), path.to_owned())));
+                let path = path(row, mapping, column, file).filter(|path| !path.is_empty());
+                waiting.extend(path.map(|path| (self.scope(&file.kind), path.into_owned())));
             }
         }
         if !waiting.is_empty() {

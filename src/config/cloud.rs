@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::change::{OriginId, TablePattern};
-use crate::cloud::{CloudOptions, FileColumn, Mapping, Mode, Schedule, SealKey};
+use crate::cloud::{CloudOptions, FileColumn, Mapping, Mode, PathTemplate, Schedule, SealKey};
 use crate::target::cloud::ApiOptions;
 
 use super::check::{known_node, pattern, required, secret, secret_or_none};
@@ -262,6 +262,7 @@ fn mapping(path: String, raw: &RawNode, complaints: &Complaints) -> (Mapping, Op
     }
     let encrypt = section.texts("encrypt");
     let encrypts = encrypt.as_ref().filter(|list| !list.value.is_empty()).map(|list| list.place.clone());
+    let (omit, mask, encrypt_set) = (set(section.texts("omit")), set(section.texts("mask")), set(encrypt));
     let renames = section.section("rename");
     let mut rename = BTreeMap::new();
     for (column, value) in renames.entries() {
@@ -283,8 +284,21 @@ fn mapping(path: String, raw: &RawNode, complaints: &Complaints) -> (Mapping, Op
             entry.refuse(&spot.place, "kind", &format!("cannot be \"{}\"", spot.value), super::NAME_FIX);
         }
         let field = entry.text("field").map_or_else(|| format!("{column}_url"), |spot| spot.value);
+        let path = entry.text("path").and_then(|spot| match PathTemplate::parse(&spot.value) {
+            Ok(path) => Some(path),
+            Err(error) => {
+                entry.refuse(&spot.place, "path", &error.to_string(), "write it as \"faces/{id}.jpg\"");
+                None
+            }
+        });
+        // What the cloud is not to see cannot name a file either: the path is taken from what is sent.
+        let named = path.as_ref().map_or_else(|| vec![column], |path| path.columns().collect());
+        for hidden in named.iter().filter(|name| [&omit, &mask, &encrypt_set].iter().any(|set| set.contains(**name))) {
+            let rule = format!("`{}` needs the column `{hidden}`, which is left out, masked or encrypted", inner.full(column));
+            complaints.add(&raw.place, rule, "send that column as it is, or take the file out");
+        }
         entry.finish();
-        files.extend(kind.map(|kind| (column.to_owned(), FileColumn { kind: kind.value, field })));
+        files.extend(kind.map(|kind| (column.to_owned(), FileColumn { kind: kind.value, field, path })));
     }
     let files_after = section.flag("files_after");
     if let Some(spot) = files_after.as_ref().filter(|spot| spot.value && files.is_empty()) {
@@ -297,10 +311,10 @@ fn mapping(path: String, raw: &RawNode, complaints: &Complaints) -> (Mapping, Op
         id: section.text("id").map(|spot| spot.value),
         days: days.map(|spot| spot.value as u32),
         time: time.map(|spot| spot.value),
-        omit: set(section.texts("omit")),
+        omit,
         rename,
-        mask: set(section.texts("mask")),
-        encrypt: set(encrypt),
+        mask,
+        encrypt: encrypt_set,
         seal: None,
     };
     section.finish();
@@ -420,7 +434,8 @@ pub(super) fn show(
         }
         if !mapping.files.is_empty() {
             let one = |(column, file): (&String, &FileColumn)| {
-                format!("{} = {{ kind = {}, field = {} }}", quote(column), quote(&file.kind), quote(&file.field))
+                let path = file.path.as_ref().map(|path| format!(", path = {}", quote(&path.text()))).unwrap_or_default();
+                format!("{} = {{ kind = {}, field = {}{path} }}", quote(column), quote(&file.kind), quote(&file.field))
             };
             lines.push(format!("files = {{ {} }}", mapping.files.iter().map(one).collect::<Vec<_>>().join(", ")));
         }

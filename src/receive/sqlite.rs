@@ -290,6 +290,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_full_disk_is_told_from_other_failures() {
+        let subject = InAFolder::new();
+        let limit =
+            |pages: &'static str| subject.shelf.as_ref().unwrap().with(move |file, _| file.execute_batch(pages).map_err(fault));
+        let row = |id: u64| {
+            let row = Map::from_iter([("text".to_owned(), json!("x".repeat(100_000)))]);
+            let (version, key) = (CloudVersion { hlc: 1, origin: "a".into() }, "a:1".to_owned());
+            CloudRow { key, resource: "rooms".into(), id: id.to_string(), op: CloudOp::Insert, version, row }
+        };
+        limit("PRAGMA max_page_count = 20").await.unwrap();
+        let error = subject.shelf().put(vec![row(1)]).await.unwrap_err();
+        assert!(error.is_full, "{error}");
+        limit("PRAGMA max_page_count = 100000").await.unwrap();
+        assert_eq!(subject.shelf().put(vec![row(1)]).await.unwrap().len(), 1, "there is room again");
+        assert!(!limit("SELECT * FROM none").await.unwrap_err().is_full);
+    }
+
+    #[tokio::test]
     async fn what_an_older_receiver_kept_is_counted() {
         let mut subject = InAFolder::new();
         let version = CloudVersion { hlc: 1, origin: "a".into() };

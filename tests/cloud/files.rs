@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use tandem::cloud::{CloudOptions, FileColumn, FileOptions, FilesWanted, SyncOrder};
+use tandem::cloud::{CloudOptions, FileColumn, FileOptions, FilesWanted, PathTemplate, SyncOrder};
 
 use crate::harness::{FaultyCloud, Step, wait_for};
 use crate::rig::{Cloud, KEY, SOON, Site, insert, update};
@@ -12,7 +12,7 @@ use crate::rig::{Cloud, KEY, SOON, Site, insert, update};
 fn options(site: &Site, root: &Path) -> CloudOptions {
     let mut options = site.options();
     options.files = Some(FileOptions { size_max: 1_000, skip: vec!["*.mp4".into()], ..FileOptions::new(root) });
-    let column = FileColumn { kind: "images".into(), field: "photo_url".into() };
+    let column = FileColumn { kind: "images".into(), field: "photo_url".into(), path: None };
     options.tables[1].1.files.insert("name".into(), column);
     options
 }
@@ -21,6 +21,24 @@ async fn fetch(cloud: &Cloud, url: &str) -> Vec<u8> {
     let answer = reqwest::Client::new().get(format!("http://{}{url}", cloud.address)).bearer_auth(KEY).send().await.unwrap();
     assert!(answer.status().is_success(), "{url}: {}", answer.status());
     answer.bytes().await.unwrap().to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_made_of_columns_names_the_file_of_each_row() {
+    let (cloud, mut site, root) = (Cloud::start().await, Site::new(), tempfile::tempdir().unwrap());
+    fs::create_dir(root.path().join("doors")).unwrap();
+    fs::write(root.path().join("doors/1-front.jpg"), "a picture").unwrap();
+    let mut options = options(&site, root.path());
+    let path = Some(PathTemplate::parse("doors/{id}-{name}.jpg").unwrap());
+    let column = FileColumn { kind: "images".into(), field: "door_url".into(), path };
+    options.tables[1].1.files = [("door".to_owned(), column)].into();
+    site.write([insert("cameras", 1, "front"), insert("cameras", 2, "../../back")]).await;
+    let _feeding = site.feed_with(&cloud.url(), options);
+    wait_for("both cameras", SOON, async || cloud.rows("cameras").await.len() == 2).await;
+    let rows = cloud.rows("cameras").await;
+    let address = rows["1"]["door_url"].as_str().expect("its address is in the row");
+    assert_eq!(fetch(&cloud, address).await, b"a picture");
+    assert!(rows["2"]["door_url"].is_null(), "what a row says leads nowhere else: {rows:?}");
 }
 
 fn uploads(faulty: &FaultyCloud) -> usize {

@@ -32,7 +32,7 @@ impl Uploading {
         let mut options = self.site.options();
         let files = FileOptions { size_max: 1 << 30, part_bytes: part_bytes as u64, ..FileOptions::new(self.root.path()) };
         options.files = Some(files);
-        let column = FileColumn { kind: "images".into(), field: "photo_url".into() };
+        let column = FileColumn { kind: "images".into(), field: "photo_url".into(), path: None };
         options.tables[1].1.files.insert("name".into(), column);
         options
     }

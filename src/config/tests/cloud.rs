@@ -133,6 +133,15 @@ fn files_that_follow_their_rows_are_shown_and_read_again() {
 }
 
 #[test]
+fn files_whose_path_is_made_of_columns_are_shown_and_read_again() {
+    let made = CLOUD.replace("{ kind = \"images\" }", "{ kind = \"images\", path = \"rooms/{id}.jpg\" }");
+    let shown = parse(&made, &[]).unwrap().show();
+    assert!(shown.contains("path = \"rooms/{id}.jpg\""), "{shown}");
+    let again = Config::parse(Path::new("/etc/t.toml"), &shown, environment(&[]));
+    assert_eq!(again.unwrap_or_else(|faults| panic!("{faults}\n{shown}")).show(), shown);
+}
+
+#[test]
 fn every_fault_of_a_cloud_is_named_with_its_remedy() {
     check("https://cloud.example/api", "http://cloud.example/api", &["would send the key and rows unencrypted"]);
     check("https://cloud.example/api", "cloud", &["`cloud.main.api.url`"]);
@@ -153,6 +162,11 @@ fn every_fault_of_a_cloud_is_named_with_its_remedy() {
     check("files = { root = \"uploads\", size_max = \"1MiB\", skip = [\"*.mp4\"] }\n", "", &["there is no root for them"]);
     check("root = \"uploads\", ", "", &["`cloud.main.files.root` is missing"]);
     check("kind = \"images\"", "kind = \"a/b\"", &["cannot be \"a/b\""]);
+    check("kind = \"images\"", "kind = \"images\", path = \"all.jpg\"", &["names no column"]);
+    check("kind = \"images\"", "kind = \"images\", path = \"{id.jpg\"", &["has a brace that is not closed"]);
+    let hidden = "kind = \"images\", path = \"{id}.jpg\" } }, mask = [\"id\"]";
+    check("kind = \"images\" } }", hidden, &["needs the column `id`, which is left out, masked or encrypted"]);
+    check("images\" } }", "images\" } }, omit = [\"photo\"]", &["needs the column `photo`"]);
     check("files = { photo = { kind = \"images\" } }", "resource = \"others\"", &["have the same resource \"others\""]);
     check("id = \"uid\"", "files_after = true", &["stands without `files`"]);
     let head = "skip = [\"*.mp4\"] }\n\n[cloud.main.tables]\n\"campus.rooms\" = { files";
