@@ -38,6 +38,16 @@ pub struct CloudServerArgs {
     /// Its key (PEM).
     #[arg(long, env = "TANDEM_CLOUD_CERTIFICATE_KEY", requires = "certificate", value_name = "FILE")]
     certificate_key: Option<PathBuf>,
+    /// A name or address by which senders reach it, for a certificate of its own. May be given several times.
+    #[arg(
+        long = "name",
+        env = "TANDEM_CLOUD_NAMES",
+        value_delimiter = ',',
+        requires = "tls",
+        conflicts_with = "certificate",
+        value_name = "HOST"
+    )]
+    names: Vec<String>,
     /// Listen to other machines without --tls: only behind a proxy that encrypts.
     #[arg(long)]
     allow_http: bool,
@@ -88,9 +98,15 @@ pub async fn run(args: CloudServerArgs) -> Outcome {
         keys,
         tls: args.tls,
         certificate: args.certificate.zip(args.certificate_key),
+        names: args.names,
         body_bytes_max: args.body_bytes_max as usize,
         requests_per_second: args.requests_per_second,
     };
+    if server.lacks_a_name() {
+        let message = format!("{} is open to other machines, and none could know its own certificate", server.listen);
+        let fix = "add --name HOST with the name or address by which senders reach it, or --certificate and --certificate-key";
+        return Err(Stop::halt(message, fix).into());
+    }
     let shutdown = Shutdown::new();
     until_signal(wiring::run_cloud_server(server, shutdown.clone()), shutdown).await
 }

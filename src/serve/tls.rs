@@ -1,4 +1,4 @@
-//! The certificate by which a hub shows that it is the one.
+//! The certificate by which a hub, or a receiver, shows that it is the one.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -20,6 +20,9 @@ pub enum TlsIdentity {
     Given { certificate: PathBuf, key: PathBuf },
     /// One of our own in this folder, made at the first start. Nodes know it by its fingerprint.
     Own { folder: PathBuf },
+    /// The same for these names and addresses, by which whoever connects knows it: for those that look at names, as all do but our own nodes.
+    /// Its certificate is [`NAMED_CERTIFICATE`] there.
+    OwnNamed { folder: PathBuf, names: Vec<String> },
 }
 
 /// What a listener needs to encrypt.
@@ -35,6 +38,7 @@ impl TlsIdentity {
         let certificate = match self {
             Self::Given { certificate, .. } => certificate.clone(),
             Self::Own { folder } => folder.join(CERTIFICATE),
+            Self::OwnNamed { folder, .. } => folder.join(NAMED_CERTIFICATE),
         };
         let first = CertificateDer::from_pem_file(&certificate)
             .map_err(|error| unusable(&certificate, format!("it cannot be read as PEM: {error}")))?;
@@ -45,7 +49,9 @@ impl TlsIdentity {
     pub fn load(&self) -> Result<Tls, HubError> {
         let (certificate, key) = match self {
             Self::Given { certificate, key } => (certificate.clone(), key.clone()),
-            Self::Own { folder } => own(folder)?,
+            // The name is nobody's: who pins a fingerprint looks at no name.
+            Self::Own { folder } => own(folder, [CERTIFICATE, KEY], &["tandem-hub".to_owned()])?,
+            Self::OwnNamed { folder, names } => own(folder, [NAMED_CERTIFICATE, NAMED_KEY], names)?,
         };
         let chain: Vec<CertificateDer> = CertificateDer::pem_file_iter(&certificate)
             .and_then(Iterator::collect)
@@ -69,15 +75,16 @@ fn unusable(file: &Path, reason: String) -> HubError {
 
 const CERTIFICATE: &str = "hub.crt";
 const KEY: &str = "hub.key";
+pub const NAMED_CERTIFICATE: &str = "certificate.pem";
+const NAMED_KEY: &str = "certificate.key";
 
 /// The files of our own certificate. The certificate is written last, so where it is, the key is too.
-fn own(folder: &Path) -> Result<(PathBuf, PathBuf), HubError> {
-    let (certificate, key) = (folder.join(CERTIFICATE), folder.join(KEY));
+fn own(folder: &Path, files: [&str; 2], names: &[String]) -> Result<(PathBuf, PathBuf), HubError> {
+    let [certificate, key] = files.map(|file| folder.join(file));
     if certificate.exists() {
         return Ok((certificate, key));
     }
-    // The name is nobody's: who pins a fingerprint looks at no name.
-    let made = rcgen::generate_simple_self_signed(vec!["tandem-hub".to_owned()])
+    let made = rcgen::generate_simple_self_signed(names)
         .map_err(|error| unusable(&certificate, format!("it cannot be made: {error}")))?;
     let write = || -> io::Result<()> {
         fs::create_dir_all(folder)?;

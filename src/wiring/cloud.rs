@@ -19,7 +19,7 @@ use crate::observe::{self, CloudFile, CloudReport, Observer};
 use crate::receive::{FileShelf, MariadbShelf, Shelf, SqliteShelf};
 use crate::runtime::{Clock, Shutdown, Stop, Supervisor, SystemClock};
 use crate::serve::receiver::{Receiver, ReceiverOptions};
-use crate::serve::tls::TlsIdentity;
+use crate::serve::tls::{NAMED_CERTIFICATE, TlsIdentity};
 use crate::serve::{Clouds, FilesAsked, FilesRefused, SyncAsked, SyncRefused};
 use crate::source::{ChunkRequest, SourceError};
 use crate::state::{IdsFile, LedgerFile};
@@ -209,8 +209,33 @@ pub struct CloudServer {
     /// Over TLS, with the given certificate and key, or one of its own.
     pub tls: bool,
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// By which senders reach it: what its own certificate is for, besides this machine itself.
+    pub names: Vec<String>,
     pub body_bytes_max: usize,
     pub requests_per_second: u32,
+}
+
+impl CloudServer {
+    fn tls_folder(&self) -> PathBuf {
+        self.data.join("tls")
+    }
+
+    /// True where it has to make a certificate of its own, and would make one by which no other machine could know it.
+    pub fn lacks_a_name(&self) -> bool {
+        let makes_one = self.tls && self.certificate.is_none() && !self.tls_folder().join(NAMED_CERTIFICATE).exists();
+        makes_one && self.names.is_empty() && self.listen.ip().is_unspecified()
+    }
+
+    fn all_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+        if !self.listen.ip().is_unspecified() {
+            names.push(self.listen.ip().to_string());
+        }
+        names.extend(self.names.iter().cloned());
+        names.sort();
+        names.dedup();
+        names
+    }
 }
 
 /// Parts of files whose sender has not come back for so long are removed when the receiver starts. Nodes may be away for days.
@@ -224,10 +249,10 @@ pub async fn run_cloud_server(server: CloudServer, shutdown: Shutdown) -> Result
         Some(database) => (Arc::new(database.shelf(clock.clone()).await?), database.address.to_string()),
     };
     let (files, kept_in) = file_shelf(&server, clock.now_seconds())?;
-    let own = || TlsIdentity::Own { folder: server.data.join("tls") };
+    let own = TlsIdentity::OwnNamed { folder: server.tls_folder(), names: server.all_names() };
     let given = |(certificate, key): (PathBuf, PathBuf)| TlsIdentity::Given { certificate, key };
     let mut options = ReceiverOptions::new(server.listen, server.keys);
-    options.tls = server.tls.then(|| server.certificate.map_or_else(own, given));
+    options.tls = server.tls.then(|| server.certificate.map_or(own, given));
     options.body_bytes_max = server.body_bytes_max;
     options.requests_per_second = server.requests_per_second;
     let receiver = Receiver::open(options, shelf, files, clock).await?;

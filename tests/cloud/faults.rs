@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tandem::cloud::SyncOrder;
 use tandem::observe::CloudState;
+use tandem::serve::tls::TlsIdentity;
 
 use crate::harness::{FaultyCloud, Step, wait_for};
-use crate::rig::{Cloud, SOON, Site, expected, insert, update};
+use crate::rig::{Cloud, SOON, Site, api_over_tls, expected, insert, update};
 
 /// Ten rows through a cloud with this script: all of them arrive once, as they are.
 async fn survives(script: Vec<Step>) -> (FaultyCloud, Site) {
@@ -176,4 +177,37 @@ async fn the_receiver_asks_to_wait_and_is_obeyed() {
     let busy = site.observer.metrics_text();
     let line = busy.lines().find(|line| line.starts_with("tandem_cloud_batches_total") && line.contains("busy")).unwrap();
     assert!(!line.ends_with(" 0"), "{line}");
+}
+
+/// A receiver whose own certificate is for this name.
+async fn encrypted(name: &str) -> (Cloud, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let identity = TlsIdentity::OwnNamed { folder: folder.path().join("tls"), names: vec![name.into()] };
+    (Cloud::with(|options| options.tls = Some(identity)).await, folder)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_with_its_own_certificate_is_known_by_it_and_by_its_name() {
+    let feed = |site: &Site, cloud: &Cloud, authority: &std::path::Path| {
+        let url = format!("https://localhost:{}/api", cloud.address.port());
+        let api = api_over_tls(&url, authority);
+        site.feed_to(api.clone(), api, site.options())
+    };
+    let (cloud, folder) = encrypted("localhost").await;
+    let (elsewhere, other_folder) = encrypted("cloud.example").await;
+    let own = folder.path().join("tls/certificate.pem");
+    let mut site = Site::new();
+    site.write([insert("rooms", 1, "a")]).await;
+    // Of another, and of the right one under another name: nothing is sent.
+    let other = other_folder.path().join("tls/certificate.pem");
+    for (cloud, authority) in [(&cloud, &other), (&elsewhere, &other)] {
+        let feeding = feed(&site, cloud, authority);
+        wait_for("the refusal", SOON, async || site.observer.cloud_status("main").state == CloudState::Offline).await;
+        let reason = site.observer.cloud_status("main").reason.unwrap();
+        assert!(reason.contains("certificate"), "{reason}");
+        assert!(cloud.rows("rooms").await.is_empty());
+        feeding.end().await.unwrap();
+    }
+    let _feeding = feed(&site, &cloud, &own);
+    wait_for("the row", SOON, async || cloud.rows("rooms").await == expected(&[(1, "a")])).await;
 }

@@ -311,6 +311,12 @@ pub fn api_with(url: &str, key: &str) -> Arc<CloudApi> {
     Arc::new(CloudApi::new(api_options(url, key), Arc::new(Pace::new(None))).unwrap())
 }
 
+/// The same, to a cloud that is known by this certificate.
+pub fn api_over_tls(url: &str, authority: &std::path::Path) -> Arc<CloudApi> {
+    let options = ApiOptions { authority: Some(authority.to_owned()), ..api_options(url, KEY) };
+    Arc::new(CloudApi::new(options, Arc::new(Pace::new(None))).unwrap())
+}
+
 fn api_options(url: &str, key: &str) -> ApiOptions {
     ApiOptions {
         url: url.into(),

@@ -163,7 +163,8 @@ fn what_is_missing_for_a_store_is_said_with_the_flag_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let options = NodeOptions::new("asked", env!("CARGO_BIN_EXE_tandem"), folder.path()).env("KEY", "k");
     let key = format!("laptops=blake3:{}", "0".repeat(64));
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 9] = [
+        (&["--listen", "0.0.0.0:0", "--tls"], "add --name HOST"),
         (&["--files", "s3://"], "names no bucket"),
         (&["--files", "ftp://pictures"], "cannot begin with"),
         (&["--files", "s3://pictures"], "--files-key-env"),
