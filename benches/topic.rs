@@ -387,6 +387,7 @@ impl Tailing {
             clock: Arc::new(SystemClock),
             observer: Observer::default(),
             snapshots: None,
+            rereads: Arc::default(),
         };
         let shutdown = Shutdown::new();
         Self { passed, running: tokio::spawn(tailer.run(shutdown.clone())), shutdown }

@@ -273,8 +273,8 @@ impl Keeper for Kept {
     async fn conflict(&self, id: &str) -> Result<Option<ConflictView>, Stop> {
         Ok(Some(conflict()).filter(|conflict| conflict.id.starts_with(id)))
     }
-    async fn failed(&self, _part: Part) -> Result<Vec<FailedView>, Stop> {
-        Ok(failed::letters())
+    async fn failed(&self, part: Part) -> Result<Vec<FailedView>, Stop> {
+        Ok(failed::letters().into_iter().skip(part.skip).take(part.at_most).collect())
     }
 
     async fn failed_one(&self, id: &str) -> Result<Option<FailedView>, Stop> {

@@ -61,6 +61,11 @@ impl GtidPosition {
         self.0.values().copied()
     }
 
+    /// Keeps the domains whose GTID is told to stay.
+    pub fn retain(&mut self, stays: impl Fn(Gtid) -> bool) {
+        self.0.retain(|_, gtid| stays(*gtid));
+    }
+
     /// True where the transaction is at or before this position.
     pub fn covers(&self, gtid: Gtid) -> bool {
         self.0.get(&gtid.domain).is_some_and(|own| own.sequence >= gtid.sequence)

@@ -28,6 +28,9 @@ enum FailedCommand {
         /// At most so many.
         #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=500))]
         limit: u16,
+        /// Leave out so many of the newest: for the next page.
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        skip: u32,
         /// Print JSON, for programs.
         #[arg(long)]
         json: bool,
@@ -65,24 +68,25 @@ struct Which {
 
 pub async fn run(args: FailedArgs) -> Outcome {
     match args.command {
-        FailedCommand::List { common, limit, json } => list(&common, limit, json).await,
+        FailedCommand::List { common, limit, skip, json } => list(&common, (skip, limit), json).await,
         FailedCommand::Show { common, id, json } => show(&common, &id, json).await,
         FailedCommand::Retry(which) => retry(&which).await,
         FailedCommand::Discard(which) => discard(&which).await,
     }
 }
 
-async fn list(common: &Common, limit: u16, json: bool) -> Outcome {
+async fn list(common: &Common, (skip, limit): (u32, u16), json: bool) -> Outcome {
     let api = NodeApi::new(common)?;
     // Asked first, so that another node on this machine does not answer for the one that is meant.
     let status = api.status().await?;
-    let failed: Vec<FailedView> = api.get(&format!("/api/failed?limit={limit}")).await?;
+    let failed: Vec<FailedView> = api.get(&format!("/api/failed?skip={skip}&limit={limit}")).await?;
     if json {
         output::json(&failed)?;
         return Ok(ExitCode::SUCCESS);
     }
     if failed.is_empty() {
-        output::line(format_args!("No change is set aside on {}.", status.node));
+        let further = if skip > 0 { "further " } else { "" };
+        output::line(format_args!("No {further}change is set aside on {}.", status.node));
         return Ok(ExitCode::SUCCESS);
     }
     let mut causes: BTreeMap<&str, Vec<&FailedView>> = BTreeMap::new();

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use crate::observe::{RoleStatus, spoken_time};
+use crate::observe::{OrderedRole, spoken_time};
 use crate::runtime::Stop;
 
 use super::node_api::{NodeApi, path_part};
@@ -31,9 +31,12 @@ pub struct ResumeArgs {
 pub struct RestartArgs {
     #[command(flatten)]
     order: OrderArgs,
-    /// From another place: always refused, with what is safe instead.
-    #[arg(long, value_name = "PLACE", hide = true)]
+    /// Of the tailer: read the binlog again after this older GTID position, or from its `beginning`. Nothing is published twice.
+    #[arg(long, value_name = "GTID")]
     from: Option<String>,
+    /// Of which node's topic: always refused, with what is safe instead.
+    #[arg(long, value_name = "NODE", requires = "from", hide = true)]
+    origin: Option<String>,
 }
 
 #[derive(Args)]
@@ -71,7 +74,10 @@ pub async fn resume(args: ResumeArgs) -> Outcome {
 }
 
 pub async fn restart(args: RestartArgs) -> Outcome {
-    let from = args.from.map_or_else(|| json!({}), |from| json!({ "from": from }));
+    let from: Map<String, Value> = [("from", args.from), ("origin", args.origin)]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?.into())))
+        .collect();
     order(&args.order, "restart", &from).await
 }
 
@@ -81,15 +87,18 @@ async fn order(args: &OrderArgs, verb: &str, body: &impl Serialize) -> Outcome {
     // Asked first, so that another node on this machine does not answer for the one that is meant.
     let node = api.status().await?.node;
     let path = format!("/api/roles/{}/{verb}", path_part(&role));
-    let roles: Vec<RoleStatus> = api.post_slowly(&path, body).await?;
+    let roles: Vec<OrderedRole> = api.post_slowly(&path, body).await?;
     if args.json {
         output::json(&roles)?;
         return Ok(ExitCode::SUCCESS);
     }
-    for role in &roles {
+    for OrderedRole { role, again } in &roles {
         let since = spoken_time(role.since_seconds);
         let why = role.reason.as_ref().map(|reason| format!(" — {reason}")).unwrap_or_default();
         output::line(output::plain(&format!("{node}: the {} is {} since {since}{why}", role.name, role.state)));
+        if let Some(again) = again {
+            output::line(output::plain(&again.told));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

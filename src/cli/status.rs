@@ -143,6 +143,15 @@ fn remarks(status: &Status) -> Vec<String> {
             lines.push(format!("cloud {}: next run in {}", cloud.name, spoken_duration(next - status.at_seconds)));
         }
     }
+    if let Some(seeding) = &status.seeding {
+        lines.push(output::plain(&format!(
+            "seeding from {}: {} rows so far, {} of {} tables left:   tandem reseed",
+            seeding.seeder,
+            spoken_count(seeding.rows),
+            seeding.tables_left,
+            seeding.tables
+        )));
+    }
     if status.schema_open > 0 {
         lines.push("See the schema changes that wait for you:   tandem ddl list".into());
     }

@@ -1,7 +1,11 @@
 //! Work that somebody asked a node for, as people and programs see it. Its JSON is a promise; fields are added, never renamed.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use super::RoleStatus;
 
 /// Existing rows that somebody asked to be published, and how far that is.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -149,6 +153,18 @@ pub struct VerifyWish {
     pub repair: bool,
 }
 
+/// Rows of another node that this one takes over, and how far that is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SeedingView {
+    pub seeder: String,
+    /// Tables that it is about, and those whose end has not come yet.
+    pub tables: u64,
+    pub tables_left: u64,
+    /// Rows of the seeder that were taken or found to be the same, and rows here that it no longer has.
+    pub rows: u64,
+    pub removed: u64,
+}
+
 /// Another node's statement that defines tables, and what became of it here.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SchemaView {
@@ -168,4 +184,25 @@ pub struct SchemaView {
     pub remark: Option<String>,
     /// Changes that wait behind it.
     pub parked: u64,
+}
+
+/// What came of an order that starts a role at an older place.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AgainView {
+    /// False while it still goes on; the log tells its end.
+    pub done: bool,
+    /// A sentence.
+    pub told: String,
+    /// The same in numbers, by their names; empty while it still goes on.
+    pub counts: BTreeMap<String, u64>,
+}
+
+/// A role that was ordered something, as it is then.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct OrderedRole {
+    #[serde(flatten)]
+    pub role: RoleStatus,
+    /// What was read or looked at again, where an older place was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<AgainView>,
 }

@@ -12,7 +12,7 @@ use crate::runtime::{RoleState, Stop};
 use super::cloud::CloudStatus;
 use super::outgoing::Outgoing;
 use super::status::{Level, LinkState, LinkStatus, RoleStatus, Status, TableStatus, TailerStatus};
-use super::{Fate, Identity, KeptCount, SnapshotView, VerifyView};
+use super::{Fate, Identity, KeptCount, SeedingView, SnapshotView, VerifyView};
 
 /// A node that speaks at least every ten seconds (its heartbeats) and was not heard for this long is offline.
 const SILENT_SECONDS: u64 = 35;
@@ -35,6 +35,8 @@ pub struct Board {
     pub tailer: TailerStatus,
     /// The snapshot that is under way.
     pub snapshot: Option<SnapshotView>,
+    /// The seeding of this node that is under way.
+    pub seeding: Option<SeedingView>,
     pub verify: Option<VerifyView>,
     pub tables: BTreeMap<TableName, TableStatus>,
     pub other_tables: TableStatus,
@@ -189,6 +191,7 @@ impl Board {
             links,
             tailer: self.tailer.clone(),
             snapshot: self.snapshot.clone(),
+            seeding: self.seeding.clone(),
             verify: self.verify.clone(),
             tables: self
                 .tables

@@ -27,8 +27,8 @@ mod words;
 
 pub use activity::{ACTIVITY_MAX, ActivitySearch, ActivityView, Became, Followed};
 pub use asked::{
-    DIFFERENCES_MAX, DifferenceView, SchemaView, SnapshotTableView, SnapshotView, SnapshotWish, VerifyPartView, VerifyView,
-    VerifyWish,
+    AgainView, DIFFERENCES_MAX, DifferenceView, OrderedRole, SchemaView, SeedingView, SnapshotTableView, SnapshotView,
+    SnapshotWish, VerifyPartView, VerifyView, VerifyWish,
 };
 pub use cloud::{CloudCounts, CloudFile, CloudOutcome, CloudProblem, CloudReport, CloudState, CloudStatus, CloudSummary};
 pub use kept::{ConflictView, FailedView, FailedWish, RetriedView, SideView, TableView, remedy};
@@ -222,6 +222,11 @@ impl Observer {
         info!(reason, "binlog not compared with what was published last, goes on after it");
     }
 
+    /// What is published already was read once more, because somebody asked for it.
+    pub fn read_again(&self, from: &str, transactions: u64, changes: u64) {
+        info!(from, transactions, changes, "binlog read again from an older place, what is published was passed over");
+    }
+
     pub fn tail_connected(&self, connected: bool) {
         let before = std::mem::replace(&mut self.board().tailer.connected, connected);
         self.0.metrics.tailer_connected.set(i64::from(connected));
@@ -233,6 +238,15 @@ impl Observer {
             }
             _ => {}
         }
+    }
+
+    /// The seeding of this node that is under way, if there is one. Of how many tables is what it began with, as far as this process
+    /// has seen.
+    pub fn seeding(&self, now: Option<SeedingView>) {
+        let mut board = self.board();
+        let before = board.seeding.as_ref().filter(|before| now.as_ref().is_some_and(|now| now.seeder == before.seeder));
+        let tables = before.map_or(0, |before| before.tables);
+        board.seeding = now.map(|now| SeedingView { tables: now.tables.max(tables), ..now });
     }
 
     /// Rows of a snapshot were dealt with.

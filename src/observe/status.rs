@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::cloud::{CloudState, CloudStatus};
-use super::{SnapshotView, VerifyView, spoken_time};
+use super::{SeedingView, SnapshotView, VerifyView, spoken_time};
 
 /// A node as it is now.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct Status {
     /// The snapshot that is under way.
     #[serde(default)]
     pub snapshot: Option<SnapshotView>,
+    /// The rows of another node that this one takes over, while it does.
+    #[serde(default)]
+    pub seeding: Option<SeedingView>,
     /// The comparison with other nodes that is under way, or the last one.
     #[serde(default)]
     pub verify: Option<VerifyView>,
@@ -220,6 +223,10 @@ impl Status {
                 format!("The cloud {} is offline; everything goes on by itself when it is back.", cloud.name),
             );
         }
+        if let Some(seeding) = &self.seeding {
+            let left = counted(seeding.tables_left, "table is", "tables are");
+            return (Level::Working, format!("This node takes over the rows of {}: {left} left.", seeding.seeder));
+        }
         let pending: u64 = self.links.iter().filter_map(|link| link.pending).sum();
         if pending > 0 {
             return (Level::Working, format!("Catching up: {}.", counted(pending, "change waits", "changes wait")));
@@ -268,6 +275,7 @@ mod tests {
             links: vec![link],
             tailer: TailerStatus::default(),
             snapshot: None,
+            seeding: None,
             verify: None,
             tables: Vec::new(),
             conflicts_open: Some(0),
@@ -288,6 +296,14 @@ mod tests {
         // Each step adds something worse.
         check(|_| {}, Level::Good, "Everything is up to date.");
         check(|status| status.links[0].pending = Some(412), Level::Working, "Catching up: 412 changes wait.");
+        check(
+            |status| {
+                let seeding = SeedingView { seeder: "b".into(), tables: 7, tables_left: 3, rows: 120, removed: 0 };
+                status.seeding = Some(seeding);
+            },
+            Level::Working,
+            "This node takes over the rows of b: 3 tables are left.",
+        );
         let offline = "b is offline; everything goes on by itself when it is back.";
         check(|status| status.links[0].state = LinkState::Offline, Level::Working, offline);
         check(

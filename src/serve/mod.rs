@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::observe::{
-    CloudFile, CloudReport, ConflictView, FailedView, FailedWish, PositionView, RetriedView, SchemaView, SnapshotView,
-    SnapshotWish, TableView, VerifyView, VerifyWish, WhereView, WhereWish,
+    AgainView, CloudFile, CloudReport, ConflictView, FailedView, FailedWish, PositionView, RetriedView, SchemaView,
+    SnapshotView, SnapshotWish, TableView, VerifyView, VerifyWish, WhereView, WhereWish,
 };
 use crate::runtime::{Finding, Stop};
 
@@ -128,12 +128,20 @@ pub struct SyncAsked {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StartFrom {
-    /// An offset or `beginning` for the applier.
+    /// A GTID position for the tailer, or `beginning`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// Of which node's topic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
+}
+
+/// Roles that were started anew.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Restarted {
+    pub roles: Vec<String>,
+    /// What was read or looked at again, where an older place was named.
+    pub again: Option<AgainView>,
 }
 
 /// The roles of the running node. Each order answers when it is done, with the names of the roles that were meant.
@@ -144,7 +152,9 @@ pub trait Roles: Send + Sync {
 
     async fn resume(&self, role: &str) -> Result<Vec<String>, Stop>;
 
-    async fn restart(&self, role: &str, from: StartFrom) -> Result<Vec<String>, Stop>;
+    /// Ends the work of a role in order and begins it anew. From an older place nothing is published, or applied over a newer write,
+    /// a second time.
+    async fn restart(&self, role: &str, from: StartFrom) -> Result<Restarted, Stop>;
 
     /// Lets roles that wait before they try again try now.
     fn hurry(&self);

@@ -73,6 +73,7 @@ pub enum Done {
     Discarded(u64),
     Paused,
     Resumed,
+    StartedAnew,
 }
 
 impl Done {
@@ -89,6 +90,7 @@ impl Done {
             Self::Discarded(changes) => ("discarded", changes),
             Self::Paused => ("paused", 0),
             Self::Resumed => ("resumed", 0),
+            Self::StartedAnew => ("started-anew", 0),
         };
         format!("done={word}&count={number}")
     }
@@ -106,6 +108,7 @@ impl Done {
             "discarded" => Self::Discarded(number),
             "paused" => Self::Paused,
             "resumed" => Self::Resumed,
+            "started-anew" => Self::StartedAnew,
             _ => return None,
         })
     }
@@ -126,6 +129,7 @@ impl Done {
             }
             Self::Paused => "The role is paused until somebody resumes it, also over a new start.".into(),
             Self::Resumed => "The role goes on.".into(),
+            Self::StartedAnew => "The role is started anew; it goes on where it stopped.".into(),
             Self::Discarded(changes) => format!("{} discarded.", plural(changes, "change was", "changes were")),
         }
     }

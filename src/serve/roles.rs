@@ -1,7 +1,7 @@
 //! Orders to the roles of the running node: `POST /api/roles/{role}/pause`, `/resume`, `/restart`, and `POST /api/sync` to all.
 //!
 //! `{role}` is a role as the status names it, or `cloud` for all clouds. The answer lists the roles that were meant, as they are
-//! then.
+//! then; where one was started at an older place, also what was read or looked at again.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use axum::routing::post;
 use serde::Deserialize;
 
 use super::trouble::Trouble;
-use super::{Roles, StartFrom};
-use crate::observe::{Observer, RoleStatus};
+use super::{Restarted, Roles, StartFrom};
+use crate::observe::{Observer, OrderedRole, RoleStatus};
 
 /// An order is some words.
 const ORDER_BYTES_MAX: usize = 4 << 10;
@@ -54,9 +54,15 @@ async fn resume(State(asked): State<Asked>, Path(role): Path<String>, order: Ord
     asked.answer(asked.roles.resume(&role).await.map_err(Trouble::Order)?)
 }
 
-async fn restart(State(asked): State<Asked>, Path(role): Path<String>, order: Order<StartFrom>) -> Answer {
+async fn restart(
+    State(asked): State<Asked>,
+    Path(role): Path<String>,
+    order: Order<StartFrom>,
+) -> Result<Json<Vec<OrderedRole>>, Trouble> {
     let Json(from) = order?;
-    asked.answer(asked.roles.restart(&role, from).await.map_err(Trouble::Order)?)
+    let Restarted { roles, again } = asked.roles.restart(&role, from).await.map_err(Trouble::Order)?;
+    let Json(roles) = asked.answer(roles)?;
+    Ok(Json(roles.into_iter().map(|role| OrderedRole { role, again: again.clone() }).collect()))
 }
 
 /// Nodes exchange changes all the time; what waits before its next attempt makes it now. The answer is all roles.

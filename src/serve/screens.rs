@@ -18,7 +18,9 @@ use super::access::Refusal;
 use super::gate::{Gate, Visitor, is_foreign};
 use super::page::{self, ActivityAsked, ConflictsAsked, Done, FailedAsked, FilesShown, Frame};
 use super::web::Peer;
-use super::{Clouds, Decision, FailedOrders, FilesAsked, Keeper, Orders, Part, Roles, Setup, SyncAsked, SyncRefused};
+use super::{
+    Clouds, Decision, FailedOrders, FilesAsked, Keeper, Orders, Part, Roles, Setup, StartFrom, SyncAsked, SyncRefused,
+};
 use crate::observe::{ActivitySearch, Became, FailedWish, Observer, VerifyWish};
 use crate::runtime::Stop;
 
@@ -362,7 +364,7 @@ async fn sync(
     Redirect::to(&format!("/cloud?{}", done.query())).into_response()
 }
 
-/// `pause` or `resume` is the name of a role.
+/// `pause`, `resume` or `restart` is the name of a role.
 async fn roles(
     State(screens): State<Screens>,
     Extension(visitor): Extension<Visitor>,
@@ -377,9 +379,10 @@ async fn roles(
         return screens.trouble(visitor, StatusCode::NOT_FOUND, "roles take no orders here", None);
     };
     let named = |wanted: &str| fields.iter().find(|(name, _)| name == wanted).map(|(_, role)| role.as_str());
-    let done = match (named("pause"), named("resume")) {
-        (Some(role), None) => orders.pause(role).await.map(|_| Done::Paused),
-        (None, Some(role)) => orders.resume(role).await.map(|_| Done::Resumed),
+    let done = match (named("pause"), named("resume"), named("restart")) {
+        (Some(role), None, None) => orders.pause(role).await.map(|_| Done::Paused),
+        (None, Some(role), None) => orders.resume(role).await.map(|_| Done::Resumed),
+        (None, None, Some(role)) => orders.restart(role, StartFrom::default()).await.map(|_| Done::StartedAnew),
         _ => return screens.trouble(visitor, StatusCode::BAD_REQUEST, "it is not said what to do", None),
     };
     match done {

@@ -10,6 +10,7 @@
 //! - **Versions** are a pure function of the binlog and the last published record ([`Sequencer`]).
 //! - **History**: that the binlog is still the one that was read, and the topic still holds what was published, is checked
 //!   at every start; if not, the run ends in a halt that says which and why.
+//! - **Reading again** from an older place ([`RereadDesk`]) publishes nothing twice: what the last record's position covers is passed over.
 //! - **Existing rows** ([`Snapshots`]) are published between transactions, each as it is at that place of the history.
 //! - **Memory**: at most [`TailOptions::buffer_bytes`] of records wait, and two chunks of existing rows; then the binlog is not
 //!   read further.
@@ -17,6 +18,7 @@
 mod desk;
 mod error;
 mod floor;
+mod reread;
 mod sequence;
 mod snapshot;
 mod witness;
@@ -25,6 +27,7 @@ mod worker;
 pub use desk::{ForVerify, NoBook, SnapshotBook, SnapshotDesk, SnapshotOrder, TableOrder, TableState};
 pub use error::TailError;
 pub use floor::{Floor, MemoryFloor};
+pub use reread::{Reread, RereadDesk, RereadFrom};
 pub use sequence::Sequencer;
 pub use snapshot::Snapshots;
 pub use worker::{Tailer, lost_history};
@@ -80,6 +83,8 @@ pub struct TailAblation {
     pub no_echo_filter: bool,
     /// Publish the rows of a snapshot whatever changed while they were read.
     pub no_snapshot_window: bool,
+    /// Publish again what is read again.
+    pub no_passing_over: bool,
 }
 
 /// Learns what the tailer made durable. The applier of the same node follows it: it must know every local write before

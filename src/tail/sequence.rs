@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::reread::{Rereading, earlier};
 use super::witness::Witness;
 use super::{TailError, TailOptions};
 use crate::change::{
@@ -30,6 +31,8 @@ pub struct Sequencer {
     partial: Option<Partial>,
     /// The transaction that must come first, and be what it was.
     witness: Option<Witness>,
+    /// Somebody wants what is published read once more.
+    rereading: Option<Rereading>,
 }
 
 /// The last transaction that is decided, for heartbeats to tell of.
@@ -114,14 +117,41 @@ impl Sequencer {
             current: None,
             partial: None,
             witness: None,
+            rereading: None,
         }
     }
 
     /// Where the binlog must be read from.
-    pub fn read_from(&self) -> &GtidPosition {
+    pub fn read_from(&self) -> Arc<GtidPosition> {
         // Where reading begins earlier anyhow, what must come again does.
-        let earliest = self.read_from.as_deref().or(self.witness.as_ref().map(|witness| &*witness.from));
-        earliest.unwrap_or(&self.position)
+        let earliest = self.read_from.as_ref().or(self.witness.as_ref().map(|witness| &witness.from));
+        let earliest = earliest.unwrap_or(&self.position);
+        match &self.rereading {
+            Some(rereading) => earlier(earliest, rereading.from()),
+            None => earliest.clone(),
+        }
+    }
+
+    /// What is published already comes once more, from an older place on, and is passed over.
+    pub fn read_again(&mut self, rereading: Rereading) {
+        self.rereading = Some(rereading);
+        self.end_reread();
+    }
+
+    pub fn is_rereading(&self) -> bool {
+        self.rereading.is_some()
+    }
+
+    /// Goes on without that. `None` where nothing is read again, or where it cannot be left here: inside a transaction.
+    pub fn give_up_reread(&mut self) -> Option<Rereading> {
+        self.rereading.take_if(|_| self.current.is_none())
+    }
+
+    fn end_reread(&mut self) {
+        if let Some(done) = self.rereading.take_if(|rereading| rereading.is_done()) {
+            let told = done.end();
+            self.observer.read_again(&told.from.to_string(), told.transactions, told.changes);
+        }
     }
 
     /// True until the binlog has shown that it is the one that was read before.
@@ -209,14 +239,20 @@ impl Sequencer {
                 if witness.take(&part)? {
                     self.witness = None;
                 }
+                self.pass_over(&part);
                 return Ok(());
             }
-            // Only an open XA transaction brings older ones again before it.
-            if !self.replays || !self.position.covers(header.gtid) {
+            // Only an open XA transaction, or somebody's wish, brings older ones again before it.
+            if !(self.replays || self.rereading.is_some()) || !self.position.covers(header.gtid) {
                 return Err(witness.missing(header.gtid));
             }
         }
-        if self.position.covers(header.gtid) {
+        let told_twice = self.rereading.is_some() && self.options.ablation.no_passing_over;
+        if self.position.covers(header.gtid) && !told_twice {
+            if self.rereading.is_some() {
+                self.pass_over(&part);
+                return Ok(());
+            }
             // Read again only because an XA transaction that was still open began before it. Otherwise the server
             // counts backwards, and to take the transaction for an old one would lose it.
             return if self.replays {
@@ -237,6 +273,14 @@ impl Sequencer {
             self.end(header, out)?;
         }
         Ok(())
+    }
+
+    /// It is published already, and somebody wants it read once more.
+    fn pass_over(&mut self, part: &TransactionPart) {
+        if let Some(rereading) = &mut self.rereading {
+            rereading.pass_over(part.header.gtid, part.changes.len(), part.last);
+            self.end_reread();
+        }
     }
 
     fn change(&mut self, header: &TransactionHeader, change: Change, now: u64, out: &mut Vec<Record>) -> Result<(), TailError> {

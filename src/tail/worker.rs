@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::reread::is_about_the_past;
 use super::snapshot::Snapshotting;
-use super::{Floor, Follower, Sequencer, Snapshots, TailError, TailOptions};
+use super::{Floor, Follower, RereadDesk, Sequencer, Snapshots, TailError, TailOptions};
 use crate::change::{GtidPosition, Offset, Record, Seen};
 use crate::observe::Observer;
 use crate::runtime::{Clock, Disposition, Fault, Shutdown};
@@ -25,6 +26,8 @@ pub struct Tailer {
     pub observer: Observer,
     /// Existing rows to publish; `None` where nobody can ask for them.
     pub snapshots: Option<Snapshots>,
+    /// Where people ask for the binlog to be read again from an older place.
+    pub rereads: Arc<RereadDesk>,
 }
 
 /// An append that is under way: it owns the writer and the records until it is done.
@@ -40,7 +43,7 @@ struct Appended {
 impl Tailer {
     /// Runs until shutdown (`Ok`) or a fault. After a fault with disposition `Retry`, run again.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), TailError> {
-        let Self { options, source, mut writer, follower, floor, clock, observer, snapshots } = self;
+        let Self { options, source, mut writer, follower, floor, clock, observer, snapshots, rereads } = self;
         let mut snapshot = Snapshotting::new(snapshots, observer.clone(), options.ablation.no_snapshot_window);
         let extent = writer.resume().await?;
         if extent.end < floor.end() {
@@ -56,7 +59,10 @@ impl Tailer {
             // The first heartbeat makes this position durable before anything is read.
             None => (Sequencer::start(options.clone(), observer.clone(), source.position().await?), true),
         };
-        let mut stream = open(&*source, &mut sequencer, &observer).await?;
+        if let Some(rereading) = rereads.take(&*source, extent.last.as_ref().map(|last| &*last.position)).await? {
+            sequencer.read_again(rereading);
+        }
+        let mut stream = open_again(&*source, &mut sequencer, &observer).await?;
         let _connected = Connected::new(observer.clone());
         let mut state = State {
             end: extent.end,
@@ -84,7 +90,8 @@ impl Tailer {
             if append.is_none() {
                 append = state.start_append();
             }
-            if state.buffered_bytes < state.options.buffer_bytes / 2 {
+            // Old changes that come once more would be taken for ones that were made while the rows were read.
+            if state.buffered_bytes < state.options.buffer_bytes / 2 && !state.sequencer.is_rereading() {
                 snapshot.open(&state.sequencer);
             }
             let may_read = state.buffered_bytes < state.options.buffer_bytes;
@@ -101,15 +108,20 @@ impl Tailer {
                 () = snapshot.advance() => {}
                 event = stream.next(), if may_read => match event {
                     // Only what is read to compare it, and need not be read to go on.
-                    Err(error) if state.sequencer.is_doubtful() && !is_about_history(&error) => {
+                    Err(error)
+                        if state.sequencer.is_doubtful() && !state.sequencer.is_rereading() && !is_about_history(&error) =>
+                    {
                         state.sequencer.trust();
                         observer.history_not_compared(&error.to_string());
-                        match source.stream(state.sequencer.read_from()).await {
+                        match source.stream(&state.sequencer.read_from()).await {
                             Ok(again) => stream = again,
                             Err(error) => break Err(error.into()),
                         }
                     }
-                    Err(error) => break Err(error.into()),
+                    Err(error) => match past(&mut state.sequencer, &*source, &observer, error.into()).await {
+                        Ok(on) => stream = on,
+                        Err(error) => break Err(error),
+                    },
                     Ok(SourceEvent::Idle) => {}
                     Ok(SourceEvent::Part(part)) => {
                         let from = state.buffer.len();
@@ -174,6 +186,37 @@ pub async fn lost_history(
     Ok(None)
 }
 
+/// Opens the binlog where somebody wants it read from, or else where the tailer was.
+async fn open_again(
+    source: &dyn Source,
+    sequencer: &mut Sequencer,
+    observer: &Observer,
+) -> Result<Box<dyn TransactionStream>, TailError> {
+    if sequencer.is_rereading() {
+        return match source.stream(&sequencer.read_from()).await {
+            Ok(stream) => Ok(stream),
+            Err(error) => past(sequencer, source, observer, error.into()).await,
+        };
+    }
+    Ok(open(source, sequencer, observer).await?)
+}
+
+/// What is read only because somebody wants it cannot be read: the tailer goes on where it was. Any other error stays one.
+async fn past(
+    sequencer: &mut Sequencer,
+    source: &dyn Source,
+    observer: &Observer,
+    error: TailError,
+) -> Result<Box<dyn TransactionStream>, TailError> {
+    match sequencer.give_up_reread().filter(|_| is_about_the_past(&error)) {
+        Some(rereading) => {
+            rereading.give_up(&error);
+            Ok(open(source, sequencer, observer).await?)
+        }
+        None => Err(error),
+    }
+}
+
 /// Reading begins where the last transaction that was passed comes again, or after it where the server no longer has it.
 async fn open(
     source: &dyn Source,
@@ -187,11 +230,11 @@ async fn open(
             return Err(SourceError::NotInHistory { wanted: (**wanted).clone(), reason: format!("it ends at {end}") });
         }
     }
-    match source.stream(sequencer.read_from()).await {
+    match source.stream(&sequencer.read_from()).await {
         // A laptop that was idle for as long as its binlog is kept.
         Err(error @ SourceError::Purged { .. }) if sequencer.is_doubtful() => {
             sequencer.trust();
-            let stream = source.stream(sequencer.read_from()).await?;
+            let stream = source.stream(&sequencer.read_from()).await?;
             observer.history_not_compared(&error.to_string());
             Ok(stream)
         }

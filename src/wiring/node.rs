@@ -24,16 +24,16 @@ use super::weekly::Weekly;
 use crate::apply::{AgainDesk, Applier, ApplyOptions, LocalFeed, Policy};
 use crate::change::{GtidPosition, Offset, Record, TableFilter};
 use crate::config::{self, Config, OwnNode};
-use crate::observe::{self, KeptCount, Observer};
+use crate::observe::{self, KeptCount, Observer, SeedingView};
 use crate::runtime::{Clock, Shutdown, Stop, Supervisor, Switches, SystemClock};
 use crate::serve::hub::HubServer;
 use crate::serve::{Web, WebOptions};
 use crate::source::Source;
 use crate::source::binlog::{BinlogOptions, BinlogSource};
 use crate::state::{IndexFile, PauseFile, PublishedFile, SnapshotFile, StampFile, VerifyFile};
-use crate::tail::{Follower, SnapshotDesk, Snapshots, TailOptions, Tailer};
+use crate::tail::{Follower, RereadDesk, SnapshotDesk, Snapshots, TailOptions, Tailer};
 use crate::target::mariadb::{Kept, MariadbOptions, MariadbTarget, TableFault};
-use crate::target::{ConflictKind, TargetError};
+use crate::target::{ConflictKind, Seeding, Target as _, TargetError};
 use crate::topic::hub::HubStore;
 use crate::verify::VerifyDesk;
 
@@ -112,6 +112,7 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
         topics,
         local: Arc::default(),
         again: Arc::default(),
+        rereads: Arc::default(),
         clock,
         observer: observer.clone(),
     });
@@ -149,8 +150,19 @@ pub async fn run_node(config: &Config, own: OwnNode, roles: &[Role], shutdown: S
     supervisor.run(GRACE).await
 }
 
-/// How often conflicts and dead letters are counted.
+/// How often conflicts and dead letters are counted, and looked how far a seeding is.
 const COUNT_EVERY: Duration = Duration::from_secs(3);
+
+fn seeding_view(seeding: Seeding) -> SeedingView {
+    let left = seeding.tables.len() as u64;
+    SeedingView {
+        seeder: seeding.seeder.to_string(),
+        tables: left,
+        tables_left: left,
+        rows: seeding.rows,
+        removed: seeding.removed,
+    }
+}
 
 fn kept_count(kept: Kept) -> KeptCount {
     KeptCount { conflicts: kept.conflicts, conflicts_open: kept.conflicts_open, dead_letters: kept.dead_letters }
@@ -172,6 +184,7 @@ struct Node {
     topics: Topics,
     local: Arc<LocalFeed>,
     again: Arc<AgainDesk>,
+    rereads: Arc<RereadDesk>,
     clock: Arc<dyn Clock>,
     observer: Observer,
 }
@@ -211,6 +224,7 @@ impl Node {
                 reader: Arc::new(DatabaseRows { database: self.database.clone(), tables: self.tables.clone() }),
                 desk: self.desk.clone(),
             }),
+            rereads: self.rereads.clone(),
         };
         Ok(tailer.run(shutdown.clone()).await?)
     }
@@ -250,7 +264,7 @@ impl Node {
             tables: self.tables.clone(),
         });
         let web = Web::bind(options, self.observer.clone(), keeper, desk.clone()).await?;
-        let roles = RoleOrders { switches: self.switches.clone() };
+        let roles = RoleOrders { switches: self.switches.clone(), rereads: self.rereads.clone() };
         let failed = FailedDesk { database: self.database.clone(), again: self.again.clone() };
         let web = web.with_clouds(Arc::new(orders)).with_roles(Arc::new(roles)).with_failed(Arc::new(failed));
         let inspector = Inspector {
@@ -275,6 +289,9 @@ impl Node {
                     self.observer.kept(kept.into_iter().map(|(origin, kept)| (origin, kept_count(kept))));
                     for (table, values) in target.take_left_out() {
                         self.observer.left_out(&table, values);
+                    }
+                    if let Ok(seeding) = target.seeding().await {
+                        self.observer.seeding(seeding.filter(Seeding::is_open).map(seeding_view));
                     }
                     if let Ok((statements, changes)) = target.schema_counts().await {
                         self.observer.schema_waits(statements, changes);

@@ -1,16 +1,28 @@
 //! What people order the roles of the running node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::timeout;
 
 use super::node::Role;
-use crate::runtime::{Stop, Switches};
-use crate::serve::{Roles, StartFrom};
+use crate::change::GtidPosition;
+use crate::observe::{AgainView, spoken_count};
+use crate::runtime::{Disposition, Stop, Switches};
+use crate::serve::{Restarted, Roles, StartFrom};
+use crate::tail::{Reread, RereadDesk, RereadFrom};
+
+/// Less than the command line waits for an answer.
+const DONE_WITHIN: Duration = Duration::from_secs(50);
+
+/// The word for the oldest place there is.
+const BEGINNING: &str = "beginning";
 
 /// Orders to the roles of this process.
 pub struct RoleOrders {
     pub switches: Switches,
+    pub rereads: Arc<RereadDesk>,
 }
 
 #[async_trait]
@@ -31,15 +43,18 @@ impl Roles for RoleOrders {
         Ok(names(&meant))
     }
 
-    async fn restart(&self, role: &str, from: StartFrom) -> Result<Vec<String>, Stop> {
+    async fn restart(&self, role: &str, from: StartFrom) -> Result<Restarted, Stop> {
         let meant = self.meant(role)?;
-        if from != StartFrom::default() {
-            return Err(goes_on(role));
-        }
-        for role in &meant {
-            self.switches.restart(role).await?;
-        }
-        Ok(names(&meant))
+        let again = match place(role, from)? {
+            Some(from) => Some(self.reread(role, from).await?),
+            None => {
+                for role in &meant {
+                    self.switches.restart(role).await?;
+                }
+                None
+            }
+        };
+        Ok(Restarted { roles: names(&meant), again })
     }
 
     fn hurry(&self) {
@@ -66,15 +81,52 @@ impl RoleOrders {
         }
         Ok(meant)
     }
+
+    async fn reread(&self, tailer: &str, from: RereadFrom) -> Result<AgainView, Stop> {
+        // Before the new run begins, for it takes what is there then.
+        let told = self.rereads.ask(from);
+        if let Err(stop) = self.switches.restart(tailer).await {
+            self.rereads.withdraw();
+            return Err(stop);
+        }
+        match timeout(DONE_WITHIN, told).await {
+            Ok(Ok(read)) => Ok(told_of_binlog(&read?)),
+            Ok(Err(_)) => Err(Stop {
+                disposition: Disposition::Retry,
+                message: "the tailer ended while it was at it".into(),
+                hint: Some("nothing is published twice: ask again when it works; see `tandem status`".into()),
+            }),
+            Err(_) => Ok(still_at_it("The tailer has not read all of it yet")),
+        }
+    }
+}
+
+/// An older place at which a role is to begin.
+fn place(role: &str, StartFrom { from, origin }: StartFrom) -> Result<Option<RereadFrom>, Stop> {
+    let Some(from) = from else {
+        return match origin {
+            None => Ok(None),
+            Some(_) => Err(Stop::halt("it is not said from where", "add --from with an offset, or `--from beginning`")),
+        };
+    };
+    let beginning = from == BEGINNING;
+    match (role, origin) {
+        ("tailer", Some(_)) => Err(Stop::halt("the tailer reads this node's own binlog", "leave out --origin")),
+        ("tailer", None) if beginning => Ok(Some(RereadFrom::Beginning)),
+        ("tailer", None) => match from.parse::<GtidPosition>() {
+            Ok(position) if !position.is_start() => Ok(Some(RereadFrom::After(position))),
+            _ => Err(Stop::halt(
+                format!("`{from}` is no position in the binlog"),
+                "write a GTID position as `tandem position` shows it, like 0-1-270, or `beginning`",
+            )),
+        },
+        (role, _) => Err(goes_on(role)),
+    }
 }
 
 /// Why a role begins at no other place than where it was, and what does what is meant by that.
 fn goes_on(role: &str) -> Stop {
     let (why, instead) = match role {
-        "tailer" => (
-            "what it published is known to the others; told again it would be newer than what they wrote since",
-            "to publish rows again as they are: tandem snapshot TABLE. Where the binlog is gone: docs/operations.md, \"Seeding a node again\"",
-        ),
         "applier" => (
             "what is applied twice could beat writes that nobody here remembers any more",
             "for rows that differ: tandem verify --repair. For changes that were set aside: tandem failed retry",
@@ -85,6 +137,28 @@ fn goes_on(role: &str) -> Stop {
     Stop::halt(format!("the {role} goes on where it was and nowhere else: {why}"), instead)
 }
 
+fn still_at_it(what: &str) -> AgainView {
+    let told = format!("{what}. It goes on by itself; the log says when it is done, and what came of it.");
+    AgainView { done: false, told, counts: Default::default() }
+}
+
+fn told_of_binlog(read: &Reread) -> AgainView {
+    let Reread { from, upto, transactions, changes } = read;
+    let from = if from.is_start() { "from its beginning".to_owned() } else { format!("after {from}") };
+    let told = format!(
+        "The binlog was read again {from} up to {upto}: {} transactions with {} changes are published already and were passed \
+         over, nothing is published twice.",
+        spoken_count(*transactions),
+        spoken_count(*changes)
+    );
+    let counts = [("transactions", *transactions), ("changes", *changes)];
+    AgainView { done: true, told, counts: named(counts) }
+}
+
+fn named<const N: usize>(counts: [(&str, u64); N]) -> std::collections::BTreeMap<String, u64> {
+    counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
 fn names(meant: &[Arc<str>]) -> Vec<String> {
     meant.iter().map(ToString::to_string).collect()
 }
@@ -93,8 +167,41 @@ fn names(meant: &[Arc<str>]) -> Vec<String> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_place_is_one_of_the_binlog() {
+        let check = |role: &str, from: &str, origin: Option<&str>, expected: Result<RereadFrom, &str>| {
+            let asked = StartFrom { from: Some(from.into()), origin: origin.map(str::to_owned) };
+            match (place(role, asked), expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, Some(expected)),
+                (Err(stop), Err(words)) => assert!(stop.to_string().contains(words), "{stop}"),
+                (found, expected) => panic!("{role} {from}: {found:?} and not {expected:?}"),
+            }
+        };
+        check("tailer", "beginning", None, Ok(RereadFrom::Beginning));
+        check("tailer", "0-1-7,1-2-9", None, Ok(RereadFrom::After("0-1-7,1-2-9".parse().unwrap())));
+        check("tailer", "120", None, Err("`120` is no position in the binlog"));
+        check("tailer", "", None, Err("is no position in the binlog"));
+        check("tailer", "beginning", Some("b"), Err("leave out --origin"));
+        check("applier", "120", Some("b"), Err("tandem verify --repair"));
+        check("cloud main", "beginning", None, Err("sync --force"));
+        check("hub", "beginning", None, Err("it has no place of its own"));
+        let nowhere = StartFrom { from: None, origin: Some("b".into()) };
+        assert!(place("applier", nowhere).unwrap_err().message.contains("not said from where"));
+    }
+
+    #[test]
+    fn what_came_of_it_is_said_in_a_sentence_and_in_numbers() {
+        let (from, upto) = (GtidPosition::start(), "0-1-7".parse().unwrap());
+        let view = told_of_binlog(&Reread { from, upto, transactions: 7, changes: 9 });
+        assert!(
+            view.told.starts_with("The binlog was read again from its beginning up to 0-1-7: 7 transactions"),
+            "{}",
+            view.told
+        );
+    }
+
     #[tokio::test]
-    async fn another_place_is_refused_with_what_does_what_was_meant() {
+    async fn orders_reach_the_roles_that_are_meant() {
         struct Deaf;
         impl crate::runtime::RoleWatch for Deaf {
             fn role_changed(&self, _: &str, _: crate::runtime::RoleState, _: Option<&Stop>) {}
@@ -109,16 +216,18 @@ mod tests {
             });
         }
         let running = tokio::spawn(supervisor.run(std::time::Duration::from_secs(5)));
-        let orders = RoleOrders { switches };
+        let orders = RoleOrders { switches, rereads: Arc::default() };
         let beginning = StartFrom { from: Some("beginning".into()), origin: None };
-        for (role, instead) in [("tailer", "tandem snapshot"), ("applier", "tandem verify --repair"), ("cloud", "sync --force")]
-        {
-            let refused = orders.restart(role, beginning.clone()).await.unwrap_err();
-            assert!(refused.hint.unwrap().contains(instead), "{role}");
-        }
+        let refused = orders.restart("cloud", beginning.clone()).await.unwrap_err();
+        assert!(refused.hint.unwrap().contains("sync --force"));
+        // A role that is paused takes no place either, and what was asked of it is not done behind somebody's back later.
+        orders.pause("tailer").await.unwrap();
+        let refused = orders.restart("tailer", beginning).await.unwrap_err();
+        assert_eq!(refused.message, "the tailer is paused");
+        orders.resume("tailer").await.unwrap();
         assert_eq!(orders.pause("cloud").await.unwrap(), ["cloud main", "cloud spare"]);
         assert_eq!(orders.resume("cloud spare").await.unwrap(), ["cloud spare"]);
-        assert_eq!(orders.restart("tailer", StartFrom::default()).await.unwrap(), ["tailer"]);
+        assert_eq!(orders.restart("tailer", StartFrom::default()).await.unwrap().roles, ["tailer"]);
         assert!(orders.pause("web").await.unwrap_err().message.contains("takes none about itself"));
         let unknown = orders.pause("hub").await.unwrap_err();
         assert_eq!(unknown.hint.unwrap(), "it runs: applier, cloud main, cloud spare, tailer");

@@ -63,6 +63,41 @@ impl Alone {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_is_paused_let_go_on_and_started_anew_by_its_buttons() {
+    let Some(browser) = Browser::start_or_say().await else { return };
+    let alone = Alone::start([]).await;
+    let page = format!("http://127.0.0.1:{}/", alone.port);
+    browser.open(&page).await;
+    browser.write("input[name=key]", KEY).await;
+    browser.keys("\u{e007}").await;
+    browser.reads("#sides", "tailer running").await;
+
+    browser.click("button[name=pause][value=tailer]").await;
+    browser.reads(".notice:not([hidden])", "The role is paused until somebody resumes it").await;
+    browser.reads("#verdict", "The tailer is paused since").await;
+    browser.picture("role-paused").await;
+    alone.server.query("INSERT INTO campus.riders VALUES (1, 'Ann')").await;
+    // A table that cannot be synced as it is: the role stops where it is let go on.
+    alone.server.query("CREATE TABLE campus.log (line INT NOT NULL, UNIQUE KEY (line))").await;
+    assert_eq!(alone.status().await.unwrap()["tailer"]["published"], 0, "it is at rest");
+
+    browser.click("button[name=resume][value=tailer]").await;
+    browser.reads(".notice:not([hidden])", "The role goes on.").await;
+    browser.reads("#verdict", "The tailer is stopped").await;
+    browser.reads("#sides", "Start anew").await;
+    browser.picture("role-stopped").await;
+
+    alone.server.query("ALTER TABLE campus.log DROP KEY line, ADD PRIMARY KEY (line)").await;
+    browser.click("button[name=restart][value=tailer]").await;
+    browser.reads(".notice:not([hidden])", "The role is started anew").await;
+    wait_for("what waited to be published", SOON, async || {
+        alone.status().await.is_some_and(|status| status["tailer"]["published"].as_u64() >= Some(1))
+    })
+    .await;
+    browser.reads("#sides", "tailer running").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_knows_the_key_comes_in_and_a_second_sync_joins_the_first() {
     let Some(browser) = Browser::start_or_say().await else { return };
     // The cloud answers nothing, so that no run is over before somebody joins it.

@@ -84,6 +84,11 @@ When it is mended:   tandem failed retry laptop-b:40
     );
     let json: Vec<FailedView> = serde_json::from_str(&node.place.run(&["failed", "list", "--json"]).out).unwrap();
     assert_eq!(json, letters());
+    let page: Vec<FailedView> =
+        serde_json::from_str(&node.place.run(&["failed", "list", "--json", "--skip", "1", "--limit", "1"]).out).unwrap();
+    assert_eq!(page, letters()[1..2]);
+    let said = node.place.run(&["failed", "list", "--skip", "2"]);
+    assert_eq!((said.code, said.out.as_str()), (0, "No further change is set aside on laptop-a.\n"));
     let said = node.place.run(&["failed", "show", "laptop-b:12"]);
     assert_eq!((said.code, said.err.as_str()), (0, ""));
     assert_eq!(

@@ -5,7 +5,7 @@ use std::io::Read;
 use async_trait::async_trait;
 use flate2::read::GzDecoder;
 use serde_json::json;
-use tandem::observe::{PositionView, SearchedView, TopicPlaceView, VersionView, WhereView, WhereWish};
+use tandem::observe::{PositionView, SearchedView, SeedingView, TopicPlaceView, VersionView, WhereView, WhereWish};
 use tandem::runtime::{RoleState, RoleWatch, Stop};
 use tandem::serve::Inspect;
 
@@ -155,4 +155,21 @@ async fn a_bundle_tells_everything_but_secrets() {
     let place = Place::with(&config(&free.to_string()));
     assert_eq!(place.run_with(&["bundle", "--output", "x.tar.gz"], &secrets).code, 0);
     assert!(unpacked(&place, "x.tar.gz").contains("error: no running node answers"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seeding_that_goes_on_is_shown_until_its_end() {
+    let node = Shown::start(None).await;
+    node.calm();
+    let view =
+        |tables: u64, rows: u64| SeedingView { seeder: "laptop-b".into(), tables, tables_left: tables, rows, removed: 0 };
+    node.observer.seeding(Some(view(7, 0)));
+    node.observer.seeding(Some(view(3, 1_200)));
+    let said = node.place.run(&["status"]).out;
+    assert!(said.contains("laptop-a: This node takes over the rows of laptop-b: 3 tables are left.\n"), "{said}");
+    assert!(said.contains("seeding from laptop-b: 1 200 rows so far, 3 of 7 tables left:   tandem reseed\n"), "{said}");
+    assert_eq!(node.place.run(&["status", "--check"]).code, 1);
+    node.observer.seeding(None);
+    let said = node.place.run(&["status", "--check"]);
+    assert!(said.code == 0 && !said.out.contains("seeding"), "{}", said.out);
 }

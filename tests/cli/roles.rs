@@ -1,9 +1,9 @@
 //! Pausing, resuming and starting roles anew, as a person or a script orders it.
 
 use async_trait::async_trait;
-use tandem::observe::{Observer, RoleStatus};
+use tandem::observe::{AgainView, Observer, RoleStatus};
 use tandem::runtime::{RoleState, RoleWatch, Stop};
-use tandem::serve::{Roles, StartFrom};
+use tandem::serve::{Restarted, Roles, StartFrom};
 
 use super::{NOW, Shown};
 
@@ -30,11 +30,16 @@ impl Roles for Told {
         self.tell(role, RoleState::Running)
     }
 
-    async fn restart(&self, role: &str, from: StartFrom) -> Result<Vec<String>, Stop> {
-        if from != StartFrom::default() {
-            return Err(Stop::halt("it goes on where it was", "leave out --from"));
+    async fn restart(&self, role: &str, from: StartFrom) -> Result<Restarted, Stop> {
+        if from.origin.as_deref() == Some("laptop-x") {
+            return Err(Stop::halt("laptop-x is no other node of the cluster", "the other nodes: laptop-b"));
         }
-        self.tell(role, RoleState::Running)
+        let again = from.from.map(|place| AgainView {
+            done: true,
+            told: format!("From {place} of {} on nothing was told twice.", from.origin.as_deref().unwrap_or("its binlog")),
+            counts: [("changes".to_owned(), 7)].into(),
+        });
+        Ok(Restarted { roles: self.tell(role, RoleState::Running)?, again })
     }
 
     fn hurry(&self) {}
@@ -82,7 +87,19 @@ laptop-a: The applier is paused since 2027-01-15 07:59:00: `tandem resume applie
     assert_eq!((said.code, roles.len(), roles[0].state.as_str()), (0, 1, "running"));
     assert_eq!(node.place.run(&["status", "--check"]).code, 0);
     let said = node.place.run(&["restart", "tailer", "--from", "0-1-7"]);
-    assert_eq!((said.code, said.err.as_str()), (2, "error: it goes on where it was — leave out --from\n"));
+    assert_eq!(
+        (said.code, said.out.as_str()),
+        (0, "laptop-a: the tailer is running since 2027-01-15 08:00:00\nFrom 0-1-7 of its binlog on nothing was told twice.\n")
+    );
+    let said = node.place.run(&["restart", "applier", "--from", "120", "--origin", "laptop-b", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((said.code, &told[0]["again"]["counts"]["changes"]), (0, &7.into()), "{told}");
+    let said = node.place.run(&["restart", "applier", "--from", "120", "--origin", "laptop-x"]);
+    assert_eq!(
+        (said.code, said.err.as_str()),
+        (2, "error: laptop-x is no other node of the cluster — the other nodes: laptop-b\n")
+    );
+    assert_eq!(node.place.run(&["restart", "applier", "--origin", "laptop-b"]).code, 2, "from where, it is not said");
     let said = node.place.run(&["restart", "tailer"]);
     assert_eq!((said.code, said.out.as_str()), (0, "laptop-a: the tailer is running since 2027-01-15 08:00:00\n"));
 }

@@ -102,6 +102,7 @@ impl Round {
             clock: Arc::new(SystemClock),
             observer: Observer::default(),
             snapshots: None,
+            rereads: Arc::default(),
         };
         let shutdown = Shutdown::new();
         let running = tokio::spawn(tailer.run(shutdown.clone()));

@@ -31,6 +31,7 @@ mod large;
 mod lease;
 mod material;
 mod members;
+mod older_place;
 mod pages;
 mod panels;
 mod quiet;

@@ -256,6 +256,7 @@ impl<'a> World<'a> {
             clock: node.clock.clone(),
             observer: node.observer.clone(),
             snapshots: None,
+            rereads: Arc::default(),
         };
         let reader = self.topics.reader(Arc::new(FairWeather));
         let applier = Applier {

@@ -510,6 +510,7 @@ async fn tail(world: Arc<World>, at: usize, local: Arc<LocalFeed>, seed: u64) {
                 reader: Arc::new(MemoryRows::new(node.database.clone(), trouble.clone())),
                 desk: node.desk.clone(),
             }),
+            rereads: Arc::default(),
         };
         match tailer.run(Shutdown::new()).await {
             Err(error) if error.disposition() == Disposition::Retry => again(&world).await,

@@ -16,6 +16,7 @@ pub fn overview(frame: &Frame<'_>) -> String {
     body.push_str("<div id=numbers data-live>");
     tiles(&mut body, status);
     snapshot(&mut body, status);
+    seeding(&mut body, status);
     body.push_str("</div>");
     sync(&mut body, frame);
     body.push_str("<div id=sides class=columns data-live>");
@@ -53,6 +54,20 @@ fn snapshot(out: &mut String, status: &Status) {
         expected.max(1),
         done,
         esc(view.waits_for.as_deref().unwrap_or_default()),
+    );
+}
+
+fn seeding(out: &mut String, status: &Status) {
+    let Some(view) = &status.seeding else { return };
+    put!(
+        out,
+        "<p class=card>This node takes over the rows of {}: {} so far, {} left of {}. <progress max={} value={} aria-label=\"Tables seeded\"></progress></p>",
+        esc(&view.seeder),
+        plural(view.rows, "row", "rows"),
+        plural(view.tables_left, "table", "tables"),
+        spoken_count(view.tables),
+        view.tables.max(1),
+        view.tables.saturating_sub(view.tables_left),
     );
 }
 
@@ -106,12 +121,16 @@ fn here(out: &mut String, frame: &Frame<'_>) {
     out.push_str("</ul></section>");
 }
 
-/// The button that pauses a role, or lets a paused one go on. The pages themselves take no orders about themselves.
+/// The button that pauses a role, lets a paused one go on, or starts one anew that has stopped. The pages themselves take no orders about themselves.
 fn switch(frame: &Frame<'_>, role: &str, state: &str) -> String {
     if role == "web" {
         return String::new();
     }
-    let (order, word) = if state == "paused" { ("resume", "Resume") } else { ("pause", "Pause") };
+    let (order, word) = match state {
+        "paused" => ("resume", "Resume"),
+        "stopped" => ("restart", "Start anew"),
+        _ => ("pause", "Pause"),
+    };
     let role = esc(role);
     format!(
         "<form class=switch method=post action=\"/roles\">{}<button class=plain name={order} value=\"{role}\">{word}\

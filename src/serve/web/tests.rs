@@ -11,7 +11,7 @@ use super::*;
 use crate::change::OriginId;
 use crate::observe::{ConflictView, FailedView, FailedWish, RetriedView, SchemaView, SideView, TableView};
 use crate::runtime::{Finding, RoleState, RoleWatch, Stop};
-use crate::serve::StartFrom;
+use crate::serve::{Restarted, StartFrom};
 
 mod forms;
 mod guard;
@@ -330,7 +330,7 @@ impl Roles for Obedient {
         Err(Stop::halt(format!("resume {role}"), "as told"))
     }
 
-    async fn restart(&self, role: &str, from: StartFrom) -> Result<Vec<String>, Stop> {
+    async fn restart(&self, role: &str, from: StartFrom) -> Result<Restarted, Stop> {
         Err(Stop::halt(format!("restart {role} {:?} {:?}", from.from, from.origin), "as told"))
     }
 
@@ -345,6 +345,7 @@ async fn roles_are_ordered_by_their_names() {
         ("applier/pause", "{}", "pause applier"),
         ("cloud%20main/resume", "{}", "resume cloud main"),
         ("tailer/restart", "{}", "restart tailer None None"),
+        ("applier/restart", r#"{"from": "120", "origin": "laptop-b"}"#, r#"restart applier Some(\"120\") Some(\"laptop-b\")"#),
     ] {
         let answer = page.post(&format!("/api/roles/{path}"), json, body).await;
         assert_eq!((answer.status, answer.body), (409, format!("{{\"error\":\"{said}\",\"hint\":\"as told\"}}")));

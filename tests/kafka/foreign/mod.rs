@@ -97,6 +97,7 @@ async fn tailed(server: &PrivateServer, broker: &PrivateBroker, origin: &OriginI
         clock: Arc::new(SystemClock),
         observer: Observer::default(),
         snapshots: None,
+        rereads: Arc::default(),
     };
     let shutdown = Shutdown::new();
     let publishing = async {

@@ -21,11 +21,15 @@ async fn a_role_is_paused_and_resumed_by_a_button() {
     let token = field(&overview, "token");
     assert_eq!(send(&page, "/roles", "pause=tailer").await.status, 403, "no token");
     // The twin refuses everything and says what it was told.
-    for (form, said) in [("pause=tailer", "pause tailer"), ("resume=cloud+main", "resume cloud main")] {
+    for (form, said) in [
+        ("pause=tailer", "pause tailer"),
+        ("resume=cloud+main", "resume cloud main"),
+        ("restart=applier", "restart applier None None"),
+    ] {
         let answer = send(&page, "/roles", &format!("token={token}&{form}")).await;
         assert!(answer.status == 409 && answer.body.contains(said) && answer.body.contains("as told"), "{}", answer.body);
     }
-    for form in ["", "&pause=tailer&resume=tailer", "&stop=tailer"] {
+    for form in ["", "&pause=tailer&resume=tailer", "&restart=tailer&resume=tailer", "&stop=tailer"] {
         assert_eq!(send(&page, "/roles", &format!("token={token}{form}")).await.status, 400, "{form}");
     }
     page.end().await;
