@@ -43,12 +43,11 @@ mod tests {
     use std::time::Duration;
 
     use super::super::group::tests::record;
-    use super::super::{Applier, ApplyOptions, LocalFeed, NoNotes, NoOverflow};
+    use super::super::twins::{applier, apply_something};
+    use super::super::{ApplyOptions, LocalFeed};
     use crate::change::{
         Body, Change, Checks, Cluster, Column, ColumnKind, GtidPosition, Image, Op, OriginId, Record, Shape, TableName, Value,
     };
-    use crate::observe::Observer;
-    use crate::runtime::{Shutdown, SystemClock};
     use crate::target::memory::{MemoryOptions, MemoryTable, MemoryTarget};
     use crate::topic::TopicWriter as _;
     use crate::topic::memory::{FairWeather, MemoryTopics};
@@ -84,29 +83,11 @@ mod tests {
         let shape = changes[0].shape.clone();
         let table = MemoryTable { shape: shape.clone(), unique: Some(("line".into(), 0)), refers: None };
         let target = MemoryTarget::new([table], MemoryOptions::default());
-        let applier = Applier {
-            options: ApplyOptions { buffer_bytes, retry_wait: Duration::ZERO, ..ApplyOptions::new(cluster) },
-            target: Arc::new(target.clone()),
-            reader: Arc::new(topics.reader(Arc::new(FairWeather))),
-            local: {
-                let local = LocalFeed::default();
-                // Its tailer runs, and nothing was written yet.
-                local.passed(&GtidPosition::start());
-                Arc::new(local)
-            },
-            overflow: Arc::new(|| Ok(Box::new(NoOverflow))),
-            clock: Arc::new(SystemClock),
-            observer: Observer::default(),
-            notes: Arc::new(NoNotes),
-            again: Arc::default(),
-        };
-        let shutdown = Shutdown::new();
-        let running = tokio::spawn(applier.run(shutdown.clone()));
-        while !running.is_finished() && target.marks().is_empty() {
-            tokio::task::yield_now().await;
-        }
-        shutdown.cancel();
-        running.await.unwrap().unwrap();
+        let options = ApplyOptions { buffer_bytes, retry_wait: Duration::ZERO, ..ApplyOptions::new(cluster) };
+        let local = Arc::new(LocalFeed::default());
+        // Its tailer runs, and nothing was written yet.
+        local.passed(&GtidPosition::start());
+        apply_something(applier(options, &target, &topics, local), &target).await.unwrap();
         let letters = target.dead_letters().into_iter().map(|letter| (letter.attempts, letter.reason)).collect();
         (target.rows(&shape.table), letters)
     }

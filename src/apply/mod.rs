@@ -39,6 +39,8 @@ mod settle;
 mod stability;
 mod step;
 mod ties;
+#[cfg(test)]
+mod twins;
 mod unique;
 mod work;
 mod worker;

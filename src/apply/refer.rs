@@ -18,6 +18,7 @@ use super::group::Group;
 use super::rows::Rows;
 use super::settle::{Trouble, conflict_id, image_of};
 use super::step::{Step, canonical, delete_of};
+use super::ties::stands;
 use super::work::Work;
 use crate::change::{Change, Checks, Cluster, Image, NodeRank, Op, RowKey, Seen, Version};
 use crate::runtime::{Disposition, Fault};
@@ -347,7 +348,12 @@ impl Engine<'_> {
         }
         for referring in found.iter().rev() {
             match &referring.follows {
-                Follows::Goes | Follows::Becomes(_) => follow(transaction, referring).await?,
+                Follows::Goes | Follows::Becomes(_) => {
+                    follow(transaction, referring).await?;
+                    if referring.follows == Follows::Goes {
+                        work.went_along.insert(referring.canonical.clone(), referring.held.key.clone());
+                    }
+                }
                 Follows::Blocks => {
                     work.conflicts.push(self.followed(group, step, referring, rows)?);
                     write(transaction, Write::DeleteAlone(referring.held.key.clone())).await?;
@@ -369,7 +375,14 @@ impl Engine<'_> {
         rows: &Rows,
         work: &mut Work,
     ) -> Result<(), ApplyError> {
-        for key in work.gone.values().cloned().collect::<Vec<_>>() {
+        let mut gone: Vec<RowKey> = work.gone.values().cloned().collect();
+        for (canonical, key) in &work.went_along {
+            // It may have come back, and others to it.
+            if !work.gone.contains_key(canonical) && !stands(transaction, key).await? {
+                gone.push(key.clone());
+            }
+        }
+        for key in gone {
             let found = self.referring(transaction, &key, None, true).await?;
             if surprised(keys(&found), rows, trouble, work) {
                 return Ok(());

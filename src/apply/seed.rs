@@ -229,7 +229,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::group::tests::record;
-    use super::super::worker::tests::apply_until;
+    use super::super::twins::apply_until;
     use super::*;
     use crate::change::{Body, Change, Column, ColumnKind, Image, Op, OriginId, Shape, TableName, Value, ValueRef, wire};
     use crate::target::Target as _;

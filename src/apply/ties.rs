@@ -8,6 +8,9 @@
 //! - One of our rows **joined** it, and has gone since, or refers to something else, by another foreign key's action. Others may
 //!   still have it as we published it, and wait for us to say what becomes of it: we publish what it is now.
 //!
+//! Where we deleted or wrote that row too, what stood between it and a row of ours may be gone on both sides. Then we tell of each row of
+//! ours that is not any more what we published, and that the other did not know.
+//!
 //! The same where both gave one row another key: the newer one's author publishes what refers to it.
 //!
 //! See docs/decisions/0011.
@@ -17,11 +20,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ApplyError;
+use super::decide::Entry;
 use super::engine::Engine;
 use super::group::Group;
 use super::index::{Index, fingerprint};
 use super::local::LocalWrite;
-use super::overflow::Fingerprint;
+use super::overflow::{Fingerprint, OverflowError};
 use super::refer::{Referring, asks, becoming, is_dead_letter, publish_all, surprised};
 use super::rows::Rows;
 use super::settle::Trouble;
@@ -79,6 +83,11 @@ impl Noted {
         at.map(|((_, offset), row)| (*offset, *row)).collect()
     }
 
+    /// All records, each with the row that it wrote.
+    fn all(&self) -> impl Iterator<Item = (Offset, Fingerprint)> {
+        self.by_place.iter().map(|((_, offset), row)| (*offset, *row))
+    }
+
     fn forget(&mut self, stable: Offset) {
         while let Some(&(offset, place)) = self.by_offset.first().filter(|(offset, _)| *offset < stable) {
             self.by_offset.pop_first();
@@ -132,12 +141,8 @@ impl Engine<'_> {
         if !asked || !transaction.is_referred(change.table(), becomes).await? {
             return Ok(answer);
         }
-        let entry_of = |canonical: &CanonicalKey, index: &Index| match rows {
-            Some(rows) => rows.entry(canonical, index),
-            None => index.get(canonical),
-        };
         // Of two that moved one row to another key, the newer one's author says what refers to it.
-        let older = entry_of(&step.canonical, self.index)?.is_none_or(|entry| entry.version < group.version(step.at));
+        let older = entry_of(&step.canonical, self.index, rows)?.is_none_or(|entry| entry.version < group.version(step.at));
         let (own, own_rank) = (self.options.cluster.own(), self.options.cluster.own_rank());
         let unseen = |(offset, _): &(Offset, Fingerprint)| !group.records[step.at].1.seen.has(own, *offset);
         let mut gone: Vec<(Arc<Shape>, Image)> =
@@ -170,27 +175,63 @@ impl Engine<'_> {
                     gone.push((moved.shape.clone(), after));
                 }
                 for (offset, row) in self.ties.joined.at(&place).into_iter().filter(unseen) {
+                    // What refers to the deleted row as we published it is answered for where the delete is settled.
                     // Most still refer to what they joined, or were written again: the topic is not asked for those.
                     if met.contains(&row) || !self.index.ends_with(row, own_rank, offset)? {
                         continue;
                     }
-                    let Some(key) = change_at(self.reader, own, offset).await?.and_then(|put| put.key()) else { continue };
-                    let canonical =
-                        canonical(self.target, std::slice::from_ref(&key)).await?.pop().expect("one key, one answer");
-                    let newest = entry_of(&canonical, self.index)?
-                        .is_some_and(|entry| entry.version.node == own_rank && entry.offset == offset);
-                    // What refers to the deleted row as we published it is answered for where the delete is settled.
-                    if newest && met.insert(row) {
-                        let held = match transaction.lock(std::slice::from_ref(&key)).await {
-                            Err(error) if is_dead_letter(&error) => continue,
-                            held => held?.pop().flatten(),
-                        };
-                        answer.silent.push(Silent { key, canonical, held });
+                    let Some(put) = change_at(self.reader, own, offset).await? else { continue };
+                    if let Some(silent) = self.newest_own(transaction, offset, &put, rows).await?
+                        && met.insert(row)
+                    {
+                        answer.silent.push(silent);
                     }
                 }
             }
         }
+        // We deleted or wrote the row too, and neither knew of the other. What stood between it and a row of ours may be gone with it on
+        // both sides, and leads to that row no more: so of all of ours that joined something it is looked which changed in silence.
+        let both = entry_of(&step.canonical, self.index, rows)?
+            .is_some_and(|entry| entry.version.node == own_rank && unseen(&(entry.offset, 0)));
+        if both && !moves {
+            let mut wanted = BTreeMap::new();
+            for (offset, row) in self.ties.joined.all().filter(unseen) {
+                if !met.contains(&row) && self.index.ends_with(row, own_rank, offset)? {
+                    wanted.insert(offset, row);
+                }
+            }
+            for (offset, put) in changes_at(self.reader, own, wanted.keys().copied().collect()).await? {
+                if let Some(silent) = self.newest_own(transaction, offset, &put, rows).await?
+                    && silent.held.as_ref().map(|held| &held.image) != put.after.as_ref()
+                    && met.insert(wanted[&offset])
+                {
+                    answer.silent.push(silent);
+                }
+            }
+        }
         Ok(answer)
+    }
+
+    /// The row that a record of ours wrote, locked, where that is still the row's newest write.
+    async fn newest_own(
+        &mut self,
+        transaction: &mut dyn ApplyTransaction,
+        offset: Offset,
+        put: &Change,
+        rows: Option<&Rows>,
+    ) -> Result<Option<Silent>, ApplyError> {
+        let own_rank = self.options.cluster.own_rank();
+        let Some(key) = put.key() else { return Ok(None) };
+        let canonical = canonical(self.target, std::slice::from_ref(&key)).await?.pop().expect("one key, one answer");
+        let newest = entry_of(&canonical, self.index, rows)?
+            .is_some_and(|entry| entry.version.node == own_rank && entry.offset == offset);
+        if !newest {
+            return Ok(None);
+        }
+        match transaction.lock(std::slice::from_ref(&key)).await {
+            Err(error) if is_dead_letter(&error) => Ok(None),
+            held => Ok(Some(Silent { key, canonical, held: held?.pop().flatten() })),
+        }
     }
 
     /// Locks what will have to be published, before the position is read.
@@ -249,6 +290,14 @@ impl Engine<'_> {
     }
 }
 
+/// A row's newest write that is known, those of this group included.
+fn entry_of(row: &CanonicalKey, index: &Index, rows: Option<&Rows>) -> Result<Option<Entry>, OverflowError> {
+    match rows {
+        Some(rows) => rows.entry(row, index),
+        None => index.get(row),
+    }
+}
+
 /// The change of a record of our own. `None` where the topic no longer keeps it: who has not seen it by now is seeded anew.
 async fn change_at(reader: &dyn TopicReader, own: &OriginId, offset: Offset) -> Result<Option<Change>, TopicError> {
     match reader.read(own, offset, 1, Duration::ZERO).await {
@@ -257,6 +306,32 @@ async fn change_at(reader: &dyn TopicReader, own: &OriginId, offset: Offset) -> 
         Err(error) => Err(error),
     }
 }
+
+/// The changes of some records of our own, many with each answer: over a bad connection many answers never come to an end.
+async fn changes_at(
+    reader: &dyn TopicReader,
+    own: &OriginId,
+    mut wanted: BTreeSet<Offset>,
+) -> Result<Vec<(Offset, Change)>, TopicError> {
+    let mut found = Vec::new();
+    while let Some(&first) = wanted.first() {
+        let records = match reader.read(own, first, READ_BYTES, Duration::ZERO).await {
+            Err(TopicError::Gone { first, .. }) => {
+                wanted = wanted.split_off(&first);
+                continue;
+            }
+            records => records?,
+        };
+        let Some(next) = records.last().map(|(offset, _)| offset.next()) else { break };
+        let meant = records.into_iter().filter(|(offset, _)| wanted.contains(offset));
+        found.extend(meant.filter_map(|(offset, record)| Some((offset, record.change()?.clone()))));
+        wanted = wanted.split_off(&next);
+    }
+    Ok(found)
+}
+
+/// Of the own topic, read at once.
+const READ_BYTES: usize = 4 << 20;
 
 /// As [`Target::ties`]; where a table cannot be looked at, each change alone, and those of that table have none.
 async fn ties(target: &dyn Target, changes: &[&Change]) -> Result<Vec<Tied>, TargetError> {
@@ -274,7 +349,7 @@ async fn ties(target: &dyn Target, changes: &[&Change]) -> Result<Vec<Tied>, Tar
     Ok(all)
 }
 
-async fn stands(transaction: &mut dyn ApplyTransaction, key: &RowKey) -> Result<bool, TargetError> {
+pub(super) async fn stands(transaction: &mut dyn ApplyTransaction, key: &RowKey) -> Result<bool, TargetError> {
     match transaction.lock(std::slice::from_ref(key)).await {
         Err(error) if is_dead_letter(&error) => Ok(false),
         held => Ok(held?.pop().flatten().is_some()),

@@ -30,6 +30,8 @@ pub struct Work {
     pub published: BTreeMap<CanonicalKey, Published>,
     /// Those of them that go.
     pub gone: BTreeMap<CanonicalKey, RowKey>,
+    /// Rows that went along with one of these, of which nothing is published.
+    pub went_along: BTreeMap<CanonicalKey, RowKey>,
     /// Rows that met another node's write, and that this transaction has written since.
     pub won: BTreeMap<CanonicalKey, Version>,
     /// Records that could not be applied, and why.

@@ -494,12 +494,10 @@ impl State {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::super::group::tests::record;
-    use super::super::{NoNotes, NoOverflow};
+    use super::super::twins::apply_until;
     use super::*;
-    use crate::change::Cluster;
-    use crate::runtime::SystemClock;
     use crate::target::memory::{MemoryOptions, MemoryTarget};
     use crate::topic::TopicWriter as _;
     use crate::topic::memory::{FairWeather, MemoryTopics};
@@ -522,37 +520,6 @@ pub(super) mod tests {
         writer.resume().await.unwrap();
         writer.append(Offset(0), &records).await.unwrap();
         topics
-    }
-
-    /// Applies for the first of the nodes, until the checkpoint of node b is there or the applier stops by itself.
-    pub async fn apply_until(target: &MemoryTarget, topics: MemoryTopics, nodes: &[&str], upto: u64) -> Result<(), ApplyError> {
-        let cluster = Cluster::new(nodes.iter().map(|name| OriginId::new(name)), &OriginId::new(nodes[0])).unwrap();
-        let local = Arc::new(LocalFeed::default());
-        // Nobody else writes there, and no tailer is needed to know that.
-        local.passed(&"0-1-18446744073709551615".parse().unwrap());
-        let applier = Applier {
-            options: ApplyOptions { idle_checkpoint: 1, ..ApplyOptions::new(cluster) },
-            target: Arc::new(target.clone()),
-            reader: Arc::new(topics.reader(Arc::new(FairWeather))),
-            local,
-            overflow: Arc::new(|| Ok(Box::new(NoOverflow))),
-            clock: Arc::new(SystemClock),
-            observer: Observer::default(),
-            notes: Arc::new(NoNotes),
-            again: Arc::default(),
-        };
-        let shutdown = Shutdown::new();
-        let running = tokio::spawn(applier.run(shutdown.clone()));
-        let b = OriginId::new("b");
-        while !running.is_finished() && target.marks().get(&b).is_none_or(|mark| mark.next < Offset(upto)) {
-            tokio::task::yield_now().await;
-        }
-        for _ in 0..100 {
-            // What is checked at the start may still be under way where nothing is to be applied.
-            tokio::task::yield_now().await;
-        }
-        shutdown.cancel();
-        running.await.unwrap()
     }
 
     #[tokio::test(start_paused = true)]

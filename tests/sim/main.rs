@@ -79,8 +79,7 @@ fn every_seed_converges_where_a_cascade_goes_on_to_a_cascade() {
 
 #[test]
 fn every_seed_converges_where_a_cascade_goes_on_to_a_set_null() {
-    // The next seed meets what docs/reliability.md has under "Known faults".
-    every_seed(seeds(38), REFERENCES[4]);
+    every_seed(seeds(REFERENCE_SEEDS), REFERENCES[4]);
 }
 
 #[test]
@@ -338,6 +337,21 @@ fn seed_9_over_three_tables_what_waits_for_its_author_is_left_as_it_is() {
     for refers in [REFERENCES[3], REFERENCES[4]] {
         run(&Scenario { refers, ..Scenario::of(9, Without::default()) }).unwrap();
     }
+}
+
+/// Two nodes deleted one rider. The bike of it went with it on both, and led the author of a lamp on that bike to its lamp no more, which stayed
+/// as it was where its own delete had not set it to NULL.
+#[test]
+fn seeds_38_and_66_over_three_tables_what_went_on_both_sides_does_not_hide_what_referred_to_it() {
+    for seed in [38, 66] {
+        run(&Scenario { refers: REFERENCES[4], ..Scenario::of(seed, Without::default()) }).unwrap();
+    }
+}
+
+/// A row was removed for its unique value, with those that referred to it; what came to refer to these in the same commit stayed.
+#[test]
+fn seed_167_over_three_tables_what_comes_late_to_a_row_that_went_along_follows_it() {
+    run(&Scenario { refers: REFERENCES[3], ..Scenario::of(167, Without::default()) }).unwrap();
 }
 
 /// The applier read each of many earlier writes from its topic before it could settle one delete, and never came to an end where one

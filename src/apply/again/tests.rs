@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 
 use super::super::group::tests::record;
-use super::super::{ApplyOptions, LocalFeed, NoNotes, NoOverflow};
+use super::super::twins::applier;
+use super::super::{ApplyOptions, LocalFeed};
 use super::*;
 use crate::change::{Body, Change, Checks, Cluster, Column, ColumnKind, GtidPosition, Image, Seen, Shape, Value};
-use crate::observe::Observer;
-use crate::runtime::SystemClock;
 use crate::target::TargetError;
 use crate::target::memory::{
     Faults, LocalWrite, MemoryOptions, MemoryReference, MemoryTable, MemoryTarget, OnDelete, Step as DatabaseStep, Verdict,
@@ -91,17 +90,9 @@ impl Rig {
 
     fn start(&self) -> tokio::task::JoinHandle<Result<(), ApplyError>> {
         let cluster = Cluster::new(self.names.clone(), &self.names[0]).unwrap();
-        let applier = Applier {
-            options: ApplyOptions { retry_wait: Duration::ZERO, idle_checkpoint: 1, ..ApplyOptions::new(cluster) },
-            target: Arc::new(self.target.clone()),
-            reader: Arc::new(self.topics.reader(Arc::new(FairWeather))),
-            local: self.local.clone(),
-            overflow: Arc::new(|| Ok(Box::new(NoOverflow))),
-            clock: Arc::new(SystemClock),
-            observer: Observer::default(),
-            notes: Arc::new(NoNotes),
-            again: self.desk.clone(),
-        };
+        let options = ApplyOptions { retry_wait: Duration::ZERO, idle_checkpoint: 1, ..ApplyOptions::new(cluster) };
+        let local = self.local.clone();
+        let applier = Applier { again: self.desk.clone(), ..applier(options, &self.target, &self.topics, local) };
         tokio::spawn(applier.run(self.shutdown.clone()))
     }
 

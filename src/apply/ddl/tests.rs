@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 
 use super::super::group::tests::record;
-use super::super::{Applier, ApplyOptions, LocalFeed, NoNotes, NoOverflow};
+use super::super::twins::applier;
+use super::super::{ApplyOptions, LocalFeed};
 use super::*;
 use crate::change::{Body, Checks, Cluster, Column, ColumnKind, Hlc, Image, Shape, Value};
-use crate::observe::Observer;
-use crate::runtime::SystemClock;
 use crate::target::memory::{Faults, MemoryOptions, MemoryTable, MemoryTarget, Step as DatabaseStep, Verdict};
 use crate::topic::TopicWriter as _;
 use crate::topic::memory::{FairWeather, MemoryTopics};
@@ -78,17 +77,8 @@ async fn run_until(
 ) -> Result<(), ApplyError> {
     let names = ["a", "b"].map(OriginId::new);
     let local: Arc<LocalFeed> = Arc::default();
-    let applier = Applier {
-        options: ApplyOptions::new(Cluster::new(names.clone(), &names[0]).unwrap()),
-        target: Arc::new(target.clone()),
-        reader: Arc::new(topics.reader(Arc::new(FairWeather))),
-        local: local.clone(),
-        overflow: Arc::new(|| Ok(Box::new(NoOverflow))),
-        clock: Arc::new(SystemClock),
-        observer: Observer::default(),
-        notes: Arc::new(NoNotes),
-        again: Arc::default(),
-    };
+    let options = ApplyOptions::new(Cluster::new(names.clone(), &names[0]).unwrap());
+    let applier = applier(options, target, topics, local.clone());
     let shutdown = Shutdown::new();
     let running = tokio::spawn(applier.run(shutdown.clone()));
     while !running.is_finished() && !reached(target) {

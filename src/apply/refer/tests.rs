@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use super::super::group::tests::record;
-use super::super::{Applier, ApplyOptions, LocalFeed, NoNotes, NoOverflow};
+use super::super::twins::{applier, apply_something};
+use super::super::{ApplyOptions, LocalFeed};
 use crate::change::{
     Body, Change, Checks, Cluster, Column, ColumnKind, Image, Op, OriginId, Record, Rewrite, Shape, TableName, Value,
 };
-use crate::observe::Observer;
-use crate::runtime::{Shutdown, SystemClock};
 use crate::target::memory::{LocalWrite, MemoryOptions, MemoryReference, MemoryTable, MemoryTarget, OnDelete};
 use crate::topic::TopicWriter as _;
 use crate::topic::memory::{FairWeather, MemoryTopics};
@@ -65,24 +64,7 @@ async fn bikes_of_a_rider_without_seat(on_delete: OnDelete) -> (Vec<Image>, Vec<
     publish(&topics, &names[1], 1, vec![insert(&riders, ["theirs", "1"]), insert(&bikes, ["bike", "theirs"])]).await;
     let local = Arc::new(LocalFeed::default());
     local.passed(&target.end());
-    let applier = Applier {
-        options: ApplyOptions::new(cluster),
-        target: Arc::new(target.clone()),
-        reader: Arc::new(topics.reader(Arc::new(FairWeather))),
-        local,
-        overflow: Arc::new(|| Ok(Box::new(NoOverflow))),
-        clock: Arc::new(SystemClock),
-        observer: Observer::default(),
-        notes: Arc::new(NoNotes),
-        again: Arc::default(),
-    };
-    let shutdown = Shutdown::new();
-    let running = tokio::spawn(applier.run(shutdown.clone()));
-    while !running.is_finished() && target.marks().is_empty() {
-        tokio::task::yield_now().await;
-    }
-    shutdown.cancel();
-    running.await.unwrap().unwrap();
+    apply_something(applier(ApplyOptions::new(cluster), &target, &topics, local), &target).await.unwrap();
     assert_eq!(target.rows(&riders.table), [insert(&riders, ["ours", "1"]).after.unwrap()]);
     let published =
         rewrites.lock().unwrap().iter().filter(|change: &&Change| change.table() == &bikes.table).cloned().collect();
