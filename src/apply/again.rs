@@ -1,4 +1,5 @@
-//! Changes that were set aside, applied once more because somebody asks for it.
+//! Changes that were set aside, applied once more because somebody asks for it; and, in `look`, all those of an origin from an older
+//! place on.
 //!
 //! A change is late then: newer writes of its row may have come, and the index may have forgotten them, for all nodes have them
 //! by now. So before anything is decided, the writes of its rows are noted again from the topics, from the place on where any
@@ -12,6 +13,11 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
+mod look;
+
+pub use look::Looked;
+
+use self::look::{Look, LookOrder};
 use super::ApplyError;
 use super::group::Group;
 use super::local::{LocalWrite, local_writes};
@@ -48,7 +54,13 @@ pub enum Outcome {
     Refused { reason: String },
 }
 
-struct Order {
+/// What somebody wants done once more.
+pub(super) enum AgainOrder {
+    Retry(RetryOrder),
+    Look(LookOrder),
+}
+
+pub(super) struct RetryOrder {
     letters: Vec<LetterPlace>,
     answer: oneshot::Sender<Vec<(LetterPlace, Outcome)>>,
 }
@@ -58,37 +70,57 @@ struct Order {
 pub struct AgainDesk {
     inner: Mutex<Inner>,
     wanted: Notify,
+    attached: Notify,
 }
 
 #[derive(Default)]
 struct Inner {
     appliers: usize,
-    orders: VecDeque<Order>,
+    orders: VecDeque<AgainOrder>,
 }
 
 impl AgainDesk {
     /// Has the changes applied once more, and tells what became of each. Ends early where no applier works in this process.
     pub async fn retry(&self, letters: Vec<LetterPlace>) -> Result<Vec<(LetterPlace, Outcome)>, Stop> {
         let (answer, told) = oneshot::channel();
-        {
-            let mut inner = self.inner();
-            if inner.appliers == 0 {
-                let message = "the applier does not work in this process now, and only it can apply a change";
-                return Err(Stop::halt(message, "see `tandem status`; then ask again"));
+        self.order(AgainOrder::Retry(RetryOrder { letters, answer }))?;
+        told.await.map_err(|_| ended())
+    }
+
+    /// Has the changes of an origin looked at again, from an offset (or the oldest that its topic keeps) up to the checkpoint. Ends early
+    /// where no applier works in this process.
+    pub async fn look(&self, origin: OriginId, from: Option<Offset>) -> Result<Looked, Stop> {
+        let (answer, told) = oneshot::channel();
+        self.order(AgainOrder::Look(LookOrder { origin, from, answer }))?;
+        told.await.map_err(|_| ended())?
+    }
+
+    /// Until an applier takes orders.
+    pub async fn works(&self) {
+        loop {
+            let attached = self.attached.notified();
+            if self.inner().appliers > 0 {
+                return;
             }
-            inner.orders.push_back(Order { letters, answer });
+            attached.await;
         }
+    }
+
+    fn order(&self, order: AgainOrder) -> Result<(), Stop> {
+        let mut inner = self.inner();
+        if inner.appliers == 0 {
+            let message = "the applier does not work in this process now, and only it can apply a change";
+            return Err(Stop::halt(message, "see `tandem status`; then ask again"));
+        }
+        inner.orders.push_back(order);
         self.wanted.notify_one();
-        told.await.map_err(|_| Stop {
-            disposition: Disposition::Retry,
-            message: "the applier ended while it was at it".into(),
-            hint: Some("what it did is done, each change with its commit: ask again for what is left".into()),
-        })
+        Ok(())
     }
 
     /// From now on orders are taken, until the guard is dropped.
     pub(super) fn attach(self: &Arc<Self>) -> TakesOrders {
         self.inner().appliers += 1;
+        self.attached.notify_waiters();
         TakesOrders(self.clone())
     }
 
@@ -96,8 +128,8 @@ impl AgainDesk {
         self.wanted.notified().await;
     }
 
-    pub(super) fn take(&self) -> Option<AgainOrder> {
-        self.inner().orders.pop_front().map(AgainOrder)
+    fn take(&self) -> Option<AgainOrder> {
+        self.inner().orders.pop_front()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -105,8 +137,13 @@ impl AgainDesk {
     }
 }
 
-/// An order that the applier has taken.
-pub(super) struct AgainOrder(Order);
+fn ended() -> Stop {
+    Stop {
+        disposition: Disposition::Retry,
+        message: "the applier ended while it was at it".into(),
+        hint: Some("what it did is done, each change with its commit: ask again for what is left".into()),
+    }
+}
 
 pub(super) struct TakesOrders(Arc<AgainDesk>);
 
@@ -142,6 +179,7 @@ impl Letter {
 }
 
 /// What a topic still holds, as far as it matters here.
+#[derive(Clone, Copy)]
 struct Held {
     node: NodeRank,
     first: Offset,
@@ -152,14 +190,34 @@ struct Held {
 }
 
 impl Applier {
-    /// Does what was asked for, and answers. Nothing is forgotten by the index meanwhile.
-    pub(super) async fn apply_again(
+    /// Does what people asked for, and the next part of what takes longer. False where nothing was to be done.
+    pub(super) async fn take_orders(
         &self,
         known: &mut Known,
-        order: AgainOrder,
+        look: &mut Option<Look>,
         shutdown: &Shutdown,
-    ) -> Result<(), ApplyError> {
-        let Order { mut letters, answer } = order.0;
+    ) -> Result<bool, ApplyError> {
+        let mut progress = false;
+        // One at a time: each would have the index forget what the other needs.
+        while look.is_none()
+            && let Some(order) = self.again.take()
+        {
+            match order {
+                AgainOrder::Retry(order) => self.apply_again(known, order, shutdown).await?,
+                AgainOrder::Look(order) => *look = self.begin_look(known, order).await?,
+            }
+            progress = true;
+        }
+        if let Some(going_on) = look.take() {
+            *look = self.look_on(known, going_on, shutdown).await?;
+            progress = true;
+        }
+        Ok(progress)
+    }
+
+    /// Does what was asked for, and answers. Nothing is forgotten by the index meanwhile.
+    async fn apply_again(&self, known: &mut Known, order: RetryOrder, shutdown: &Shutdown) -> Result<(), ApplyError> {
+        let RetryOrder { mut letters, answer } = order;
         letters.sort();
         letters.dedup();
         known.index.hold(true);
@@ -281,22 +339,34 @@ impl Applier {
                     return Err(TopicError::PastEnd { origin: origin.clone(), wanted: *reach, end: next }.into());
                 };
                 next = last.next();
-                let records = batch.iter().take_while(|(offset, _)| offset < reach);
-                let written = records.filter_map(|(offset, record)| Some((*offset, record.hlc, record.written()?)));
-                let writes: Vec<LocalWrite> = written
-                    .filter(|(.., change)| tables.contains(change.table()))
-                    .flat_map(|(offset, hlc, change)| local_writes(change, hlc, offset))
-                    .collect();
-                let (emptied, writes): (Vec<_>, Vec<_>) = writes.into_iter().partition(|write| write.empties);
-                for write in emptied {
-                    known.index.note_emptied(write.key.table(), Version { hlc: write.hlc, node: *node }, write.offset);
-                }
-                let keys: Vec<RowKey> = writes.iter().map(|write| write.key.clone()).collect();
-                for (key, write) in canonical(&*self.target, &keys).await?.iter().zip(writes) {
-                    if rows.contains(key) {
-                        known.index.note(key, Version { hlc: write.hlc, node: *node }, write.offset)?;
-                    }
-                }
+                let records: Vec<_> = batch.into_iter().filter(|(offset, _)| offset < reach).collect();
+                self.note_written(known, *node, &records, Some((&tables, &rows))).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what these records wrote: everything, or what they tell of some rows of some tables.
+    async fn note_written(
+        &self,
+        known: &mut Known,
+        node: NodeRank,
+        records: &[(Offset, Record)],
+        only: Option<(&BTreeSet<&TableName>, &BTreeSet<&CanonicalKey>)>,
+    ) -> Result<(), ApplyError> {
+        let written = records.iter().filter_map(|(offset, record)| Some((*offset, record.hlc, record.written()?)));
+        let writes: Vec<LocalWrite> = written
+            .filter(|(.., change)| only.is_none_or(|(tables, _)| tables.contains(change.table())))
+            .flat_map(|(offset, hlc, change)| local_writes(change, hlc, offset))
+            .collect();
+        let (emptied, writes): (Vec<_>, Vec<_>) = writes.into_iter().partition(|write| write.empties);
+        for write in emptied {
+            known.index.note_emptied(write.key.table(), Version { hlc: write.hlc, node }, write.offset);
+        }
+        let keys: Vec<RowKey> = writes.iter().map(|write| write.key.clone()).collect();
+        for (key, write) in canonical(&*self.target, &keys).await?.iter().zip(writes) {
+            if only.is_none_or(|(_, rows)| rows.contains(key)) {
+                known.index.note(key, Version { hlc: write.hlc, node }, write.offset)?;
             }
         }
         Ok(())

@@ -45,7 +45,7 @@ mod unique;
 mod work;
 mod worker;
 
-pub use again::{AgainDesk, LetterPlace, Outcome};
+pub use again::{AgainDesk, LetterPlace, Looked, Outcome};
 pub use compare::{Compared, Differing, NoNotes, NoteTaker};
 pub use ddl::{DdlPolicies, DdlPolicy};
 pub use decide::{Entry, Verdict, decide};
@@ -145,4 +145,6 @@ pub struct ApplyAblation {
     pub no_ties: bool,
     /// Forget at once that a table was emptied.
     pub no_emptied: bool,
+    /// Look at old changes again without noting first what the topics tell since.
+    pub no_look_back: bool,
 }

@@ -112,6 +112,9 @@ pub struct Tally {
     pub waited: Duration,
     /// Commit time of the newest change at its origin.
     commit_second: Option<u64>,
+    /// Of changes that were looked at again: what became of each, and why some could not be applied.
+    pub looked: Vec<Fate>,
+    pub left: Vec<(Offset, String)>,
 }
 
 impl Tally {
@@ -128,6 +131,21 @@ impl Tally {
         if let Some((_, last)) = group.records.last() {
             self.commit_second = Some(last.commit_second);
         }
+    }
+
+    /// Of changes that were looked at again only those count that had to be applied; how late they are says nothing.
+    pub fn count_looked(&mut self, group: &Group, fates: Vec<Fate>, reason: impl Fn(Offset) -> Option<String>) {
+        for ((offset, record), fate) in group.records.iter().zip(&fates) {
+            match fate {
+                Fate::Applied => {
+                    let change = record.change().expect("a group's records hold changes");
+                    self.count_one(change, *offset, record.commit_second, *fate);
+                }
+                Fate::SetAside => self.left.push((*offset, reason(*offset).unwrap_or_default())),
+                Fate::Duplicate | Fate::LostToNewer | Fate::Held => {}
+            }
+        }
+        self.looked = fates;
     }
 
     /// What became of its one change, and why it was set aside.

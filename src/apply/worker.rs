@@ -59,6 +59,7 @@ impl Applier {
             Fetch::start(reader, waiting.origin.clone(), waiting.mark.next, bytes, arrived, self.observer.clone())
         };
         let mut fetches: Vec<Fetch> = state.waiting.iter().map(fetch).collect();
+        let mut look = None;
         while !shutdown.is_cancelled() {
             let mut progress = false;
             progress |= self.release(&mut state, &shutdown).await?;
@@ -77,10 +78,7 @@ impl Applier {
                 progress |= applied;
             }
             (0..fetches.len()).for_each(|at| state.report(at, &self.observer));
-            while let Some(order) = self.again.take() {
-                self.apply_again(&mut state.known, order, &shutdown).await?;
-                progress = true;
-            }
+            progress |= self.take_orders(&mut state.known, &mut look, &shutdown).await?;
             if progress {
                 continue;
             }
@@ -301,6 +299,7 @@ impl Applier {
             let attempt = match job {
                 Job::Stream(stream) => engine.stream(stream, &mut trouble).await,
                 Job::Empty(emptied) => engine.empty(emptied, &mut trouble).await,
+                Job::Look(group, steps, gone) => engine.look(group, steps, gone, &mut trouble).await,
                 Job::Group(group, steps) | Job::Again(group, steps) if settle => {
                     engine.settle(group, steps, &mut trouble).await
                 }
@@ -425,6 +424,8 @@ pub(super) enum Job<'a> {
     Group(&'a Group, &'a [Step]),
     /// What was set aside: row by row from the first attempt on.
     Again(&'a Group, &'a [Step]),
+    /// What was applied before, to be compared with the rows; and of which records these may have gone in silence.
+    Look(&'a Group, &'a [Step], &'a [bool]),
     Stream(&'a Stream),
     Empty(&'a Emptied),
 }
@@ -432,7 +433,7 @@ pub(super) enum Job<'a> {
 impl Job<'_> {
     fn mark(&self) -> &Mark {
         match self {
-            Self::Group(group, _) | Self::Again(group, _) => &group.mark,
+            Self::Group(group, _) | Self::Again(group, _) | Self::Look(group, ..) => &group.mark,
             Self::Stream(stream) => &stream.mark,
             Self::Empty(emptied) => &emptied.mark,
         }

@@ -31,11 +31,12 @@ pub struct ResumeArgs {
 pub struct RestartArgs {
     #[command(flatten)]
     order: OrderArgs,
-    /// Of the tailer: read the binlog again after this older GTID position, or from its `beginning`. Nothing is published twice.
-    #[arg(long, value_name = "GTID")]
+    /// From an older place, or `beginning`: the tailer reads the binlog again after a GTID position, the applier looks again at
+    /// the changes of --origin from an offset on. Nothing is published twice, and no newer write is lost.
+    #[arg(long, value_name = "GTID or OFFSET")]
     from: Option<String>,
-    /// Of which node's topic: always refused, with what is safe instead.
-    #[arg(long, value_name = "NODE", requires = "from", hide = true)]
+    /// Of the applier with --from: of which node's topic.
+    #[arg(long, value_name = "NODE", requires = "from")]
     origin: Option<String>,
 }
 

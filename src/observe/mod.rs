@@ -437,6 +437,11 @@ impl Observer {
         info!(%origin, %table, outcome, "change that was set aside tried again");
     }
 
+    /// The changes of an origin from an older place on were looked at again.
+    pub fn looked_again(&self, origin: &OriginId, changes: u64, put_right: u64, not_looked_at: u64) {
+        info!(%origin, changes, put_right, not_looked_at, "changes looked at again from an older place");
+    }
+
     /// A record from further in the future than we believe; its origin is held.
     pub fn clock_wrong(&self, origin: &OriginId, ahead_seconds: f64) {
         self.0.metrics.clock_skew_seconds.with_label_values(&[origin.as_str()]).set(ahead_seconds);

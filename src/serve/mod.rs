@@ -128,10 +128,10 @@ pub struct SyncAsked {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StartFrom {
-    /// A GTID position for the tailer, or `beginning`.
+    /// A GTID position for the tailer, an offset for the applier, or `beginning` for each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// Of which node's topic.
+    /// Of which node's topic, for the applier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
 }

@@ -264,7 +264,7 @@ impl Node {
             tables: self.tables.clone(),
         });
         let web = Web::bind(options, self.observer.clone(), keeper, desk.clone()).await?;
-        let roles = RoleOrders { switches: self.switches.clone(), rereads: self.rereads.clone() };
+        let roles = RoleOrders { switches: self.switches.clone(), rereads: self.rereads.clone(), again: self.again.clone() };
         let failed = FailedDesk { database: self.database.clone(), again: self.again.clone() };
         let web = web.with_clouds(Arc::new(orders)).with_roles(Arc::new(roles)).with_failed(Arc::new(failed));
         let inspector = Inspector {

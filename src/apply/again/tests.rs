@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::super::group::tests::record;
 use super::super::twins::applier;
-use super::super::{ApplyOptions, LocalFeed};
+use super::super::{ApplyAblation, ApplyOptions, LocalFeed};
 use super::*;
 use crate::change::{Body, Change, Checks, Cluster, Column, ColumnKind, GtidPosition, Image, Seen, Shape, Value};
 use crate::target::TargetError;
@@ -15,6 +15,8 @@ use crate::target::memory::{
 };
 use crate::topic::TopicWriter as _;
 use crate::topic::memory::{FairWeather, MemoryTopics};
+
+mod look;
 
 /// No row of the table can be written while it is narrow.
 #[derive(Default)]
@@ -40,7 +42,12 @@ fn shape(table: &str, column: &str) -> Arc<Shape> {
 
 fn change(shape: &Arc<Shape>, op: Op, row: [&str; 2]) -> Change {
     let image = Some(Image::of(row.map(|value| Some(Value::text(value)))));
-    let (before, after) = if op == Op::Delete { (image, None) } else { (None, image) };
+    let (before, after) = match op {
+        Op::Delete => (image, None),
+        // Another row of the same key.
+        Op::Update => (Some(Image::of([row[0], "as it was"].map(|value| Some(Value::text(value))))), image),
+        _ => (None, image),
+    };
     Change { shape: shape.clone(), op, before, after, checks: Checks::default() }
 }
 
@@ -55,6 +62,7 @@ struct Rig {
     local: Arc<LocalFeed>,
     desk: Arc<AgainDesk>,
     shutdown: Shutdown,
+    ablation: ApplyAblation,
 }
 
 impl Rig {
@@ -85,12 +93,18 @@ impl Rig {
             local,
             desk: Arc::default(),
             shutdown: Shutdown::new(),
+            ablation: ApplyAblation::default(),
         }
     }
 
     fn start(&self) -> tokio::task::JoinHandle<Result<(), ApplyError>> {
         let cluster = Cluster::new(self.names.clone(), &self.names[0]).unwrap();
-        let options = ApplyOptions { retry_wait: Duration::ZERO, idle_checkpoint: 1, ..ApplyOptions::new(cluster) };
+        let options = ApplyOptions {
+            retry_wait: Duration::ZERO,
+            idle_checkpoint: 1,
+            ablation: self.ablation,
+            ..ApplyOptions::new(cluster)
+        };
         let local = self.local.clone();
         let applier = Applier { again: self.desk.clone(), ..applier(options, &self.target, &self.topics, local) };
         tokio::spawn(applier.run(self.shutdown.clone()))
