@@ -15,6 +15,7 @@ SEEDS ?=
 FILTER ?=
 KEEP ?=
 TOPIC ?=
+PREFIX ?= /usr/local
 
 .PHONY: help
 help: ## List what there is
@@ -27,6 +28,11 @@ setup: ## Install what building and testing need (quick when all is there)
 .PHONY: build
 build: setup ## Build the release program, target/release/tandem
 	cargo build --release --locked --bin tandem
+
+.PHONY: install
+install: ## Put the program into PREFIX/bin, /usr/local/bin where none is named; after make build
+	@[ -x target/release/tandem ] || { echo 'There is no program yet: make build' >&2; exit 1; }
+	install -D -m 755 target/release/tandem '$(DESTDIR)$(PREFIX)/bin/tandem'
 
 .PHONY: check
 check: setup ## Format, lint, tidy and unit tests: before each commit

@@ -45,7 +45,8 @@ const ORDINARY: &[&str] = &[
     "update",
 ];
 
-/// The rest of what says much about types, tables and rows.
+/// The rest of what says much about types, tables and rows, but for files that update tens of thousands of rows without a key, each of which
+/// is found by looking at all: ctype_gbk and ctype_ujis take minutes by themselves.
 const MORE: &[&str] = &[
     "alter_table",
     "create",
@@ -55,7 +56,6 @@ const MORE: &[&str] = &[
     "ctype_many",
     "ctype_sjis",
     "ctype_ucs",
-    "ctype_ujis",
     "ctype_utf16",
     "ctype_utf32",
     "ctype_utf8",
