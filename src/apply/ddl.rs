@@ -140,6 +140,16 @@ impl Applier {
         let Some(change) = record.schema() else { return Ok(true) };
         let begun = self.target.schema_entries().await?;
         let begun = begun.into_iter().find(|entry| entry.origin == record.origin && entry.offset == offset);
+        // One that was cut off after it was made goes the ordinary way to its end.
+        if begun.is_none() && change.existing && self.is_made(change).await? {
+            let mut patience = Patience::new(offset);
+            while unless_contended(self.pass(mark).await)?.is_none() {
+                if !patience.wait(shutdown).await {
+                    return Ok(false);
+                }
+            }
+            return Ok(true);
+        }
         let mut entry = begun.unwrap_or_else(|| SchemaEntry {
             number: 0,
             origin: record.origin.clone(),
@@ -182,6 +192,16 @@ impl Applier {
             known.stability.freeze(true);
         }
         Ok(true)
+    }
+
+    /// Whether the table is here that it would make.
+    async fn is_made(&self, change: &SchemaChange) -> Result<bool, ApplyError> {
+        let Some(named) = change.tables.first() else { return Ok(false) };
+        Ok(!self.target.columns(&named.name()).await?.is_empty())
+    }
+
+    async fn pass(&self, mark: &Mark) -> Result<(), TargetError> {
+        self.target.begin(mark).await?.commit().await
     }
 
     /// Why the statement does not go through by itself.

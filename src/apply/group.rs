@@ -284,7 +284,8 @@ impl Waiting {
         let (offset, record) = self.records.pop_front()?;
         self.bytes -= record.weight();
         self.changes -= u64::from(record.change().is_some());
-        if record.note().is_none() && self.mark.position.covers(record.gtid) {
+        let is_of_its_transaction = record.note().is_none() && !record.schema().is_some_and(|change| change.existing);
+        if is_of_its_transaction && self.mark.position.covers(record.gtid) {
             // It came twice, and much may have been written since the first time.
             let mut group = self.group(vec![(offset, record)]);
             group.duplicates = 1;

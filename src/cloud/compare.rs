@@ -76,6 +76,7 @@ impl CloudApplier {
             keys: Vec::new(),
             condition: mapping.condition(now),
             names: false,
+            definition: false,
         };
         let mut chunk = outlines(&self.rows, &asked, &columns).await?;
         self.learn(&self.sender(shutdown), &mapping.resource(table), &mapping.id_field(&chunk.shape), mapping.days).await?;

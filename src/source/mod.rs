@@ -64,6 +64,8 @@ pub struct ChunkRequest {
     pub condition: Option<String>,
     /// The names of all tables that are captured are wanted too.
     pub names: bool,
+    /// And how the table is made.
+    pub definition: bool,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -78,6 +80,8 @@ pub struct Chunk {
     pub ends: bool,
     /// All tables that are captured, where they were asked for.
     pub names: Vec<TableName>,
+    /// The statement that would make the table, without its database, where it was asked for and there is one.
+    pub definition: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Debug)]

@@ -8,7 +8,7 @@ use super::witness::Witness;
 use super::{TailError, TailOptions};
 use crate::change::{
     BinlogCoordinates, Body, Change, ChangePrint, Gtid, GtidPosition, Hlc, Image, Mark, Note, Op, OriginId, Record, Rewrite,
-    SchemaChange, Seen, Shape, TableName, Trace, ddl, wire,
+    SchemaChange, Seen, SessionSettings, Shape, TableName, Trace, ddl, wire,
 };
 use crate::observe::{Became, Observer};
 use crate::source::{Ddl, TransactionHeader, TransactionPart};
@@ -209,6 +209,20 @@ impl Sequencer {
         self.between(Body::Note(Box::new(note)))
     }
 
+    /// How a table is made whose rows are published as they are now.
+    pub fn existing_table(&self, table: &TableName, definition: &str) -> Option<Record> {
+        let rest = definition.strip_prefix("CREATE TABLE ")?;
+        self.between(Body::Schema(Box::new(SchemaChange {
+            database: table.database.to_string(),
+            statement: format!("CREATE TABLE IF NOT EXISTS {rest}"),
+            // Its rows are as they are, whatever the sessions allowed that wrote them; and a table that it refers to may come after it.
+            session: SessionSettings { foreign_keys_off: true, ..SessionSettings::default() },
+            tables: vec![table.into()],
+            whole: None,
+            existing: true,
+        })))
+    }
+
     fn between(&self, body: Body) -> Option<Record> {
         if !self.is_between() {
             return None;
@@ -346,6 +360,7 @@ impl Sequencer {
         let change = SchemaChange {
             database: ddl.database.to_string(),
             statement: ddl.statement.to_string(),
+            existing: false,
             session: ddl.session.clone(),
             tables: tables.iter().map(Into::into).collect(),
             whole,

@@ -118,6 +118,7 @@ impl Snapshotting {
             keys: task.keys.clone(),
             condition: task.condition.clone(),
             names: task.all_but.is_some(),
+            definition: task.verify.is_none() && task.after.is_none(),
         };
         let reader = snapshots.reader.clone();
         self.window = Some(Window {
@@ -218,6 +219,8 @@ impl Snapshotting {
         let rows: Vec<&Image> = chunk.rows.iter().filter(|row| untouched(row)).collect();
         let mut records: Vec<Record> =
             others(sequencer.origin(), &done.task, &chunk.names).filter_map(|note| sequencer.note(note)).collect();
+        let made = chunk.definition.as_deref().and_then(|text| sequencer.existing_table(&chunk.shape.table, text));
+        records.extend(made);
         if done.task.verify.as_ref().is_none_or(ForVerify::publishes_rows) {
             records.extend(rows.iter().filter_map(|row| sequencer.existing_row(&chunk.shape, (*row).clone())));
         }

@@ -35,6 +35,10 @@ impl RowReader for DatabaseRows {
             true => target.captured(&self.tables).await.map_err(failed)?,
             false => Vec::new(),
         };
+        let definition = match wanted.definition {
+            true => Some(target.definition(&wanted.table).await.map_err(failed)?),
+            false => None,
+        };
         let rows = target.existing_rows(Wanted {
             table: &wanted.table,
             after: wanted.after.as_ref(),
@@ -46,7 +50,8 @@ impl RowReader for DatabaseRows {
             condition: wanted.condition.as_deref(),
         });
         let rows = rows.await.map_err(failed)?;
-        Ok(Chunk { shape: rows.shape, rows: rows.rows, moment: rows.moment, until: rows.until, ends: rows.ends, names })
+        let (moment, until) = (rows.moment, rows.until);
+        Ok(Chunk { shape: rows.shape, rows: rows.rows, moment, until, ends: rows.ends, names, definition })
     }
 }
 

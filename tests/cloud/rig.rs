@@ -143,7 +143,7 @@ impl Database {
         let rows: Vec<Image> = later.clone().take(at_once).map(|(id, name)| image(*id, name).unwrap()).collect();
         let ends = later.count() <= at_once;
         let shape = shape(&wanted.table.table);
-        Chunk { shape, rows, moment: Default::default(), until: Default::default(), ends, names: Vec::new() }
+        Chunk { shape, rows, moment: Default::default(), until: Default::default(), ends, names: Vec::new(), definition: None }
     }
 }
 

@@ -203,3 +203,35 @@ async fn tables_of_every_kind_of_key_are_copied_whole_and_others_are_named() {
     assert_eq!(conflicts, Some(0));
     cluster.end().await.unwrap();
 }
+
+/// Where the other side has an empty database, it gets the tables before their rows, once, and does not send them back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_side_gets_the_tables_and_their_rows() {
+    let mut cluster = Cluster::start(options(SCHEMA)).await;
+    let (one, other) = (cluster.server(A).clone(), cluster.server(B).clone());
+    exist(&other, &["DROP TABLE campus.riders".into(), "DROP TABLE campus.towns".into()]).await;
+    let rows = [
+        "INSERT INTO campus.towns SELECT seq, CONCAT('town ', seq) FROM campus.seq_1_to_20",
+        "INSERT INTO campus.riders (id, name, seats, town, updated_at)
+            SELECT seq, CONCAT('rider ', seq), 1, 1 + seq % 20, NOW(3) FROM campus.seq_1_to_3000",
+    ];
+    exist(&one, &rows.map(str::to_owned)).await;
+    for _ in 0..2 {
+        let all = cluster.nodes[A].options().run_once(&["snapshot"]);
+        let said = String::from_utf8_lossy(&all.stdout).into_owned();
+        assert!(said.contains("published 3 020 rows of 2 of 3 tables."), "{said}");
+    }
+    Quiet::new(&cluster).wait(&mut cluster, DEADLINE).await;
+    cluster.wait_until_equal(DEADLINE).await.unwrap();
+    let definition = "SHOW CREATE TABLE campus.riders";
+    let [made, model]: [Vec<(String, String)>; 2] = [other.rows(definition).await, one.rows(definition).await];
+    assert_eq!(made, model);
+    // What is there already is not made once more, and not a reason to ask anybody.
+    let kept: Vec<(String, u64)> = other.rows("SELECT state, COUNT(*) FROM tandem.schema_changes GROUP BY state").await;
+    assert_eq!(kept, [("done".to_owned(), 2)]);
+    let kept: Option<u64> = one.first("SELECT COUNT(*) FROM tandem.schema_changes").await;
+    assert_eq!(kept, Some(0), "it does not come back");
+    other.query("INSERT INTO campus.riders (id, name, seats, town, updated_at) VALUES (9000, 'b', 1, 3, NOW(3))").await;
+    cluster.wait_until_equal(DEADLINE).await.unwrap();
+    cluster.end().await.unwrap();
+}

@@ -62,6 +62,7 @@ impl RowReader for MemoryRows {
             until: self.database.end(),
             ends,
             names: Vec::new(),
+            definition: None,
         })
     }
 }

@@ -11,7 +11,7 @@ use super::super::twins::applier;
 use super::super::{ApplyOptions, LocalFeed};
 use super::*;
 use crate::change::{Body, Checks, Cluster, Column, ColumnKind, Hlc, Image, Shape, Value};
-use crate::target::memory::{Faults, MemoryOptions, MemoryTable, MemoryTarget, Step as DatabaseStep, Verdict};
+use crate::target::memory::{Faults, MemoryOptions, MemoryTable, MemoryTarget, NoFaults, Step as DatabaseStep, Verdict};
 use crate::topic::TopicWriter as _;
 use crate::topic::memory::{FairWeather, MemoryTopics};
 
@@ -24,6 +24,8 @@ fn shape(table: &str) -> Arc<Shape> {
 /// What node b did, one transaction each.
 enum Did {
     Ddl(&'static str, &'static str),
+    /// A table as a snapshot found it.
+    Existing(&'static str, &'static str),
     Put(&'static str, i64, i64),
     Truncate(&'static str),
 }
@@ -41,7 +43,8 @@ async fn topic(story: &[Did]) -> MemoryTopics {
         .zip(story)
         .map(|(sequence, did)| {
             let body = match did {
-                Did::Ddl(table, statement) => Body::Schema(Box::new(SchemaChange {
+                Did::Ddl(table, statement) | Did::Existing(table, statement) => Body::Schema(Box::new(SchemaChange {
+                    existing: matches!(did, Did::Existing(..)),
                     database: "campus".into(),
                     statement: (*statement).into(),
                     session: Default::default(),
@@ -156,7 +159,7 @@ async fn what_waits_holds_its_table_alone_and_is_let_go_in_order() {
         Did::Put("trips", 2, 2),
     ];
     let topics = topic(&story).await;
-    let target = target(Arc::new(crate::target::memory::NoFaults));
+    let target = target(Arc::new(NoFaults));
     let all = Offset(story.len() as u64);
     // Twice, so that what waits is found again by a process that starts.
     for _ in 0..2 {
@@ -179,10 +182,24 @@ async fn what_waits_holds_its_table_alone_and_is_let_go_in_order() {
 async fn what_is_skipped_never_runs_and_what_waited_behind_it_comes() {
     let story = [Did::Ddl("riders", "DROP TABLE riders"), Did::Put("riders", 2, 2)];
     let topics = topic(&story).await;
-    let target = target(Arc::new(crate::target::memory::NoFaults));
+    let target = target(Arc::new(NoFaults));
     run_until(&target, &topics, |target| next(target) >= Offset(2)).await.unwrap();
     assert_eq!(ids(&target, "riders"), Vec::<i64>::new());
     target.decide_schema(target.schema()[0].number, SchemaState::Skipping);
     run_until(&target, &topics, |target| target.schema()[0].state == SchemaState::Skipped).await.unwrap();
     assert_eq!((ids(&target, "riders"), target.defined().len()), (vec![2], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_a_snapshot_found_is_made_where_there_is_none() {
+    let story = [
+        Did::Existing("riders", "CREATE TABLE IF NOT EXISTS `riders` (id INT)"),
+        Did::Existing("boats", "CREATE TABLE IF NOT EXISTS `boats` (id INT)"),
+        Did::Put("riders", 1, 1),
+    ];
+    let target = target(Arc::new(NoFaults));
+    run_until(&target, &topic(&story).await, |target| next(target) == Offset(3)).await.unwrap();
+    let made = target.defined();
+    assert!(made.len() == 1 && made[0].ends_with("CREATE TABLE IF NOT EXISTS `boats` (id INT)"), "{made:?}");
+    assert_eq!((ids(&target, "riders"), target.schema().len()), (vec![1], 1));
 }

@@ -25,6 +25,9 @@ pub struct SchemaChange {
     /// It is about this database as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole: Option<String>,
+    /// No application ran it: it makes a table as it was when a snapshot began to publish its rows, where there is none yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub existing: bool,
 }
 
 /// What of its session counts for a statement that defines tables.

@@ -313,12 +313,7 @@ fn next_steps(args: &InitArgs, draft: &Draft, own: &str, settings: &Path, sql: &
         lines.push(format!("The topics are at {}, while `tandem run` runs on {}.", draft.hub.url, draft.hub.node));
     }
     lines.push(
-        "Tables that are there already must be on a node before it runs for the first time: mariadb-dump --no-data --skip-add-drop-table"
-            .to_owned(),
-    );
-    lines.push(
-        "on one, and what that prints into the others. Their rows: tandem snapshot. What is made later goes by itself."
-            .to_owned(),
+        "Tables and rows that are there already go to the others when you ask for it, once all run: tandem snapshot".to_owned(),
     );
     lines
 }

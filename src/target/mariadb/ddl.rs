@@ -113,6 +113,18 @@ impl MariadbTarget {
         self.read(&sql, "reading the columns of a table", column).await
     }
 
+    /// The statement that makes a table as it is, without its database.
+    pub async fn definition(&self, table: &TableName) -> Result<String, TargetError> {
+        let task = "reading the definition of a table";
+        let mut sql = b"SHOW CREATE TABLE ".to_vec();
+        literal::table(&mut sql, table);
+        let definitions = self.read(&sql, task, |row| take(row, 1)).await?;
+        definitions
+            .into_iter()
+            .next()
+            .ok_or_else(|| TargetError::Unwritable { table: table.clone(), reason: "the table does not exist here".into() })
+    }
+
     /// `-` for a table that is not there.
     pub(super) async fn prints_of(&self, change: &SchemaChange) -> Result<String, TargetError> {
         let about = About::Task("reading the definition of a table");
