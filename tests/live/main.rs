@@ -15,6 +15,7 @@ mod capture;
 mod capture_errors;
 mod capture_memory;
 mod cloud;
+mod cloud_files;
 mod cloud_killed;
 mod conflicts;
 mod ddl;

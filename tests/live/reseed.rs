@@ -102,6 +102,21 @@ async fn reseed(cluster: &Cluster, site: usize, more: &[&str]) -> String {
     said
 }
 
+/// What people see of it: the status as JSON, the command, the page.
+async fn shows_the_seeding(cluster: &Cluster, site: usize) {
+    wait_for("the seeding to be told", DEADLINE, async || {
+        cluster.status(site).await.is_some_and(|status| status["seeding"]["seeder"] == "laptop-a")
+    })
+    .await;
+    let status = cluster.status(site).await.unwrap();
+    let (tables, left) = (status["seeding"]["tables"].as_u64().unwrap(), status["seeding"]["tables_left"].as_u64().unwrap());
+    assert!(tables >= 2 && left == tables && status["seeding"]["rows"] == 0, "{status}");
+    let said = cluster.tandem(site, &["status"]);
+    assert!(said.contains(&format!("seeding from laptop-a: 0 rows so far, {left} of {tables} tables left")), "{said}");
+    let page = reqwest::get(cluster.status_page(site)).await.unwrap().text().await.unwrap();
+    assert!(page.contains("This node takes over the rows of laptop-a") && page.contains("Tables seeded"), "{page}");
+}
+
 async fn count(server: &PrivateServer, what: &str) -> u64 {
     server.first(&format!("SELECT COUNT(*) FROM campus.riders WHERE {what}")).await.unwrap()
 }
@@ -160,7 +175,11 @@ async fn a_node_that_was_away_too_long_is_seeded_and_its_own_writes_are_not_lost
     let ended = AtomicBool::new(false);
     let (one, other) = (cluster.server(A).clone(), cluster.server(B).clone());
     let seeding = async {
+        // Nobody tells it any row yet, and it shows that it is seeded.
+        cluster.tandem(A, &["pause", "tailer"]);
         reseed(&cluster, B, &["--no-wait"]).await;
+        shows_the_seeding(&cluster, B).await;
+        cluster.tandem(A, &["resume", "tailer"]);
         wait_for("some of it", DEADLINE, async || count(&other, "name = 'meanwhile'").await > 0).await;
         cluster.nodes[B].kill9();
         cluster.nodes[B].restart();
