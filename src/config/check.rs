@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::apply::{DdlPolicies, DdlPolicy, Policy};
 use crate::change::{OriginId, TableFilter, TablePattern};
 use crate::topic::hub::{KeyHash, Trust};
+use crate::topic::kafka;
 
 use super::broker::broker;
 use super::cloud::clouds;
@@ -195,8 +196,10 @@ impl Kind {
 }
 
 fn topic(mut section: Section, kind: Kind, folder: &Path) -> Option<Topic> {
-    if let Some(spot) = section.text("kind").filter(|spot| !matches!(&*spot.value, "hub" | "kafka")) {
-        section.refuse(&spot.place, "kind", &format!("cannot be \"{}\"", spot.value), "use kind = \"hub\" or kind = \"kafka\"");
+    if let Some(spot) = section.text("kind")
+        && let Some((rule, fix)) = refused_kind(&spot.value, kafka::BUILT_IN)
+    {
+        section.refuse(&spot.place, "kind", &rule, fix);
     }
     let keeper = match kind {
         Kind::Hub => hub_address(&mut section, folder).map(TopicKeeper::Hub),
@@ -205,6 +208,19 @@ fn topic(mut section: Section, kind: Kind, folder: &Path) -> Option<Topic> {
     let max_offline = section.duration("max_offline", DAY / 24..=DAY * 3650).unwrap_or(DAY * 30);
     section.finish();
     Some(Topic { keeper: keeper?, max_offline })
+}
+
+/// Why nothing of this kind can keep the topics, and what to do.
+pub(super) fn refused_kind(kind: &str, kafka_built_in: bool) -> Option<(String, &'static str)> {
+    match kind {
+        "hub" => None,
+        "kafka" if kafka_built_in => None,
+        "kafka" => Some((
+            "is \"kafka\", and this program was built without the Kafka client".into(),
+            "build it with the client (cargo build --features kafka), or write kind = \"hub\" and have a hub keep the topics",
+        )),
+        other => Some((format!("cannot be \"{other}\""), "use kind = \"hub\" or kind = \"kafka\"")),
+    }
 }
 
 fn hub_address(section: &mut Section, folder: &Path) -> Option<HubAddress> {

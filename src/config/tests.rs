@@ -1,6 +1,7 @@
 //! Tables of bad files and what is said about them, word for word.
 
 use super::*;
+use crate::topic::kafka::BUILT_IN;
 
 /// A whole file in order; tests change lines of it.
 const GOOD: &str = r#"version = 1
@@ -60,6 +61,22 @@ fn check(old: &str, new: &str, expected: &[&str]) {
     assert!(GOOD.contains(old), "the good file has no {old}");
     let faults = parse(&GOOD.replacen(old, new, 1), &[]).expect_err(new);
     assert_eq!(faults.lines().collect::<Vec<_>>(), expected, "{new}");
+}
+
+#[test]
+fn a_broker_is_refused_by_a_program_that_was_built_without_the_client_and_all_else_is_told_too() {
+    let built_without = "is \"kafka\", and this program was built without the Kafka client";
+    let (rule, fix) = check::refused_kind("kafka", false).expect("it cannot reach one");
+    assert!(rule == built_without && fix.contains("cargo build --features kafka") && fix.contains("kind = \"hub\""));
+    assert!(check::refused_kind("kafka", true).is_none() && check::refused_kind("hub", false).is_none());
+    // This program, whichever it is.
+    let text = GOOD.replacen("kind = \"hub\"\nurl = \"https://192.168.1.101:7421\"", "kind = \"kafka\"\nbrokers = []", 1);
+    let text = text.replacen("[hub]\nnode = \"laptop-a\"\nlisten = \"0.0.0.0:7421\"\n", "", 1);
+    let faults = parse(&text, &[]).unwrap_err();
+    let lines: Vec<String> = faults.lines().collect();
+    let no_broker = lines.iter().filter(|line| line.contains("line 19: `topic.brokers` names no broker")).count();
+    let refused = lines.iter().filter(|line| line.contains(&format!("line 18: `topic.kind` {built_without}"))).count();
+    assert_eq!((no_broker, refused, lines.len()), (1, usize::from(!BUILT_IN), 1 + usize::from(!BUILT_IN)), "{faults}");
 }
 
 #[test]
@@ -426,5 +443,6 @@ fn nesting_and_nonsense_are_refused_not_followed() {
     }
 }
 
+#[cfg(feature = "kafka")]
 mod broker;
 mod cloud;

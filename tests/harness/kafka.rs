@@ -64,6 +64,10 @@ pub async fn broker_or_say(options: BrokerOptions) -> Option<PrivateBroker> {
 
 /// Whether there is a Kafka to test with; where not, says so loudly, and panics if somebody insists on it.
 pub fn kafka_or_say() -> bool {
+    if !tandem::topic::kafka::BUILT_IN {
+        not_tested("the program is built without the Kafka client");
+        return false;
+    }
     // kcat reads our topics as a stranger does.
     let kcat = Command::new("kcat").arg("-V").output().map_err(|error| format!("kcat cannot be run ({error})"));
     let Err(reason) = jars().and(kcat) else { return true };

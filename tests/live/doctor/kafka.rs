@@ -7,20 +7,9 @@ use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceS
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 
-use super::bench::{Do, Fix, Found, Row, found};
+use super::bench::{Found, Row, found};
+use super::rows::BROKER;
 use crate::harness::{BrokerOptions, NodeOptions, PrivateBroker, PrivateServer, broker_or_say, free_port};
-
-const fn row(code: &'static str, level: &'static str, words: &'static [&'static str]) -> Row {
-    Row { code, level, breaks: NONE, words, fix: Fix::Printed(&[]), after: NONE }
-}
-
-const NONE: &[Do] = &[];
-
-pub const ROWS: &[Row] = &[
-    row("TOPIC-ADDRESS", "fail", &["sends its clients to 127.0.0.1:", "advertised.listeners"]),
-    row("TOPIC-RETENTION", "fail", &["keeps records for 1 h", "on the topic campus.laptop-a set retention.ms=2592000000"]),
-    row("TOPIC-SIZE", "warn", &["takes records of", "on the topic campus.laptop-a set max.message.bytes=67125248"]),
-];
 
 struct Place {
     options: NodeOptions,
@@ -64,7 +53,7 @@ impl Place {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_is_set_wrongly_is_found_and_mended_as_printed() {
-    let [address, retention, size] = ROWS else { panic!("three ways") };
+    let [address, retention, size] = BROKER else { panic!("three ways") };
     let elsewhere = format!("advertised.listeners=PLAINTEXT://127.0.0.1:{}", free_port());
     let Some(mut broker) = broker_or_say(BrokerOptions { settings: vec![elsewhere], ..BrokerOptions::default() }).await else {
         return;

@@ -1,4 +1,4 @@
-//! All that a node can have wrong, but for its broker: how it is broken, what is said, and how it is mended.
+//! All that a node and its broker can have wrong: how it is broken, what is said, and how it is mended.
 
 use super::bench::Do::*;
 use super::bench::{Fix, Row};
@@ -127,4 +127,12 @@ pub const ROWS: &[Row] = &[
         ("TANDEM__CLOUD__MAIN__ARCHIVE__URL", "s3://rows/laptops"), ("TANDEM__CLOUD__MAIN__ARCHIVE__ENDPOINT", "http://127.0.0.1:{port}"),
         ("TANDEM__CLOUD__MAIN__ARCHIVE__KEY_ID_ENV", "NODE_HUB_KEY"), ("TANDEM__CLOUD__MAIN__ARCHIVE__KEY_ENV", "NODE_HUB_KEY"),
     ])], &["cannot reach the cloud at s3://rows/laptops"], Fix::ByHand(WRONG, &[NoEnv])),
+];
+
+/// What only a broker can have wrong. It is broken there: `super::kafka`.
+#[rustfmt::skip]
+pub const BROKER: &[Row] = &[
+    row("TOPIC-ADDRESS", "fail", &[], &["sends its clients to 127.0.0.1:", "advertised.listeners"], AS_PRINTED),
+    row("TOPIC-RETENTION", "fail", &[], &["keeps records for 1 h", "on the topic campus.laptop-a set retention.ms=2592000000"], AS_PRINTED),
+    row("TOPIC-SIZE", "warn", &[], &["takes records of", "on the topic campus.laptop-a set max.message.bytes=67125248"], AS_PRINTED),
 ];

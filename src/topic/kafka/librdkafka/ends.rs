@@ -3,8 +3,8 @@
 //! Kafka's offset less ours grows along a topic: by one for each mark, and for each record that came too late. Every
 //! record that counts tells both, so any of them says within which bounds another lies.
 
+use super::Place;
 use super::cursor::{Cursor, Found, Span, Step, What};
-use super::place::Place;
 use crate::change::{Offset, OriginId, Record};
 use crate::topic::{TopicError, readable};
 

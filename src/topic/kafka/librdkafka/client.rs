@@ -191,6 +191,7 @@ impl<T: Send + 'static> Drop for Closing<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topic::kafka::{Mechanism, Sasl};
 
     #[test]
     fn every_origin_has_a_topic_of_its_own_that_kafka_takes() {
@@ -206,11 +207,7 @@ mod tests {
     fn passwords_are_not_in_what_can_be_printed() {
         let mut options = KafkaOptions::new(vec!["x:1".into()], "campus");
         let password = "correct horse";
-        options.sasl = Some(super::super::Sasl {
-            mechanism: super::super::Mechanism::Plain,
-            username: "u".into(),
-            password: password.into(),
-        });
+        options.sasl = Some(Sasl { mechanism: Mechanism::Plain, username: "u".into(), password: password.into() });
         assert!(!format!("{options:?}").contains(password));
         assert!(!Broker::new(options).place.contains(password));
     }

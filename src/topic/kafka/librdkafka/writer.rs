@@ -6,13 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::sleep;
 
-use super::KafkaOptions;
 use super::client::Broker;
 use super::cursor::Cursor;
 use super::ends::{self, Ends};
-use super::place::Place;
 use super::producer::Sender;
 use super::settings::Settings;
+use super::{KafkaOptions, Place};
 use crate::change::{Offset, OriginId, Record};
 use crate::runtime::Backoff;
 use crate::topic::{Extent, TopicError, TopicWriter, check_append};
