@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{ConfigFault, Faults, Place};
+use super::section::BACKSLASHES;
 
 /// Environment variables with this prefix override the file: `TANDEM__TOPIC__URL` is `url` in `[topic]`.
 const PREFIX: &str = "TANDEM__";
@@ -70,9 +71,12 @@ pub fn parse(file: &Path, text: &str, environment: &Environment) -> Result<Table
     let mut table = match DeTable::parse(text) {
         Ok(table) => convert_table(table.into_inner(), &lines, 0).map_err(|place| too_deep(file, place))?,
         Err(error) => {
-            let place = error.span().map_or(Place::Nowhere, |span| Place::Line(lines.line(span.start)));
+            let line = error.span().map(|span| lines.line(span.start));
+            let place = line.map_or(Place::Nowhere, Place::Line);
             let rule = format!("this is not TOML: {}", error.message().replace('\n', ", "));
-            return Err(Faults::one(file, place, rule, "correct this line; texts stand in \"quotes\""));
+            let backslash = line.and_then(|line| text.lines().nth(line - 1)).is_some_and(|line| line.contains('\\'));
+            let fix = if backslash { BACKSLASHES } else { "correct this line; texts stand in \"quotes\"" };
+            return Err(Faults::one(file, place, rule, fix));
         }
     };
     let mut faults = Vec::new();

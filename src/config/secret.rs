@@ -64,8 +64,10 @@ impl SecretSource {
                 let Ok(text) = String::from_utf8(bytes) else {
                     return missing(format!("{place} is not UTF-8 text"), "the file must hold nothing but the secret".into());
                 };
-                // Editors and `echo` end a file with a line break that is no part of the secret.
-                let secret = text.strip_suffix('\n').unwrap_or(&text);
+                // Editors and `echo` end a file with a line break that is no part of the secret, and some on Windows begin it
+                // with a mark of what it is written in.
+                let secret = text.strip_prefix('\u{feff}').unwrap_or(&text);
+                let secret = secret.strip_suffix('\n').unwrap_or(secret);
                 let secret = secret.strip_suffix('\r').unwrap_or(secret);
                 if secret.is_empty() {
                     return missing(format!("{place} is empty"), "write the secret there".into());

@@ -28,6 +28,10 @@ impl Complaints {
     }
 }
 
+/// What to write where a backslash was none.
+pub const BACKSLASHES: &str =
+    "in \"quotes\" a backslash begins an escape: write paths with / or in single quotes, as in 'C:\\tandem\\state'";
+
 pub struct Section<'a> {
     /// As in the file: `nodes.laptop-a`; empty at the top.
     path: String,
@@ -100,6 +104,11 @@ impl<'a> Section<'a> {
     pub fn text(&mut self, name: &'static str) -> Option<Spot<String>> {
         let node = self.take(name)?;
         let value = match &node.value {
+            // `"C:\tandem"` is a tab and "andem": no error for TOML, and another folder than was meant.
+            Value::Text(text) | Value::Loose(text) if text.trim().contains(char::is_control) => {
+                self.refuse(&node.place, name, "holds a tab, a line break or another letter that nobody sees", BACKSLASHES);
+                return None;
+            }
             Value::Text(text) | Value::Loose(text) if !text.trim().is_empty() => text.clone(),
             Value::Text(_) | Value::Loose(_) => {
                 self.refuse(&node.place, name, "is empty", "write a value, or remove the line");

@@ -414,6 +414,8 @@ fn a_secret_file_is_read_without_its_last_line_break() {
     check(b"geheim\n", Some("geheim"));
     check(b"geheim\r\n", Some("geheim"));
     check(b" ge heim ", Some(" ge heim "));
+    // As Notepad and PowerShell write it.
+    check(b"\xef\xbb\xbfgeheim\r\n", Some("geheim"));
     check(b"\n", None);
     check(&[0xff, 0xfe], None);
     check(&[b'x'; 5000], None);
@@ -431,6 +433,31 @@ fn a_file_that_cannot_be_read_says_how_to_name_one() {
     let fault = Config::load(Path::new("no/such/tandem.toml")).unwrap_err().to_string();
     assert!(fault.starts_with("no/such/tandem.toml: cannot read the configuration: "), "{fault}");
     assert!(fault.contains("--config"), "{fault}");
+}
+
+#[test]
+fn a_path_of_windows_in_quotes_is_refused_and_never_another_path() {
+    let with = |folder: &str| format!("\u{feff}{GOOD}[state]\nfolder = {folder}\n").replace('\n', "\r\n");
+    // In these the backslash is an escape that TOML knows.
+    for folder in [r#""C:\tandem""#, r#""C:\new""#, r#""C:\backup""#, r#""C:\files""#, r#""C:\etc""#, r#""C:\repos""#] {
+        let faults = parse(&with(folder), &[]).expect_err(folder).to_string();
+        assert!(faults.starts_with("t.toml line 39: `state.folder` holds a tab, a line break"), "{folder}: {faults}");
+        assert!(faults.contains(r"'C:\tandem\state'"), "{faults}");
+    }
+    // In these it is none.
+    for folder in [r#""C:\xampp""#, r#""C:\users""#, r#""C:\Users""#, r#""C:\data""#, r#""D:\""#] {
+        let faults = parse(&with(folder), &[]).expect_err(folder).to_string();
+        assert!(
+            faults.starts_with("t.toml line 39: this is not TOML") && faults.contains("single quotes"),
+            "{folder}: {faults}"
+        );
+    }
+    for (folder, expected) in [(r"'C:\tandem\state'", r"C:\tandem\state"), (r#""C:/tandem/state""#, "C:/tandem/state")] {
+        let config = parse(&with(folder), &[]).unwrap_or_else(|faults| panic!("{faults}"));
+        assert!(config.state_folder.ends_with(expected), "{}", config.state_folder.display());
+        let again = parse(&config.show(), &[]).unwrap_or_else(|faults| panic!("{faults}\n{}", config.show()));
+        assert_eq!(again.state_folder, config.state_folder);
+    }
 }
 
 #[test]
