@@ -21,7 +21,7 @@ pub use image::{Image, RowBuffer};
 pub use note::{Ask, AskedTable, Note, Prints, VerifyId};
 pub use own::{Mark, MarkError, OWN_DATABASE, Rewrite, own_table};
 pub use record::{BinlogCoordinates, Body, ChangePrint, Offset, Record, Seen, Trace};
-pub use row::{Change, Checks, Column, ColumnKind, Op, RowKey, Shape};
+pub use row::{Change, Checks, Column, ColumnKind, Op, RowKey, Shape, is_hash_name};
 pub use table::{TableFilter, TableName, TablePattern};
 pub use value::{Value, ValueRef};
 pub use version::{Cluster, Hlc, NodeRank, OriginId, Version};

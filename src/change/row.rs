@@ -78,6 +78,13 @@ pub struct Column {
     pub generated: bool,
 }
 
+/// Whether the server could have given a column of its own this name: the hash that it keeps for a unique key over long texts, which only
+/// its binlog shows. An application may have taken such a name, too.
+pub fn is_hash_name(name: &str) -> bool {
+    let number = name.strip_prefix("DB_ROW_HASH_").unwrap_or_default();
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// The table's columns in force for a change, and which of them are its key, in the order of the key.
 /// An empty key means that the table has none.
 #[derive(Clone, PartialEq, Eq, Debug)]

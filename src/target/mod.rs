@@ -204,7 +204,8 @@ pub trait ApplyTransaction: Send {
     async fn lock(&mut self, keys: &[RowKey]) -> Result<Vec<Option<Held>>, TargetError>;
 
     /// Other rows that hold a value of a secondary unique key which this change's after image wants; locked.
-    /// Empty for a delete and for a table without secondary unique keys.
+    /// Empty for a delete and for a table without secondary unique keys. Of a key that no row can be found by, only where a write of the
+    /// table has failed for it before.
     async fn holders(&mut self, change: &Change) -> Result<Vec<Held>, TargetError>;
 
     /// Whether a foreign key refers to the table at all, and to what `becomes` changes. As a rule no question to the database.

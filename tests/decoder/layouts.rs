@@ -145,6 +145,51 @@ fn columns_are_known_for_what_they_are() {
     assert_eq!(kinds("members")[1..5], [Enum, Enum, Enum, Set]);
 }
 
+/// A hash that the server keeps for a unique key is no column of the table; what an application gave such a name is.
+#[test]
+fn a_column_that_only_the_binlog_shows_is_left_out_where_the_server_accounts_for_it() {
+    for name in ["hidden", "hidden_minimal_no_metadata"] {
+        let golden = Golden::read(name);
+        let maps = maps(&golden);
+        let columns = |table: &str, known: Option<&KnownTable>| {
+            let shape = Layout::new(&maps[table], known).map(|layout| layout.shape().clone());
+            let shown = |column: &tandem::change::Column| format!("{}{}", column.name, if column.generated { "?" } else { "" });
+            shape.map(|shape| shape.columns.iter().map(shown).collect::<Vec<_>>().join(" ")).map_err(|error| error.to_string())
+        };
+        for table in ["hashed", "hashed_by_name", "versioned_hashed", "computed_hashed", "hashed_alone"] {
+            let own = known(&golden, table);
+            let shown = own.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>().join(" ");
+            let told = columns(table, Some(&own)).unwrap().replace('?', "");
+            assert_eq!(told.strip_suffix(" row_start row_end").unwrap_or(&told), shown, "{name}: {table}");
+        }
+        // A key came or went since, or an application's own column did.
+        let with = |table: &str, change: fn(&mut KnownTable)| {
+            let mut known = known(&golden, table);
+            change(&mut known);
+            columns(table, Some(&known))
+        };
+        type Case = (&'static str, fn(&mut KnownTable), &'static str);
+        let changes: [Case; 4] = [
+            ("hashed", |known| known.hash_keys = 2, "id t b n v DB_ROW_HASH_1? DB_ROW_HASH_2? DB_ROW_HASH_3?"),
+            ("hashed_by_name", |known| known.hash_keys = 0, "DB_ROW_HASH_1 id t DB_ROW_HASH_2 DB_ROW_HASH_3?"),
+            ("hashed_by_name", |known| drop(known.columns.pop()), "DB_ROW_HASH_1 id t DB_ROW_HASH_2? DB_ROW_HASH_3?"),
+            ("hashed_alone", |known| known.columns[0].name = "number".into(), "id t u DB_ROW_HASH_1? DB_ROW_HASH_2?"),
+        ];
+        for (table, change, expected) in changes {
+            match (name, with(table, change)) {
+                ("hidden", told) => assert_eq!(told.as_deref(), Ok(expected), "{table}"),
+                // By its name alone nothing is known of a column that has none.
+                (_, Ok(told)) => assert_eq!(table, "hashed_alone", "{told}"),
+                (_, Err(error)) => assert!(error.contains("columns without names"), "{error}"),
+            }
+        }
+    }
+    let golden = Golden::read("hidden");
+    let shape = Layout::new(&maps(&golden)["hashed"], None).expect("the binlog tells everything").shape().clone();
+    let generated: Vec<bool> = shape.columns.iter().map(|column| column.generated).collect();
+    assert_eq!(generated, [false, false, false, false, false, true, true, true], "of an unknown table they are in doubt");
+}
+
 #[test]
 fn past_rows_of_a_versioned_table_are_not_told() {
     let golden = Golden::read("full");

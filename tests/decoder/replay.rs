@@ -136,6 +136,7 @@ pub fn to_json(tables: &[Table]) -> String {
                 "columns": columns,
                 "primary_key": table.known.primary_key,
                 "system_versioned": table.known.system_versioned,
+                "hash_keys": table.known.hash_keys,
                 "rows": table.rows,
             })
             .to_string()
@@ -155,6 +156,7 @@ pub fn from_json(text: &str) -> Vec<Table> {
                 columns: table["columns"].as_array().unwrap().iter().map(column_from_json).collect(),
                 primary_key: strings(&table["primary_key"]),
                 system_versioned: table["system_versioned"].as_bool().unwrap(),
+                hash_keys: table["hash_keys"].as_u64().unwrap_or_default() as usize,
             },
             rows: serde_json::from_value(table["rows"].clone()).unwrap(),
         })

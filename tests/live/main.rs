@@ -22,6 +22,7 @@ mod ddl;
 mod doctor;
 mod failed;
 mod foreign_keys;
+mod hidden;
 mod history;
 mod https;
 mod hub;

@@ -26,8 +26,9 @@ struct Setting {
 const TYPES: &str = include_str!("../golden/types.sql");
 const ALTERED: &str = include_str!("../golden/altered.sql");
 const OLD_TEMPORAL: &str = include_str!("../golden/old_temporal.sql");
+const HIDDEN: &str = include_str!("../golden/hidden.sql");
 
-const SETTINGS: [Setting; 7] = [
+const SETTINGS: [Setting; 9] = [
     Setting {
         name: "full",
         global: "binlog_row_metadata = FULL, GLOBAL binlog_checksum = CRC32, GLOBAL log_bin_compress = OFF",
@@ -79,6 +80,20 @@ const SETTINGS: [Setting; 7] = [
         statements: &[OLD_TEMPORAL],
         partial: false,
     },
+    Setting {
+        name: "hidden",
+        global: "binlog_row_metadata = FULL, GLOBAL binlog_checksum = CRC32, GLOBAL log_bin_compress = OFF",
+        session: "binlog_row_image = FULL",
+        statements: &[HIDDEN],
+        partial: false,
+    },
+    Setting {
+        name: "hidden_minimal_no_metadata",
+        global: "binlog_row_metadata = NO_LOG, GLOBAL binlog_checksum = CRC32, GLOBAL log_bin_compress = OFF",
+        session: "binlog_row_image = MINIMAL",
+        statements: &[HIDDEN],
+        partial: true,
+    },
 ];
 
 const DATABASE: &str = "types";
@@ -127,6 +142,15 @@ async fn known_tables(server: &PrivateServer) -> Vec<(String, KnownTable)> {
             system_versioning,
             json,
         });
+    }
+    let hashes: Vec<(String, usize)> = server
+        .rows(&format!(
+            "SELECT TABLE_NAME, COUNT(DISTINCT INDEX_NAME) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = '{DATABASE}' \
+             AND INDEX_TYPE = 'HASH' GROUP BY TABLE_NAME"
+        ))
+        .await;
+    for (table, keys) in hashes {
+        tables.get_mut(&table).expect("a key belongs to a table").hash_keys = keys;
     }
     let keys: Vec<(String, String)> = server
         .rows(&format!(

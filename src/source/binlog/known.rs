@@ -11,6 +11,9 @@ pub struct KnownTable {
     pub primary_key: Vec<String>,
     /// information_schema.TABLES calls it SYSTEM VERSIONED.
     pub system_versioned: bool,
+    /// Unique keys over columns that are too long for an index. For each the table ends with a column that holds the hash, and that only
+    /// the binlog shows.
+    pub hash_keys: usize,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

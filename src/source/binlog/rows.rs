@@ -126,12 +126,13 @@ fn parse_head<'a>(kind: RowsKind, layout: &Layout, body: &'a [u8]) -> Checked<He
         let length = bytes.u16()?; // its own two bytes included
         bytes.take(length.checked_sub(2).ok_or(Malformed("its extra data has no length"))?.into())?;
     }
-    if bytes.packed()? != layout.readers.len() as u64 {
+    let columns = layout.readers.len() + layout.hidden;
+    if bytes.packed()? != columns as u64 {
         return Err(Malformed("it has another number of columns than its table map"));
     }
-    let first = Present::parse(&mut bytes, layout.readers.len())?;
+    let first = Present::parse(&mut bytes, columns)?;
     let (before, after) = match kind.op {
-        Op::Update => (first, Present::parse(&mut bytes, layout.readers.len())?),
+        Op::Update => (first, Present::parse(&mut bytes, columns)?),
         Op::Delete => (first, Present::default()),
         Op::Insert | Op::Read | Op::Truncate => (Present::default(), first),
     };
@@ -169,7 +170,7 @@ fn read_image(layout: &Layout, present: &Present, bytes: &mut Bytes, row: &mut R
         for (column, reader) in layout.readers.iter().enumerate() {
             read(column, column, reader, row)?;
         }
-        return Ok(());
+        return pass_hidden(layout, nulls, bytes, layout.readers.len()..present.columns.len());
     }
     let mut told = present.columns.iter().map(|&column| usize::from(column)).enumerate().peekable();
     for (column, reader) in layout.readers.iter().enumerate() {
@@ -178,7 +179,16 @@ fn read_image(layout: &Layout, present: &Present, bytes: &mut Bytes, row: &mut R
             None => row.push_unknown(),
         }
     }
-    Ok(())
+    let first = told.next().map_or(present.columns.len(), |(number, _)| number);
+    pass_hidden(layout, nulls, bytes, first..present.columns.len())
+}
+
+/// Takes the server's own columns off the end of an image: `numbers` are their places among those that the image has.
+fn pass_hidden(layout: &Layout, nulls: &[u8], bytes: &mut Bytes, numbers: std::ops::Range<usize>) -> Result<(), DecodeError> {
+    /// A hash is kept as a BIGINT.
+    const BYTES: usize = 8;
+    let there = numbers.filter(|&number| !bit(nulls, number)).count();
+    bytes.take(there * BYTES).map(drop).map_err(|fault| place(layout, fault))
 }
 
 #[cold]

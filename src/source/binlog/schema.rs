@@ -195,6 +195,13 @@ async fn read(conn: &mut Conn, table: &TableName) -> mysql_async::Result<Option<
             name,
         )
         .await?;
+    let hash_keys: Option<usize> = conn
+        .exec_first(
+            "SELECT COUNT(DISTINCT INDEX_NAME) FROM information_schema.STATISTICS \
+             WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND INDEX_TYPE = 'HASH' AND NON_UNIQUE = 0",
+            name,
+        )
+        .await?;
     let checks: Vec<String> = conn
         .exec(
             "SELECT CHECK_CLAUSE FROM information_schema.CHECK_CONSTRAINTS WHERE CONSTRAINT_SCHEMA = ? AND TABLE_NAME = ?",
@@ -212,7 +219,10 @@ async fn read(conn: &mut Conn, table: &TableName) -> mysql_async::Result<Option<
     };
     let columns = columns.into_iter().map(|row| column(row, &checks)).collect::<Option<Vec<_>>>();
     let columns = columns.ok_or_else(|| mysql_async::Error::Other("information_schema.COLUMNS has another form".into()))?;
-    let known = KnownTable { columns, primary_key, system_versioned: table_type == "SYSTEM VERSIONED" };
+    // Every index of MEMORY is a hash, of what the index itself holds.
+    let in_memory = engine.as_ref().is_some_and(|engine| engine.eq_ignore_ascii_case("MEMORY"));
+    let hash_keys = hash_keys.filter(|_| !in_memory).unwrap_or_default();
+    let known = KnownTable { columns, primary_key, system_versioned: table_type == "SYSTEM VERSIONED", hash_keys };
     // InnoDB takes the time from the definition's file, which every ALTER writes anew; others keep it in the data.
     let dated = engine.is_some_and(|engine| engine.eq_ignore_ascii_case("InnoDB"));
     Ok(Some(Fetched { known: Some(Arc::new(known)), created, dated, position, trusted: false }))

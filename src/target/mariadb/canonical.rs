@@ -156,6 +156,8 @@ fn part<'k>(column: &Column, facts: &'k ColumnFacts, value: ValueRef) -> Part<'k
         ColumnKind::Text | ColumnKind::Enum | ColumnKind::Set | ColumnKind::Json => match value {
             // Not valid in its character set: only its own bytes are equal to it.
             ValueRef::Bytes(bytes) => Part::Ready([b"\0not text\0", bytes].concat()),
+            // What an enum refused, where it has an empty member too.
+            ValueRef::Int(number) => Part::Ready(format!("\0number\0{number}").into_bytes()),
             other => text(facts, plain(other)),
         },
     }
@@ -298,5 +300,7 @@ mod tests {
         check(ColumnKind::Text, text("Ann "), text("aNN"), true);
         check(ColumnKind::Text, text("Ann"), text("Anne"), false);
         check(ColumnKind::Text, text("a"), Value::Bytes(Box::new([b'a', 0xff])), false);
+        check(ColumnKind::Enum, Value::Int(0), text(""), false);
+        check(ColumnKind::Enum, Value::Int(0), text("0"), false);
     }
 }

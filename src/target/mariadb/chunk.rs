@@ -12,7 +12,7 @@ use super::read::{held, key_values, select_list};
 use super::schema::{ColumnFacts, Table};
 use super::session::Session;
 use super::statement::{key_literal, keys_in};
-use crate::change::{BinlogCoordinates, GtidPosition, Image, RowKey, Shape, TableFilter, TableName, ValueRef};
+use crate::change::{BinlogCoordinates, ColumnKind, GtidPosition, Image, RowKey, Shape, TableFilter, TableName, ValueRef};
 use crate::target::{Held, Range, TargetError};
 
 /// Which rows are wanted next.
@@ -278,10 +278,15 @@ fn select(table: &Table, wanted: Wanted<'_>) -> Result<Vec<u8>, TargetError> {
 }
 
 /// `(a > 1 OR a = 1 AND (b > 2))`: of this form the server makes a range of the index, of `(a, b) > (1, 2)` it does not.
+///
+/// ENUM and SET are sorted by their numbers, and compared with a text as texts: what comes before or after a member is named.
 pub(super) fn beyond(sql: &mut Vec<u8>, table: &Table, values: &[ValueRef], operator: &[u8], last: &[u8]) {
     let key: Vec<usize> = table.key().collect();
     let compare = |sql: &mut Vec<u8>, number: usize, operator: &[u8]| {
         let column = &table.shape.columns[key[number]];
+        if matches!(column.kind, ColumnKind::Enum | ColumnKind::Set) && operator != b"=" {
+            return by_number(sql, &column.name, column.kind, &table.columns[key[number]].members, values[number], operator);
+        }
         literal::identifier(sql, &column.name);
         sql.extend_from_slice(operator);
         key_literal(sql, column.kind, values[number]);
@@ -296,6 +301,40 @@ pub(super) fn beyond(sql: &mut Vec<u8>, table: &Table, values: &[ValueRef], oper
         }
     }
     sql.extend(std::iter::repeat_n(b')', values.len()));
+}
+
+/// A comparison of an ENUM or SET by its number.
+fn by_number(sql: &mut Vec<u8>, name: &str, kind: ColumnKind, members: &[String], value: ValueRef, operator: &[u8]) {
+    let place = |text: &str| members.iter().position(|member| member == text);
+    let bits =
+        |text: &str| text.split(',').filter_map(place).fold(0_u64, |bits, at| bits | 1_u64.checked_shl(at as u32).unwrap_or(0));
+    let number = match (value, kind) {
+        (ValueRef::Text(text), ColumnKind::Set) => bits(text),
+        // Refused by the column: 0.
+        (ValueRef::Text(text), _) => place(text).map_or(0, |at| at as u64 + 1),
+        (other, _) => other.as_u64().unwrap_or(0),
+    };
+    let numbered = |sql: &mut Vec<u8>| {
+        literal::identifier(sql, name);
+        sql.extend_from_slice(b"+0");
+        sql.extend_from_slice(operator);
+        sql.extend_from_slice(number.to_string().as_bytes());
+    };
+    // Named members are ranges of the index, numbers are none.
+    let after =
+        usize::try_from(number).ok().and_then(|at| members.get(at..)).filter(|_| kind == ColumnKind::Enum && operator == b">");
+    match after {
+        Some([]) => sql.push(b'0'),
+        Some(after) => {
+            literal::identifier(sql, name);
+            sql.extend_from_slice(b" IN (");
+            literal::list(sql, after, |sql, member| literal::text(sql, member));
+            // A refused value looks like an empty member.
+            sql.extend_from_slice(b") AND ");
+            numbered(sql);
+        }
+        None => numbered(sql),
+    }
 }
 
 /// Where the binlog was at the moment that the transaction sees.
@@ -349,6 +388,33 @@ mod tests {
             "SELECT `id`,`day`,`name` FROM `campus`.`riders` FORCE INDEX (PRIMARY) WHERE (`day`>4 OR `day`=4 AND (`id`>7)) \
              AND (id < 9 -- or so\n) ORDER BY `day`,`id` LIMIT 50"
         );
+    }
+
+    /// `'x' > 'z'` is false for texts, and true for members that stand in this order.
+    #[test]
+    fn members_of_enums_and_sets_come_in_their_own_order() {
+        let mut words = table("campus", "words", &["state", "tags"]);
+        let shape = Arc::make_mut(&mut words.shape);
+        shape.key = vec![0, 1];
+        (shape.columns[0].kind, shape.columns[1].kind) = (ColumnKind::Enum, ColumnKind::Set);
+        words.columns[0].members = ["z", "", "x"].map(str::to_owned).into();
+        words.columns[1].members = ["d", "c", "b"].map(str::to_owned).into();
+        let check = |values: [Value; 2], operator: &[u8], last: &[u8], expected: &str| {
+            let mut sql = Vec::new();
+            beyond(&mut sql, &words, &values.each_ref().map(Value::as_ref), operator, last);
+            assert_eq!(String::from_utf8(sql).unwrap(), expected);
+        };
+        let text = Value::text;
+        let after = "(`state` IN ('','x') AND `state`+0>1 OR `state`='z' AND (`tags`+0>5))";
+        check([text("z"), text("d,b")], b">", b">", after);
+        check([text("x"), text("")], b">", b">", "(0 OR `state`='x' AND (`tags`+0>0))");
+        check(
+            [Value::Int(0), text("c")],
+            b">",
+            b">",
+            "(`state` IN ('z','','x') AND `state`+0>0 OR `state`=0 AND (`tags`+0>2))",
+        );
+        check([text("x"), text("c")], b"<", b"<=", "(`state`+0<3 OR `state`='x' AND (`tags`+0<=2))");
     }
 
     #[test]

@@ -27,8 +27,16 @@ struct UniqueKey {
     name: String,
     /// It counts only a part of a column.
     prefix: bool,
-    /// It has a column that may be NULL, so any number of rows may be alike.
-    nullable: bool,
+    /// It has a column that may be NULL, so any number of rows may be alike; or it is over more than an index holds, so that no row can be
+    /// found by it.
+    loose: bool,
+}
+
+impl UniqueKey {
+    /// Whether it could be the primary key.
+    fn tells_apart(&self) -> bool {
+        !self.prefix && !self.loose
+    }
 }
 
 const TASK: &str = "looking at the tables";
@@ -84,7 +92,7 @@ impl MariadbTarget {
                 fault(reason, format!("ALTER TABLE {table} ENGINE=InnoDB, {exclude}"));
             }
             let own = keys.get(table).map_or(&[][..], Vec::as_slice);
-            let usable = own.iter().find(|key| !key.prefix && !key.nullable);
+            let usable = own.iter().find(|key| key.tells_apart());
             if let Some(key) = usable.filter(|_| !own.iter().any(|key| key.name == "PRIMARY")) {
                 let reason = format!("its rows are told apart by the unique key `{}`, and not by a primary key", key.name);
                 let remedy = format!(
@@ -204,7 +212,7 @@ impl MariadbTarget {
         );
         let rows: Vec<(String, String, u64)> = self.typed(&sql).await?;
         let tables = rows.into_iter().map(|(database, table, rows)| (TableName::new(&database, &table), rows));
-        let usable = |table: &TableName| keys.get(table).into_iter().flatten().any(|key| !key.prefix && !key.nullable);
+        let usable = |table: &TableName| keys.get(table).into_iter().flatten().any(UniqueKey::tells_apart);
         Ok(tables.filter(|(table, _)| filter.captures(table) && !usable(table)).collect())
     }
 
@@ -234,12 +242,13 @@ impl MariadbTarget {
     /// Per table: its unique keys, the primary key among them.
     async fn unique_keys(&self) -> Result<BTreeMap<TableName, Vec<UniqueKey>>, TargetError> {
         let sql = format!(
-            "SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, MAX(SUB_PART) IS NOT NULL, MAX(NULLABLE = 'YES') FROM information_schema.STATISTICS
+            "SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, MAX(SUB_PART) IS NOT NULL, MAX(NULLABLE = 'YES' OR INDEX_TYPE = 'HASH')
+             FROM information_schema.STATISTICS
              WHERE NON_UNIQUE = 0 AND TABLE_SCHEMA NOT IN {OTHERS} GROUP BY TABLE_SCHEMA, TABLE_NAME, INDEX_NAME"
         );
         let mut keys: BTreeMap<TableName, Vec<UniqueKey>> = BTreeMap::new();
-        for (database, table, name, prefix, nullable) in self.typed::<(String, String, String, bool, bool)>(&sql).await? {
-            keys.entry(TableName::new(&database, &table)).or_default().push(UniqueKey { name, prefix, nullable });
+        for (database, table, name, prefix, loose) in self.typed::<(String, String, String, bool, bool)>(&sql).await? {
+            keys.entry(TableName::new(&database, &table)).or_default().push(UniqueKey { name, prefix, loose });
         }
         Ok(keys)
     }

@@ -11,7 +11,8 @@ use crate::change::{ColumnKind, Image, RowKey, Shape, Value, ValueRef};
 use crate::target::Held;
 
 /// The columns as a SELECT list. A column of text in a character set that is neither plain nor sent as stored takes two
-/// places: its text where turning it into UTF-8 and back gives the same bytes, else NULL; and its bytes.
+/// places: its text where turning it into UTF-8 and back gives the same bytes, else NULL; and its bytes. So does an enum with an empty
+/// member: its text, and its number, which is 0 where a value was refused.
 pub(super) fn select_list(shape: &Shape, facts: &[ColumnFacts]) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     literal::list(&mut out, shape.columns.iter().zip(facts), |out, (column, facts)| {
@@ -21,6 +22,8 @@ pub(super) fn select_list(shape: &Shape, facts: &[ColumnFacts]) -> Vec<u8> {
         match (column.kind, facts.charset.as_deref()) {
             // The text of a float is cut to six digits.
             (ColumnKind::Float, _) => put(&[b"CAST(", &name, b" AS DOUBLE)"]),
+            (ColumnKind::Enum, Some(_)) if facts.blank => put(&[b"CONVERT(", &name, b" USING utf8mb4), ", &name, b"+0"]),
+            (ColumnKind::Enum, None) if facts.blank => put(&[&name, b", ", &name, b"+0"]),
             (ColumnKind::Enum | ColumnKind::Set, Some(_)) => put(&[b"CONVERT(", &name, b" USING utf8mb4)"]),
             (_, Some("utf8mb4" | "utf8mb3" | "utf8" | "ascii")) => put(&[&name]),
             (ColumnKind::Text, Some(_)) if facts.plain => put(&[b"CONVERT(", &name, b" USING utf8mb4)"]),
@@ -38,7 +41,7 @@ pub(super) fn select_list(shape: &Shape, facts: &[ColumnFacts]) -> Vec<u8> {
 
 /// How many places of the answer [`select_list`] took for the column.
 fn places(kind: ColumnKind, facts: &ColumnFacts) -> usize {
-    if kind == ColumnKind::Text && !facts.plain { 2 } else { 1 }
+    if kind == ColumnKind::Text && !facts.plain || facts.blank { 2 } else { 1 }
 }
 
 /// The row that [`select_list`] asked for, from the first places of the answer. `None` where the answer is another.
@@ -49,6 +52,12 @@ pub(super) fn held(table: &Table, row: Row) -> Option<Held> {
         let first = bytes_of(sent.next()??)?;
         let value = match places(column.kind, facts) {
             1 => first.map_or(Some(Value::Null), |bytes| read(column.kind, bytes)),
+            _ if facts.blank => match (first, bytes_of(sent.next()??)?) {
+                (Some(_), Some(number)) if number == b"0" => Some(Value::Int(0)),
+                (Some(text), Some(_)) => read(column.kind, text),
+                (None, None) => Some(Value::Null),
+                _ => None,
+            },
             _ => match (first, bytes_of(sent.next()??)?) {
                 // Half a pair of surrogates goes there and back, but is no UTF-8.
                 (Some(text), Some(bytes)) => Some(match String::from_utf8(text) {

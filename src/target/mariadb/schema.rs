@@ -21,7 +21,7 @@ pub(super) struct Table {
     pub columns: Vec<ColumnFacts>,
     /// Every unique key but the primary one.
     pub unique: Vec<UniqueKey>,
-    /// Every index with its columns, unique or not.
+    /// Every index that rows can be found by, with its columns, unique or not.
     pub indexes: Vec<(String, Vec<usize>)>,
     /// The foreign keys by which rows refer to this table's.
     pub referred: Vec<ForeignKey>,
@@ -44,8 +44,11 @@ pub(super) struct ColumnFacts {
     pub padded: bool,
     /// Set by the server to the time of an update that does not mention it.
     pub touched: bool,
-    /// ENUM without an empty member: an empty text in it is a value that a lax session was refused, and only a lax session
-    /// writes it.
+    /// Of ENUM and SET, in the order by which the server compares and sorts them.
+    pub members: Vec<String>,
+    /// ENUM with an empty member: a value that a lax session was refused looks the same, and only its number tells.
+    pub blank: bool,
+    /// ENUM without one: an empty text in it is such a value, and only a lax session writes it.
     pub without_blank: bool,
     /// Character set of which every byte is a character, or in which the server sends as it stores: read as one value.
     pub plain: bool,
@@ -57,6 +60,9 @@ pub(super) struct UniqueKey {
     pub columns: Vec<usize>,
     /// Some column counts with its first characters only.
     pub prefix: bool,
+    /// Over more than an index holds: the server keeps a hash, by which it finds a value that is taken, and nobody else can. To look for
+    /// who holds one is to read the whole table.
+    pub hashed: bool,
 }
 
 impl Table {
@@ -84,12 +90,17 @@ impl Table {
 /// How long a description is believed. A change of a column shows in an error at once and is looked up again; a new
 /// unique key shows in nothing, but does no harm either (see `statement`).
 const BELIEVED: Duration = Duration::from_secs(10);
+/// How long a table is looked through for who holds a value, once one was taken that only a hash finds. Long enough for a large transaction to
+/// come to the same place again.
+const LOOKED_THROUGH: Duration = Duration::from_secs(3600);
 /// Tables described at a time; more than anybody has, so that a flood of names cannot fill the memory.
 const TABLES_MAX: usize = 20_000;
 
 #[derive(Default)]
 pub(super) struct Schemas {
     tables: Mutex<HashMap<TableName, (Instant, Arc<Table>)>>,
+    /// When a unique value of the table was last found to be taken.
+    taken: Mutex<HashMap<TableName, Instant>>,
     references: References,
 }
 
@@ -115,6 +126,19 @@ impl Schemas {
         let table = Arc::new(Table { dropped, ..table.clone() });
         self.known().insert(table.shape.table.clone(), (Instant::now(), table.clone()));
         table
+    }
+
+    /// A write failed because a unique value is taken.
+    pub fn note_taken(&self, name: &TableName) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.retain(|_, at| at.elapsed() < LOOKED_THROUGH);
+        taken.insert(name.clone(), Instant::now());
+    }
+
+    /// Whether that happened lately.
+    pub fn is_taken_lately(&self, name: &TableName) -> bool {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.get(name).is_some_and(|at| at.elapsed() < LOOKED_THROUGH)
     }
 
     pub fn forget(&self, name: &TableName) {
@@ -151,23 +175,27 @@ async fn load(session: &mut Session, name: &TableName, references: &References) 
         return Err(TargetError::Unwritable { table: name.clone(), reason: "the table does not exist here".into() });
     }
     let unfit = unfit(session, name, folded).await?;
-    let mut sql = b"SELECT INDEX_NAME, COLUMN_NAME, SUB_PART, NON_UNIQUE FROM information_schema.STATISTICS WHERE ".to_vec();
+    let mut sql =
+        b"SELECT INDEX_NAME, COLUMN_NAME, SUB_PART, NON_UNIQUE, INDEX_TYPE = 'HASH' FROM information_schema.STATISTICS WHERE "
+            .to_vec();
     where_is(&mut sql, name, folded);
     sql.extend_from_slice(b" ORDER BY INDEX_NAME, SEQ_IN_INDEX");
     let (mut unique, mut indexes) = (Vec::<UniqueKey>::new(), Vec::<(String, Vec<usize>)>::new());
     for row in session.rows(&sql, task).await? {
-        let (index, column, part, repeats): (String, String, Option<u64>, bool) =
+        let (index, column, part, repeats, hashed): (String, String, Option<u64>, bool, bool) =
             mysql_async::from_row_opt(row).map_err(|_| session.not_understood(task))?;
         let at = columns.iter().position(|own| *own.name == *column).ok_or_else(|| session.not_understood(task))?;
-        if indexes.last().is_none_or(|(last, _)| *last != index) {
-            indexes.push((index.clone(), Vec::new()));
+        if !hashed {
+            if indexes.last().is_none_or(|(last, _)| *last != index) {
+                indexes.push((index.clone(), Vec::new()));
+            }
+            indexes.last_mut().expect("one was just pushed if there was none").1.push(at);
         }
-        indexes.last_mut().expect("one was just pushed if there was none").1.push(at);
         if repeats {
             continue;
         }
         if unique.last().is_none_or(|last| last.name != index) {
-            unique.push(UniqueKey { name: index, columns: Vec::new(), prefix: false });
+            unique.push(UniqueKey { name: index, columns: Vec::new(), prefix: false, hashed });
         }
         let key = unique.last_mut().expect("one was just pushed if there was none");
         key.columns.push(at);
@@ -230,12 +258,15 @@ fn column(row: Row) -> Option<(Column, ColumnFacts)> {
     type Sent = (String, String, Option<String>, Option<String>, String, String);
     let (name, data_type, charset, collation, extra, column_type): Sent = mysql_async::from_row_opt(row).ok()?;
     let kind = kind(&data_type, charset.is_some());
+    let members = if matches!(kind, ColumnKind::Enum | ColumnKind::Set) { members(&column_type) } else { Vec::new() };
     let extra = extra.to_lowercase();
     let plain = charset.as_deref().is_none_or(|charset| PLAIN.contains(&charset));
     let facts = ColumnFacts {
         padded: data_type.eq_ignore_ascii_case("binary"),
         touched: extra.contains("on update"),
-        without_blank: kind == ColumnKind::Enum && !has_blank_member(&column_type),
+        blank: kind == ColumnKind::Enum && members.iter().any(String::is_empty),
+        without_blank: kind == ColumnKind::Enum && !members.iter().any(String::is_empty),
+        members,
         charset,
         collation,
         plain,
@@ -243,22 +274,27 @@ fn column(row: Row) -> Option<(Column, ColumnFacts)> {
     Some((Column { name: name.into(), kind, generated: extra.contains("generated") }, facts))
 }
 
-/// Whether one of `enum('a','it''s','')` is the empty text. A quote in a member is written twice.
-fn has_blank_member(column_type: &str) -> bool {
+/// Those of `enum('a','it''s','')`. A quote in a member is written twice; a backslash stands before what a text would have it before.
+fn members(column_type: &str) -> Vec<String> {
+    let mut members = Vec::new();
     let mut letters = column_type.chars().peekable();
     while letters.any(|letter| letter == '\'') {
-        let mut blank = true;
+        let mut member = String::new();
         while let Some(letter) = letters.next() {
-            if letter == '\'' && letters.next_if_eq(&'\'').is_none() {
-                break;
+            match letter {
+                '\'' if letters.next_if_eq(&'\'').is_none() => break,
+                '\\' => member.extend(letters.next().map(|escaped| match escaped {
+                    'n' => '\n',
+                    'r' => '\r',
+                    '0' => '\0',
+                    other => other,
+                })),
+                letter => member.push(letter),
             }
-            blank = false;
         }
-        if blank {
-            return true;
-        }
+        members.push(member);
     }
-    false
+    members
 }
 
 /// Sent as stored and checked here (utf8), or every byte is a character (latin1).
@@ -292,16 +328,17 @@ fn kind(data_type: &str, is_text: bool) -> ColumnKind {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn an_empty_member_is_told_from_quotes_in_members() {
-        let check = |column_type, expected| assert_eq!(super::has_blank_member(column_type), expected, "{column_type}");
-        check("enum('a','')", true);
-        check("enum('','a')", true);
-        check("enum('a','','b')", true);
-        check("enum('a','b''c')", false);
-        check("enum('''')", false);
-        check("enum('a'',''b')", false);
-        check("enum('a'''',','''')", false);
-        check("enum('(',')')", false);
+    fn members_are_told_from_quotes_in_members() {
+        let check = |column_type, expected: &[&str]| assert_eq!(super::members(column_type), expected, "{column_type}");
+        check("enum('a','')", &["a", ""]);
+        check("enum('','a')", &["", "a"]);
+        check("enum('a','','b')", &["a", "", "b"]);
+        check("enum('a','b''c')", &["a", "b'c"]);
+        check("enum('\'\'')", &["'"]);
+        check("enum('a'',''b')", &["a','b"]);
+        check("enum('a'\'\'',','\'\'')", &["a''", ",'"]);
+        check("set('(',')')", &["(", ")"]);
+        check("enum('a\\\\b','c\\nd')", &["a\\b", "c\nd"]);
     }
 }
 

@@ -204,6 +204,33 @@ async fn a_unique_key_that_came_to_be_unseen_misleads_no_write() {
     assert_eq!(server.rows::<(i64, i64)>("SELECT * FROM campus.riders ORDER BY id").await, [(1, 2), (3, 3)]);
 }
 
+/// Only the server's own hash finds it: the first write says that somebody holds the value, and then all rows are looked at.
+#[tokio::test]
+async fn who_holds_a_value_that_is_too_long_for_an_index_is_found_once_a_write_failed() {
+    let long = |letter: &str| format!("{}{letter}", "x".repeat(4000));
+    let (server, target) = campus("CREATE TABLE pages (id INT PRIMARY KEY, url TEXT UNIQUE, n INT) CHARSET utf8mb4").await;
+    let pages = shape("campus.pages", &["id", "url", "n"], &[0]);
+    let page = |id, url: &str| inserted(&pages, [Value::Int(id), Value::text(long(url)), Value::Int(0)]);
+    let put = |id, url: &str| Write::Put(page(id, url));
+    apply(&target, 1, &[put(1, "a"), put(2, "b")]).await;
+    let mut transaction = target.begin(&mark(2)).await.unwrap();
+    assert_eq!(transaction.holders(&page(3, "A")).await.unwrap(), [], "not asked for before a write fails");
+    let (failed, error) = failure(&mut transaction, &[put(3, "A")]).await;
+    assert!(failed == Some(0) && matches!(&error, TargetError::UniqueTaken { index, .. } if index == "url"), "{error}");
+    let holders = transaction.holders(&page(3, "A")).await.unwrap();
+    assert_eq!(holders.iter().map(|held| held.key.values[0].clone()).collect::<Vec<_>>(), [Value::Int(1)]);
+    assert_eq!(transaction.holders(&page(1, "A")).await.unwrap(), [], "not in its own way");
+    assert_eq!(transaction.holders(&page(3, "free")).await.unwrap(), []);
+    assert!(!tried(&server, "DELETE FROM campus.pages WHERE id = 1").await, "the holder is locked");
+    assert!(tried(&server, "UPDATE campus.pages SET n = 7 WHERE id = 2").await, "and no other row");
+    // What this transaction itself wrote or took away counts as it is now.
+    transaction.write(&[Write::Delete(holders[0].key.clone()), put(3, "A")]).await.unwrap();
+    let holders = transaction.holders(&page(4, "a")).await.unwrap();
+    assert_eq!(holders.iter().map(|held| held.key.values[0].clone()).collect::<Vec<_>>(), [Value::Int(3)]);
+    transaction.commit().await.unwrap();
+    assert_eq!(server.rows::<(i64, i64)>("SELECT id, n FROM campus.pages ORDER BY id").await, [(2, 7), (3, 0)]);
+}
+
 #[tokio::test]
 async fn columns_that_come_and_go_are_noticed() {
     let (server, target) = campus("CREATE TABLE riders (id INT PRIMARY KEY, age INT)").await;

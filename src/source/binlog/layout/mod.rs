@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+mod hidden;
 mod pair;
 mod reader;
 
@@ -14,6 +15,7 @@ use super::error::DecodeError;
 use super::known::{KnownColumn, KnownTable, SystemVersioning};
 use super::table_map::TableMap;
 use crate::change::{Column, Shape};
+use hidden::hidden;
 use pair::pair;
 
 /// Ready to decode rows. Made once per table map event; where the same event comes again (equal bytes after the
@@ -22,6 +24,8 @@ use pair::pair;
 pub struct Layout {
     shape: Arc<Shape>,
     pub(super) readers: Box<[ColumnReader]>,
+    /// Columns behind these that are the server's own, and are passed over.
+    pub(super) hidden: usize,
     /// The column that says until when the row was current, in a system-versioned table.
     pub(super) row_end: Option<usize>,
 }
@@ -33,7 +37,8 @@ impl Layout {
     /// be a UUID or INET, which look like BINARY there.
     pub fn new(map: &TableMap, known: Option<&KnownTable>) -> Result<Self, DecodeError> {
         let known_columns = known.map(with_row_ends).unwrap_or_default();
-        let paired = pair(map, known.is_some(), &known_columns)?;
+        let hidden = hidden(map, known, &known_columns);
+        let paired = pair(map, map.columns.len() - hidden.passed_over(), known.is_some(), &known_columns)?;
         let mut columns = Vec::with_capacity(paired.len());
         let mut readers = Vec::with_capacity(paired.len());
         let mut row_end = None;
@@ -43,13 +48,16 @@ impl Layout {
             if versioning == Some(SystemVersioning::RowEnd) {
                 row_end = Some(at);
             }
-            let generated = versioning.is_some() || pair.known.is_some_and(|known| known.generated);
+            // One that may be the server's own goes as a computed one: it is written where the table has a column of that name at this
+            // place of its history, and nowhere else.
+            let in_doubt = at >= paired.len() - hidden.in_doubt();
+            let generated = in_doubt || versioning.is_some() || pair.known.is_some_and(|known| known.generated);
             columns.push(Column { name: pair.name.clone(), kind, generated });
             readers.push(reader);
         }
         let key = key(map, known, &columns, row_end);
         let shape = Arc::new(Shape { table: map.table.clone(), columns, key });
-        Ok(Self { shape, readers: readers.into(), row_end })
+        Ok(Self { shape, readers: readers.into(), hidden: hidden.passed_over(), row_end })
     }
 
     pub fn shape(&self) -> &Arc<Shape> {

@@ -17,12 +17,18 @@ pub(super) struct Pair<'a> {
     pub(super) known_type: Option<ColumnType<'a>>,
 }
 
-pub(super) fn pair<'a>(map: &'a TableMap, is_known: bool, known: &'a [KnownColumn]) -> Result<Vec<Pair<'a>>, DecodeError> {
+/// The first `count` columns of the map: what comes behind them is the server's own.
+pub(super) fn pair<'a>(
+    map: &'a TableMap,
+    count: usize,
+    is_known: bool,
+    known: &'a [KnownColumn],
+) -> Result<Vec<Pair<'a>>, DecodeError> {
+    let columns = &map.columns[..count];
     let unknown = |what: String| DecodeError::ShapeUnknown { table: map.table.clone(), what };
     if map.has_names() {
         let find = |map: &MapColumn| known.iter().find(|known| map.name.as_deref() == Some(&known.name));
-        return Ok(map
-            .columns
+        return Ok(columns
             .iter()
             .map(|own| {
                 let name = own.name.clone().expect("every column of this map has a name");
@@ -37,12 +43,12 @@ pub(super) fn pair<'a>(map: &'a TableMap, is_known: bool, known: &'a [KnownColum
     if !is_known {
         return Err(unknown("the binlog has no names for its columns, and the server does not have the table".into()));
     }
-    if known.len() != map.columns.len() {
-        let (own, known) = (map.columns.len(), known.len());
+    if known.len() != columns.len() {
+        let (own, known) = (columns.len(), known.len());
         return Err(unknown(format!("its rows in the binlog have {own} columns without names, the table has {known}")));
     }
     let mut pairs = Vec::with_capacity(known.len());
-    for (own, known) in map.columns.iter().zip(known) {
+    for (own, known) in columns.iter().zip(known) {
         let name = Arc::from(&*known.name);
         let known_type = ColumnType::parse(&known.column_type)
             .ok_or_else(|| unknown(format!("column `{name}` has the type {}, which we do not know", known.column_type)))?;

@@ -8,7 +8,7 @@ use crate::target::mariadb::schema::testing::table;
 fn riders(unique: bool) -> Arc<Table> {
     let mut riders = table("campus", "riders", &["id", "age"]);
     if unique {
-        riders.unique.push(UniqueKey { name: "age".into(), columns: vec![1], prefix: false });
+        riders.unique.push(UniqueKey { name: "age".into(), columns: vec![1], prefix: false, hashed: false });
     }
     Arc::new(riders)
 }

@@ -82,17 +82,25 @@ impl MariadbTransaction {
             if unique.prefix {
                 return Err(prefix_refused(&table, unique));
             }
-            let mut sql = select(&table, &unique.name);
+            // Until a write fails for it nobody is looked for: it would be all rows for each write.
+            if unique.hashed && !self.inner.schemas.is_taken_lately(&table.shape.table) {
+                continue;
+            }
+            let mut condition = Vec::new();
             for (number, (&at, value)) in unique.columns.iter().zip(wanted).enumerate() {
                 if number > 0 {
-                    sql.extend_from_slice(b" AND ");
+                    condition.extend_from_slice(b" AND ");
                 }
                 let column = &table.shape.columns[at];
-                literal::identifier(&mut sql, &column.name);
-                sql.push(b'=');
-                key_literal(&mut sql, column.kind, value);
+                literal::identifier(&mut condition, &column.name);
+                condition.push(b'=');
+                key_literal(&mut condition, column.kind, value);
             }
-            holders.append(&mut self.locked(&table, sql).await?);
+            let mut held = match unique.hashed {
+                true => self.looked_through(&table, &condition).await?,
+                false => self.locked(&table, [select(&table, &unique.name), condition].concat()).await?,
+            };
+            holders.append(&mut held);
         }
         if holders.is_empty() {
             return Ok(holders);
@@ -110,6 +118,31 @@ impl MariadbTransaction {
             }
         }
         Ok(distinct)
+    }
+}
+
+impl MariadbTransaction {
+    /// The rows that meet a condition for which there is no index. They are found without locks, which would be on the whole table, and
+    /// locked by their keys, if they are still such rows then. A row that came to be one meanwhile is in the way of the write, which says so.
+    async fn looked_through(&mut self, table: &Table, condition: &[u8]) -> Result<Vec<Held>, TargetError> {
+        let mut sql = select(table, "PRIMARY");
+        sql.extend_from_slice(condition);
+        let session = self.session()?;
+        let rows = session.rows_about(&sql, About::Table(table)).await?;
+        let found: Option<Vec<Held>> = rows.into_iter().map(|row| held(table, row)).collect();
+        let found = found.ok_or_else(|| session.not_understood("looking for a row by its unique value"))?;
+        if found.is_empty() {
+            return Ok(found);
+        }
+        let mut values = Vec::with_capacity(found.len());
+        for held in &found {
+            values.push(key_values(table, &held.key).ok_or_else(|| other_key(table))?);
+        }
+        let mut sql = select(table, "PRIMARY");
+        keys_in(&mut sql, table, values);
+        sql.extend_from_slice(b" AND ");
+        sql.extend_from_slice(condition);
+        self.locked(table, sql).await
     }
 }
 

@@ -173,6 +173,9 @@ impl ApplyTransaction for MariadbTransaction {
         match self.write_all(writes).await {
             Ok(()) => Ok(()),
             Err(WriteError { failed, error }) => {
+                if let TargetError::UniqueTaken { table, .. } = &error {
+                    self.inner.schemas.note_taken(table);
+                }
                 let Err(error) = self.settle::<()>(Err(error)).await else { return Ok(()) };
                 Err(WriteError { failed, error })
             }
