@@ -241,8 +241,11 @@ impl Applier {
             self.target.forget_columns(&table, &columns).await?;
         }
         (entry.state, entry.remark) = match outcome {
-            Defined::Done => (SchemaState::Done, None),
-            Defined::AlreadyInPart => (SchemaState::Done, Some("a part of it was so already".to_owned())),
+            Defined::Done => (SchemaState::Done, entry.change.unsaid()),
+            Defined::AlreadyInPart => {
+                let remarks = ["a part of it was so already".to_owned()].into_iter().chain(entry.change.unsaid());
+                (SchemaState::Done, Some(remarks.collect::<Vec<_>>().join("; ")))
+            }
             Defined::Refused(reason) => (SchemaState::Failed, Some(reason)),
         };
         Ok(true)

@@ -120,4 +120,6 @@ pub struct Ddl {
     pub database: Arc<str>,
     pub statement: Arc<str>,
     pub session: SessionSettings,
+    /// The server wrote it, as it shows the table, in place of an application's `CREATE TABLE … SELECT`: the rows follow.
+    pub shown: bool,
 }

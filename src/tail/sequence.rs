@@ -212,6 +212,7 @@ impl Sequencer {
     /// How a table is made whose rows are published as they are now.
     pub fn existing_table(&self, table: &TableName, definition: &str) -> Option<Record> {
         let rest = definition.strip_prefix("CREATE TABLE ")?;
+        let shown = ddl::Statement::parse(definition, &table.database, 0);
         self.between(Body::Schema(Box::new(SchemaChange {
             database: table.database.to_string(),
             statement: format!("CREATE TABLE IF NOT EXISTS {rest}"),
@@ -220,6 +221,7 @@ impl Sequencer {
             tables: vec![table.into()],
             whole: None,
             existing: true,
+            no_default: shown.map(|statement| statement.without_default()).unwrap_or_default(),
         })))
     }
 
@@ -361,6 +363,7 @@ impl Sequencer {
             database: ddl.database.to_string(),
             statement: ddl.statement.to_string(),
             existing: false,
+            no_default: if ddl.shown { statement.without_default() } else { Vec::new() },
             session: ddl.session.clone(),
             tables: tables.iter().map(Into::into).collect(),
             whole,

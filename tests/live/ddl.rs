@@ -323,6 +323,42 @@ async fn alters_in_two_phases_and_statements_about_several_tables_are_carried() 
     assert!(!published(&cluster, A).await.iter().any(|statement| statement.contains("UNIQUE KEY (name)")));
 }
 
+/// A column that a SELECT takes through an outer join from one that is NOT NULL has no default, not even NULL. What the server logs of it
+/// means DEFAULT NULL, and no statement makes it otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_default_that_no_statement_can_carry_is_named_where_it_differs() {
+    let mut cluster = cluster("").await;
+    let (a, b) = (cluster.server(A).clone(), cluster.server(B).clone());
+    let joined = "SELECT r.id, t.id AS trip, t.note FROM riders r LEFT JOIN trips t ON t.id = r.id";
+    a.query("INSERT INTO campus.riders VALUES (1, 'Ann', 2)").await;
+    a.query(&format!(
+        "USE campus; CREATE TABLE joined (PRIMARY KEY (id)) {joined}; CREATE TABLE plain (id INT PRIMARY KEY, n INT)"
+    ))
+    .await;
+    Quiet::new(&cluster).wait(&mut cluster, DEADLINE).await;
+    let has =
+        async |server: &PrivateServer, table: &str| definition(server, table).await.contains("`trip` int(11) DEFAULT NULL");
+    assert!(!has(&a, "campus.joined").await && has(&b, "campus.joined").await, "the server has changed: it can be carried now");
+    let made = wait_for_state(&cluster, B, "campus.joined", "done").await;
+    assert!(
+        made.remark.as_deref().is_some_and(|remark| remark.contains("column `trip` has no default at the origin")),
+        "{made:?}"
+    );
+    assert_eq!(wait_for_state(&cluster, B, "campus.plain", "done").await.remark, None);
+    // A table that a snapshot finds.
+    let mut conn = a.conn().await;
+    conn.query_drop(format!("SET SESSION sql_log_bin = 0; USE campus; CREATE TABLE found (PRIMARY KEY (id)) {joined}"))
+        .await
+        .unwrap();
+    conn.disconnect().await.unwrap();
+    cluster.tandem(A, &["snapshot", "found"]);
+    let made = wait_for_state(&cluster, B, "campus.found", "done").await;
+    assert!(made.remark.as_deref().is_some_and(|remark| remark.contains("column `trip`")), "{made:?}");
+    let rows: Vec<(i32, Option<i32>)> = b.rows("SELECT id, trip FROM campus.found").await;
+    assert_eq!(rows, [(1, None)]);
+    cluster.end().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_that_is_emptied_loses_what_was_there_and_keeps_what_was_written_meanwhile() {
     let mut cluster = cluster("").await;

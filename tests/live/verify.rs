@@ -246,20 +246,21 @@ async fn a_table_or_a_column_that_only_one_side_has_is_named_from_either_side() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_value_that_an_enum_refused_is_not_taken_for_its_empty_member() {
     let schema = "CREATE DATABASE campus CHARACTER SET utf8mb4;
-        CREATE TABLE campus.states (id INT PRIMARY KEY, e ENUM('a',''), f ENUM('','ä') CHARACTER SET latin1, g ENUM('x') NOT NULL)";
+        CREATE TABLE campus.riders (id INT PRIMARY KEY, e ENUM('a',''), f ENUM('','ä') CHARACTER SET latin1, g ENUM('x') NOT NULL);
+        CREATE TABLE campus.codes (id INT PRIMARY KEY)";
     let mut cluster = Cluster::start(ClusterOptions::new(env!("CARGO_BIN_EXE_tandem"), "campus", schema)).await;
     let [one, other] = [A, B].map(|site| cluster.server(site).clone());
-    let rows = "SET SESSION sql_mode = ''; INSERT INTO campus.states VALUES (1, 'no', 'no', 'no'), (2, '', '', 'x'), (3, NULL, 'ä', 'x'), (4, 'a', NULL, '')";
+    let rows = "SET SESSION sql_mode = ''; INSERT INTO campus.riders VALUES (1, 'no', 'no', 'no'), (2, '', '', 'x'), (3, NULL, 'ä', 'x'), (4, 'a', NULL, '')";
     sabotage(&one, &rows.split("; ").collect::<Vec<_>>()).await;
     cluster.tandem(A, &["snapshot"]);
     cluster.wait_until_equal(DEADLINE).await.unwrap();
-    let numbers: Vec<(u8, u8, u8)> = other.rows("SELECT e + 0, f + 0, g + 0 FROM campus.states WHERE id < 3 ORDER BY id").await;
+    let numbers: Vec<(u8, u8, u8)> = other.rows("SELECT e + 0, f + 0, g + 0 FROM campus.riders WHERE id < 3 ORDER BY id").await;
     assert_eq!(numbers, [(0, 0, 0), (2, 1, 1)], "the rows are as they were");
     let (code, view) = verify(&cluster, A, &[]).await;
     assert_eq!((code, view.differing), (Some(0), 0), "{:?}", view.differences);
-    sabotage(&other, &["UPDATE campus.states SET e = '' WHERE id = 1", "UPDATE campus.states SET f = 0 WHERE id = 2"]).await;
+    sabotage(&other, &["UPDATE campus.riders SET e = '' WHERE id = 1", "UPDATE campus.riders SET f = 0 WHERE id = 2"]).await;
     let (code, view) = verify(&cluster, A, &[]).await;
-    let expected = ["campus.states 1 differs e", "campus.states 2 differs f"];
+    let expected = ["campus.riders 1 differs e", "campus.riders 2 differs f"];
     assert_eq!((code, found(&view)), (Some(1), expected.map(str::to_owned).to_vec()));
     cluster.tandem(A, &["verify", "--repair"]);
     Quiet::new(&cluster).wait(&mut cluster, DEADLINE).await;

@@ -45,6 +45,7 @@ async fn topic(story: &[Did]) -> MemoryTopics {
             let body = match did {
                 Did::Ddl(table, statement) | Did::Existing(table, statement) => Body::Schema(Box::new(SchemaChange {
                     existing: matches!(did, Did::Existing(..)),
+                    no_default: Vec::new(),
                     database: "campus".into(),
                     statement: (*statement).into(),
                     session: Default::default(),

@@ -3,6 +3,7 @@
 
 mod class;
 mod lex;
+mod shown;
 mod tolerant;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,9 @@ pub struct SchemaChange {
     /// No application ran it: it makes a table as it was when a snapshot began to publish its rows, where there is none yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub existing: bool,
+    /// Columns that may be NULL and have no default where it ran, not even NULL: see [`Statement::without_default`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub no_default: Vec<String>,
 }
 
 /// What of its session counts for a statement that defines tables.
@@ -98,6 +102,18 @@ impl SchemaChange {
         let statement = self.parse()?;
         let columns = statement.renamed_columns();
         (!columns.is_empty()).then(|| Some((statement.tables.first()?.clone(), columns)))?
+    }
+
+    /// What no statement can say of the table that it makes, so that it is another thing on every other node.
+    pub fn unsaid(&self) -> Option<String> {
+        let columns = self.no_default.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>();
+        let (which, has) = if columns.len() == 1 { ("column", "has") } else { ("columns", "have") };
+        let columns = columns.join(", ");
+        (!columns.is_empty()).then(|| {
+            format!(
+                "{which} {columns} {has} no default at the origin and DEFAULT NULL here, as on a replica: no statement says so"
+            )
+        })
     }
 
     /// Bytes in memory, near enough for limits.

@@ -246,7 +246,7 @@ impl Transactions {
                     let ended = u64::from(header.second) + u64::from(query.seconds);
                     match group.hold.spill() {
                         Some(spill) => spill.push(header, body),
-                        None => group.hold.push_statement(ddl(&query)),
+                        None => group.hold.push_statement(ddl(&query, !group.standalone)),
                     }
                     self.tables.forget(&query.text);
                     if let Some(table) = self.schema.forget(&query.text, gtid, ended) {
@@ -333,7 +333,8 @@ impl Transactions {
                     decoded
                 }
                 Ok(Event::Query(query)) => {
-                    statement = Some(ddl(&query));
+                    // What has rows behind it is not by itself.
+                    statement = Some(ddl(&query, true));
                     Ok(())
                 }
                 Ok(_) => Ok(()),
@@ -457,14 +458,14 @@ fn decode(tables: &Tables, kind: RowsKind, body: &[u8], put: impl FnMut(Change))
     }
 }
 
-fn ddl(query: &Query<'_>) -> Ddl {
+fn ddl(query: &Query<'_>, shown: bool) -> Ddl {
     let settings = &query.settings;
     let charset = settings.client_collation.and_then(|collation| Charset::by_collation(collation.into()));
     let statement = match charset.map(|charset| charset.value(&query.text)) {
         Some(Value::Text(text)) => text.into(),
         _ => String::from_utf8_lossy(&query.text).into(),
     };
-    Ddl { database: Arc::from(&*query.database), statement, session: settings.session.clone() }
+    Ddl { database: Arc::from(&*query.database), statement, session: settings.session.clone(), shown }
 }
 
 fn undecodable(header: &TransactionHeader, file: &str, event: &EventHeader, source: DecodeError) -> SourceError {

@@ -126,6 +126,12 @@ struct Replay {
     outcome: Outcome,
 }
 
+enum Difference {
+    /// The default of a column, and nothing else.
+    Default(String),
+    Other(String),
+}
+
 #[derive(Default)]
 struct Outcome {
     statements: usize,
@@ -197,9 +203,12 @@ impl Replay {
             self.outcome.compared += 1;
             let difference = match there.contains(name) {
                 true => self.difference(&one, &other, name).await,
-                false => Some("it is not there".to_owned()),
+                false => Some(Difference::Other("it is not there".to_owned())),
             };
-            let remarks = self.remarks(name).await;
+            let remarks = self.remarks(name, matches!(difference, Some(Difference::Default(_)))).await;
+            let difference = difference.map(|difference| match difference {
+                Difference::Default(text) | Difference::Other(text) => text,
+            });
             if let Some(difference) = difference {
                 let table = format!("{file}: {name}");
                 match remarks.last() {
@@ -219,18 +228,22 @@ impl Replay {
         }
     }
 
-    async fn difference(&mut self, one: &PrivateServer, other: &PrivateServer, table: &str) -> Option<String> {
+    async fn difference(&mut self, one: &PrivateServer, other: &PrivateServer, table: &str) -> Option<Difference> {
         let (here, there) = (definition(one, table).await, definition(other, table).await);
-        if here != there {
-            return Some(format!("{here}\nthere:\n{there}"));
+        let plain = |definition: &str| definition.replace(" DEFAULT NULL", "");
+        let both = || format!("{here}\nthere:\n{there}");
+        if plain(&here) != plain(&there) {
+            return Some(Difference::Other(both()));
         }
-        let here = TableRows::read(one, "campus", table).await;
-        self.outcome.rows += here.len();
-        here.difference(&TableRows::read(other, "campus", table).await)
+        let rows = TableRows::read(one, "campus", table).await;
+        self.outcome.rows += rows.len();
+        let differing = rows.difference(&TableRows::read(other, "campus", table).await).map(Difference::Other);
+        differing.or_else(|| (here != there).then(|| Difference::Default(both())))
     }
 
-    /// What the nodes say about a table since it was last asked: changes set aside, statements not carried.
-    async fn remarks(&mut self, table: &str) -> Vec<String> {
+    /// What the nodes say about a table since it was last asked: changes set aside, statements not carried; and, where that is all that
+    /// differs, defaults that no statement could carry.
+    async fn remarks(&mut self, table: &str, default: bool) -> Vec<String> {
         let table = format!("campus.{table}");
         let mut found = Vec::new();
         let texts = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
@@ -243,6 +256,11 @@ impl Replay {
             let about = texts(&change, "object") == table || texts(&change, "statement").contains(&table["campus.".len()..]);
             if about && texts(&change, "state") != "done" && self.told.insert(format!("statement {}", change["number"])) {
                 found.push(format!("{}: {}", texts(&change, "state"), texts(&change, "remark")));
+            }
+            // Each explains one table, whether it is asked for or not: there are many of one name.
+            let unsaid = texts(&change, "remark").contains("no default at the origin");
+            if about && unsaid && self.told.insert(format!("default {}", change["number"])) && default {
+                found.push("no default at the origin and DEFAULT NULL here, as on a replica: no statement says so".to_owned());
             }
         }
         found
