@@ -4,7 +4,7 @@
 //!   second unique key that came to be a moment ago cannot send it to the wrong row: the assignment to the key makes
 //!   the statement fail where the row that was found is not the row of this key.
 //! - Where there is a second unique key, new rows are plain inserts, which fail on any collision; the others are
-//!   updates by primary key, and inserts where there was nothing to update. Never REPLACE.
+//!   updates by primary key, and inserts where there was nothing to update, as all are where a key is a hash. Never REPLACE.
 //! - A row that existed at its origin is a plain insert, which fails where there is one already.
 //! - An image that does not hold the whole row is an update by primary key, and nothing else.
 
@@ -401,8 +401,9 @@ fn form(table: &Table, change: &Change, columns: &[(usize, usize)]) -> Form {
         _ if change.op == Op::Read => Form::Fill,
         (false, ..) => Form::Update { or_insert: false },
         (true, true, _) => Form::Upsert,
-        (true, false, true) => Form::Insert,
-        (true, false, false) => Form::Update { or_insert: true },
+        // Of a row that is there the server says that it has its own unique value already, and not that it has its key.
+        (true, false, true) if !table.is_hashed() => Form::Insert,
+        (true, false, _) => Form::Update { or_insert: true },
     }
 }
 

@@ -152,7 +152,7 @@ impl MariadbTransaction {
         }
         match self.statement(run, run.insert(missing.iter().copied())).await {
             // Our updates have locked the gaps, so it is a row of this very run that is in it twice: one after another.
-            Err(TargetError::UniqueTaken { index, .. }) if index == PRIMARY => {
+            Err(TargetError::UniqueTaken { index, .. }) if index == PRIMARY || run.table.is_hashed() => {
                 for row in missing {
                     if !self.update_rows(run, [row]).await?.is_empty() {
                         self.statement(run, run.insert([row])).await?;
