@@ -85,6 +85,10 @@ demo: setup ## Two laptops on two private databases, from seed to proof; KEEP=1 
 	@scripts/clean-services.sh >/dev/null
 	@KEEP=$(KEEP) TOPIC=$(TOPIC) target/release/examples/demo
 
+.PHONY: windows
+windows: ## Type-check the program for Windows, without the Kafka client; says what to install where that cannot be done here
+	@scripts/windows.sh
+
 .PHONY: fmt
 fmt: ## Format the code
 	cargo fmt --all

@@ -287,6 +287,47 @@ fn the_image_holds_what_the_program_is_linked_to() {
     }
 }
 
+/// Files of the sources where something is otherwise on another system, tests aside.
+fn differing_by_system() -> BTreeSet<String> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut found, mut folders) = (BTreeSet::new(), vec![src.clone()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("it was just listed") {
+            let path = entry.expect("the folder is open").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(&path).expect("sources are text");
+            let program = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let by_system = |line: &str| line.contains("cfg") && (line.contains("unix") || line.contains("windows"));
+            if program.lines().any(by_system) {
+                let inner = path.strip_prefix(&src).expect("it was found below it");
+                found.insert(inner.to_string_lossy().replace('\\', "/"));
+            }
+        }
+    }
+    found
+}
+
+/// Of `differing`, what no row of the table names; and what a row names that is none of them.
+fn untold(document: &str, differing: &BTreeSet<String>) -> Vec<String> {
+    let rows = document.split("| place |").nth(1).expect("there is the table").lines().skip(1);
+    let rows = rows.take_while(|line| line.is_empty() || line.starts_with('|')).filter_map(|line| line.split('|').nth(1));
+    let told = rows.flat_map(|cell| cell.split('`')).filter(|name| name.ends_with(".rs")).map(str::to_owned).collect();
+    differing.symmetric_difference(&told).cloned().collect()
+}
+
+#[test]
+fn the_page_of_windows_tells_each_place_that_is_otherwise_there() {
+    let (document, differing) = (read("deploy/windows.md"), differing_by_system());
+    assert!(differing.len() > 4 && differing.contains("cli/run.rs"), "they are not found: {differing:?}");
+    assert_eq!(untold(&document, &differing), [""; 0]);
+    // A place that the table forgets is found, and one that is no more.
+    assert_eq!(untold(&document.replace("`cli/run.rs`", "``"), &differing), ["cli/run.rs"]);
+    assert_eq!(untold(&document.replace("`cli/run.rs`", "`cli/run.rs`, `gone.rs`"), &differing), ["gone.rs"]);
+}
+
 /// Titles of a document, in small letters.
 fn titles(document: &str) -> BTreeSet<String> {
     read(document).lines().filter_map(|line| line.strip_prefix("## ")).map(str::to_lowercase).collect()

@@ -28,10 +28,15 @@ pub fn start_log(format: LogFormat, filter: &str) -> Result<(), String> {
     let remembered = fmt::layer().with_writer(Recent).with_target(false).with_ansi(false);
     let log = registry().with(filter).with(remembered);
     let started = match format {
-        LogFormat::Text => log.with(shown.with_ansi(io::stderr().is_terminal())).try_init(),
+        LogFormat::Text => log.with(shown.with_ansi(has_colours())).try_init(),
         LogFormat::Json => log.with(shown.json().flatten_event(true)).try_init(),
     };
     started.map_err(|error| format!("the log cannot be started: {error}"))
+}
+
+/// A console of Windows shows the codes of colours as letters, unless every program before us left it otherwise.
+fn has_colours() -> bool {
+    cfg!(unix) && io::stderr().is_terminal()
 }
 
 /// The last lines of the log, the oldest first.

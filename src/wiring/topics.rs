@@ -14,7 +14,7 @@ use crate::topic::{TopicReader, TopicWriter};
 #[derive(Clone)]
 pub enum Topics {
     Hub(Arc<dyn Hub>),
-    Kafka(KafkaOptions),
+    Kafka(Arc<KafkaOptions>),
 }
 
 impl Topics {
@@ -22,21 +22,21 @@ impl Topics {
     pub fn reach(access: TopicAccess) -> Result<Self, Stop> {
         Ok(match access {
             TopicAccess::Hub(options) => Self::Hub(Arc::new(HubClient::new(options)?)),
-            TopicAccess::Kafka(options) => Self::Kafka(options),
+            TopicAccess::Kafka(options) => Self::Kafka(Arc::new(options)),
         })
     }
 
     pub fn writer(&self, origin: OriginId) -> Box<dyn TopicWriter> {
         match self {
             Self::Hub(hub) => Box::new(HubWriter::new(hub.clone(), origin)),
-            Self::Kafka(options) => Box::new(KafkaWriter::new(options.clone(), origin)),
+            Self::Kafka(options) => Box::new(KafkaWriter::new(KafkaOptions::clone(options), origin)),
         }
     }
 
     pub fn reader(&self) -> Arc<dyn TopicReader> {
         match self {
             Self::Hub(hub) => Arc::new(HubReader::new(hub.clone())),
-            Self::Kafka(options) => Arc::new(KafkaReader::new(options.clone())),
+            Self::Kafka(options) => Arc::new(KafkaReader::new(KafkaOptions::clone(options))),
         }
     }
 }

@@ -26,8 +26,9 @@ impl Files {
         Self { folder: folder.to_owned(), files: Vec::new() }
     }
 
+    /// Of a name with slashes, as this system writes it.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+        self.folder.join(name.split('/').collect::<PathBuf>())
     }
 
     pub fn add(&mut self, path: impl Into<PathBuf>, text: impl Into<String>, secret: bool, what: impl Into<String>) {

@@ -296,7 +296,7 @@ fn next_steps(args: &InitArgs, draft: &Draft, own: &str, settings: &Path, sql: &
     lines.push(format!("  1. Give MariaDB the lines of {}, then restart it:", settings.display()));
     lines.extend(server::PLACES.map(|(system, place)| format!("       {system:<20}{place}")));
     lines.push("  2. Make the account, as an administrator of MariaDB:".to_owned());
-    lines.push(format!("       mariadb -u root -p < {}", sql.display()));
+    lines.push(format!("       {} -u root -p < {}", server::CLIENT, sql.display()));
     lines.push("  3. See that all is well, and start:".to_owned());
     lines.push(format!("       {}", tandem("doctor", own)));
     lines.push(format!("       {}", tandem("run", own)));

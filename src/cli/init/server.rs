@@ -50,6 +50,9 @@ pub const PLACES: [(&str, &str); 4] = [
     ),
 ];
 
+/// The client that an administrator has. XAMPP's is old, in no PATH, and PowerShell knows no `<`.
+pub const CLIENT: &str = if cfg!(windows) { "(in cmd, not PowerShell) C:\\xampp\\mysql\\bin\\mysql" } else { "mariadb" };
+
 /// The account as the node logs in, with the rights that `tandem doctor` looks for and no others.
 pub fn account(config: &Config, node: &str, database: &DatabaseAddress, password: &SecretString) -> String {
     let mut sql = format!(
