@@ -85,6 +85,10 @@ pub enum Hold {
 /// that is cut off again and again by a bad connection would be begun anew for ever.
 const FIRST_GROUP: usize = 16;
 
+/// Of rows that existed at their origin so many times as many go into one commit: nobody has them here, so hardly anybody waits for
+/// their locks, and each commit asks the disk.
+const EXISTING_TIMES: usize = 8;
+
 /// Records of one origin that were read and not yet applied.
 pub struct Waiting {
     pub node: NodeRank,
@@ -197,9 +201,11 @@ impl Waiting {
         self.large = None;
     }
 
-    /// A group was committed: the next may be larger.
-    pub fn grow(&mut self) {
-        self.allowed = self.allowed.saturating_mul(2);
+    /// A group was committed: the next may be larger. One that had to be settled row by row held its locks long, so that rows which
+    /// existed come in ordinary groups again.
+    pub fn grow(&mut self, settled: bool, options: &ApplyOptions) {
+        let twice = self.allowed.saturating_mul(2);
+        self.allowed = if settled { twice.min(options.group_changes) } else { twice };
     }
 
     /// Changes that wait in memory.
@@ -236,7 +242,7 @@ impl Waiting {
         }
         let (mut take, mut changes, mut bytes) = (0, 0, 0);
         let (mut group_changes, mut group_bytes) = (0, 0);
-        let mut hold = None;
+        let (mut hold, mut existing) = (None, true);
         for (number, (_, record)) in self.records.iter().enumerate() {
             hold = held(record.hlc, &record.seen);
             if hold.is_some() {
@@ -255,8 +261,10 @@ impl Waiting {
             }
             changes += usize::from(record.change().is_some());
             bytes += record.weight();
+            existing &= record.is_existing_row();
             if record.last {
-                let full = changes > options.group_changes.min(self.allowed) || bytes > options.group_bytes;
+                let most = options.group_changes.saturating_mul(if existing { EXISTING_TIMES } else { 1 });
+                let full = changes > most.min(self.allowed) || bytes > options.group_bytes;
                 if full && take > 0 {
                     break;
                 }
@@ -371,6 +379,37 @@ pub(super) mod tests {
             body: Body::Heartbeat,
         };
         (Offset(10 * sequence + row), record)
+    }
+
+    /// A row that existed: each stands by itself.
+    fn existing(number: u64) -> (Offset, Record) {
+        use crate::change::{Checks, Shape, TableName};
+        let (at, mut record) = record(1, number, true);
+        let shape = Arc::new(Shape { table: TableName::new("campus", "riders"), columns: Vec::new(), key: Vec::new() });
+        record.body = Body::Change(Change { shape, op: Op::Read, before: None, after: None, checks: Checks::default() });
+        (at, record)
+    }
+
+    #[test]
+    fn rows_that_existed_come_in_large_groups_as_long_as_none_is_settled() {
+        let names = ["a", "b"].map(OriginId::new);
+        let cluster = Cluster::new(names.clone(), &names[0]).unwrap();
+        let stability = Stability::new(cluster.clone());
+        let options = ApplyOptions { group_changes: 20, ..ApplyOptions::new(cluster) };
+        let mut waiting = Waiting::new(NodeRank(1), names[1].clone(), None);
+        waiting.push((0..2_000).map(existing).chain((2..9).map(|sequence| record(sequence, 0, true))).collect(), &options);
+        let mut taken = |settled: Option<bool>| {
+            if let Some(settled) = settled {
+                waiting.grow(settled, &options);
+            }
+            let Ok(Some(Next::Group(group))) = waiting.next(&options, &stability, 9) else { panic!("there are more") };
+            group.records.len()
+        };
+        assert_eq!(taken(None), FIRST_GROUP);
+        let grown: Vec<usize> = (0..5).map(|_| taken(Some(false))).collect();
+        assert_eq!(grown, [32, 64, 128, 160, 160]);
+        assert_eq!([taken(Some(true)), taken(Some(true))], [20, 20], "locks are held long while rows are settled one by one");
+        assert_eq!([taken(Some(false)), taken(Some(false))], [40, 80]);
     }
 
     /// A table that was emptied again would lose what was written to it since.

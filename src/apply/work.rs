@@ -108,6 +108,8 @@ pub struct Tally {
     dead_letters: BTreeMap<(TableName, String), u64>,
     /// What became of each of the last changes.
     followed: Vec<Followed>,
+    /// It was settled row by row.
+    pub settled: bool,
     /// How long the row locks waited for the local tailer.
     pub waited: Duration,
     /// Commit time of the newest change at its origin.

@@ -174,11 +174,9 @@ impl Applier {
                     };
                     let (committed, next) = tokio::join!(commit, ahead);
                     ready[at] = next.transpose();
-                    if committed?.is_none() {
-                        return Ok(false);
-                    }
+                    let Some(tally) = committed? else { return Ok(false) };
                     self.engine(known, &busy).remember(group, steps)?;
-                    waiting.grow();
+                    waiting.grow(tally.settled, &self.options);
                     assert!(durable[at].next <= group.mark.next, "a checkpoint never moves back");
                     durable[at] = group.mark.clone();
                 }
@@ -307,6 +305,7 @@ impl Applier {
             };
             let wait = match attempt {
                 Ok(Attempt::Committed(mut tally)) => {
+                    tally.settled = settle;
                     tally.tell(origin, &self.observer);
                     return Ok(Some(tally));
                 }
