@@ -63,7 +63,8 @@ impl Tailer {
             sequencer.read_again(rereading);
         }
         let mut stream = open_again(&*source, &mut sequencer, &observer).await?;
-        let _connected = Connected::new(observer.clone());
+        // Where a topic begins, nothing counts as new until that place is durable: a run that ends before begins elsewhere.
+        let mut connected = (!fresh).then(|| Connected::new(observer.clone()));
         let mut state = State {
             end: extent.end,
             told_seen: sequencer.seen().clone(),
@@ -103,6 +104,7 @@ impl Tailer {
                     if let Err(error) = state.finish_append(done) {
                         break Err(error.into());
                     }
+                    connected.get_or_insert_with(|| Connected::new(observer.clone()));
                 }
                 // Seldom ready, and would starve behind a busy history.
                 () = snapshot.advance() => {}
@@ -373,3 +375,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
