@@ -338,6 +338,10 @@ impl Orders for Asked {
         Ok(id == 3)
     }
 
+    async fn ask_other(&self, _: tandem::observe::AskWish) -> Result<tandem::observe::AskedView, Stop> {
+        Ok(tandem::observe::AskedView { number: 7 })
+    }
+
     async fn verify(&self, wish: VerifyWish) -> Result<VerifyView, Stop> {
         let all = wish.tables.is_empty();
         let part = |table: &str, state: &str, reason: Option<&str>| VerifyPartView {

@@ -156,7 +156,7 @@ impl Engine<'_> {
 }
 
 /// Why the rows cannot be the same: the tables have other columns. What is only here is not seen where no row is.
-async fn columns_differ(
+pub async fn columns_differ(
     target: &dyn Target,
     [from, own]: [&OriginId; 2],
     prints: &Prints,

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::ddl::Holds;
-use super::group::Group;
+use super::group::{Group, breaks_off};
 use super::index::Index;
 use super::local::{LocalFeed, LocalWrite, News, local_writes};
 use super::seed::Seed;
@@ -14,8 +15,9 @@ use super::stability::Stability;
 use super::step::{Step, canonical};
 use super::ties::Ties;
 use super::{ApplyError, ApplyOptions, OverflowError};
-use crate::change::{Hlc, NodeRank, Offset, RowKey, Version};
+use crate::change::{Hlc, NodeRank, Offset, OriginId, Record, RowKey, Version};
 use crate::observe::Observer;
+use crate::runtime::{Backoff, Disposition, Fault};
 use crate::target::{ApplyTransaction, CanonicalKey, Target};
 use crate::topic::{TopicError, TopicReader};
 
@@ -75,36 +77,66 @@ impl Engine<'_> {
         Ok(self.index.forget(own, stable)?)
     }
 
-    /// Notes the writes of an origin that its topic keeps between two offsets.
+    /// Notes the writes of an origin that its topic keeps between two offsets. A transaction that was cut off, because the topic or
+    /// the history of its node ended there, is nobody's.
     pub async fn note_range(&mut self, node: NodeRank, from: Offset, to: Offset) -> Result<(), ApplyError> {
         let origin = self.options.cluster.name(node).clone();
         let mut next = from;
+        // Of the transaction whose end was not read yet; what there is of it may be known to count, or not to.
+        let (mut open, mut bytes, mut counts) = (Vec::new(), 0, None);
         while next < to {
-            let batch = self.reader.read(&origin, next, READ_BYTES, Duration::ZERO).await?;
+            let batch = read_kept(self.reader, &origin, next, READ_BYTES).await?;
             let Some((last, _)) = batch.last() else {
                 return Err(TopicError::PastEnd { origin, wanted: to, end: next }.into());
             };
             next = last.next();
-            let records = batch.iter().take_while(|(offset, _)| *offset < to);
-            let records: Vec<_> = records.collect();
-            if node == self.options.cluster.own_rank() {
-                for (table, columns) in records.iter().filter_map(|(_, record)| record.schema()?.renamed_columns()) {
-                    self.target.forget_columns(&table, &columns).await?;
+            let mut whole = Vec::new();
+            for (offset, record) in batch.into_iter().filter(|(offset, _)| *offset < to) {
+                if breaks_off(&record) || counts == Some(false) && record.last {
+                    open.clear();
+                    counts = None;
+                }
+                let ends = record.last;
+                bytes += record.weight();
+                open.push((offset, record));
+                if ends {
+                    whole.append(&mut open);
+                    (bytes, counts) = (0, None);
                 }
             }
-            let changes: Vec<_> = records.into_iter().filter(|(_, record)| record.change().is_some()).collect();
-            let written = changes.iter().filter_map(|(offset, record)| Some((*offset, record.hlc, record.written()?)));
-            let writes: Vec<LocalWrite> = written.flat_map(|(offset, hlc, change)| local_writes(change, hlc, offset)).collect();
-            let writes = self.note_emptied(node, &writes);
-            let keys: Vec<RowKey> = writes.iter().map(|write| write.key.clone()).collect();
-            let canonical: Vec<CanonicalKey> = canonical(self.target, &keys).await?;
-            if node == self.options.cluster.own_rank() {
-                self.observer.own_topic_read(from, changes.iter().map(|(offset, _)| *offset));
-                self.note_ties(&writes, &canonical).await?;
+            if bytes > READ_BYTES {
+                if counts.is_none() {
+                    counts = Some(goes_on(self.reader, &origin, next, to).await?);
+                }
+                match counts {
+                    Some(true) => whole.append(&mut open),
+                    _ => open.clear(),
+                }
+                bytes = 0;
             }
-            for (key, write) in canonical.iter().zip(&*writes) {
-                self.note(key, Version { hlc: write.hlc, node }, write.offset, write.deleted)?;
+            self.note_records(node, from, &whole).await?;
+        }
+        self.note_records(node, from, &open).await
+    }
+
+    async fn note_records(&mut self, node: NodeRank, from: Offset, records: &[(Offset, Record)]) -> Result<(), ApplyError> {
+        if node == self.options.cluster.own_rank() {
+            for (table, columns) in records.iter().filter_map(|(_, record)| record.schema()?.renamed_columns()) {
+                self.target.forget_columns(&table, &columns).await?;
             }
+        }
+        let changes: Vec<_> = records.iter().filter(|(_, record)| record.change().is_some()).collect();
+        let written = changes.iter().filter_map(|(offset, record)| Some((*offset, record.hlc, record.written()?)));
+        let writes: Vec<LocalWrite> = written.flat_map(|(offset, hlc, change)| local_writes(change, hlc, offset)).collect();
+        let writes = self.note_emptied(node, &writes);
+        let keys: Vec<RowKey> = writes.iter().map(|write| write.key.clone()).collect();
+        let canonical: Vec<CanonicalKey> = canonical(self.target, &keys).await?;
+        if node == self.options.cluster.own_rank() {
+            self.observer.own_topic_read(from, changes.iter().map(|(offset, _)| *offset));
+            self.note_ties(&writes, &canonical).await?;
+        }
+        for (key, write) in canonical.iter().zip(&*writes) {
+            self.note(key, Version { hlc: write.hlc, node }, write.offset, write.deleted)?;
         }
         Ok(())
     }
@@ -148,6 +180,40 @@ impl Engine<'_> {
         self.absorb().await?;
         Ok(Some(since.elapsed()))
     }
+}
+
+/// Whether the transaction that is under way there has its end, as far as one reads.
+async fn goes_on(reader: &dyn TopicReader, origin: &OriginId, mut next: Offset, to: Offset) -> Result<bool, ApplyError> {
+    while next < to {
+        let batch = read_kept(reader, origin, next, READ_BYTES).await?;
+        if let Some((_, end)) = batch.iter().find(|(_, record)| record.last) {
+            return Ok(!breaks_off(end));
+        }
+        let Some((last, _)) = batch.last() else { break };
+        next = last.next();
+    }
+    Ok(true)
+}
+
+/// Times that one read of the past is tried. All that is known is built from many of them, and would be begun anew for each answer
+/// that is lost.
+const READ_TRIES: u32 = 5;
+
+/// Reads what its node has told before. Where retention takes it at that moment, all is read anew.
+pub async fn read_kept(
+    reader: &dyn TopicReader,
+    origin: &OriginId,
+    from: Offset,
+    bytes: usize,
+) -> Result<Vec<(Offset, Record)>, ApplyError> {
+    let mut backoff = Backoff::seeded(Duration::from_millis(50), Duration::from_secs(1), from.0);
+    for _ in 1..READ_TRIES {
+        match reader.read(origin, from, bytes, Duration::ZERO).await {
+            Err(error) if error.disposition() == Disposition::Retry => sleep(backoff.next_wait()).await,
+            other => return other.map_err(ApplyError::of_the_past),
+        }
+    }
+    reader.read(origin, from, bytes, Duration::ZERO).await.map_err(ApplyError::of_the_past)
 }
 
 #[cfg(test)]

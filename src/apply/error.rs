@@ -20,6 +20,8 @@ pub enum ApplyError {
     Unlisted { origin: OriginId, why: String },
     #[error("this node is being seeded by {seeder}, which is no other node of the configuration")]
     NoSeeder { seeder: OriginId },
+    #[error("the oldest records of {origin} were taken from its topic at the moment when they were read")]
+    TakenMeanwhile { origin: OriginId },
     #[error("a change of {table} from {origin} does not tell its key")]
     NoKey { origin: OriginId, table: TableName },
 }
@@ -31,6 +33,8 @@ impl Fault for ApplyError {
             Self::Topic(error) => error.disposition(),
             // A full disk may be cleared; everything is rebuilt then.
             Self::Overflow(_) => Disposition::Retry,
+            // What is already applied here. All is built anew from what is kept.
+            Self::TakenMeanwhile { .. } => Disposition::Retry,
             Self::Removed { .. } | Self::Unlisted { .. } | Self::NoSeeder { .. } | Self::NoKey { .. } => Disposition::Halt,
         }
     }
@@ -48,7 +52,18 @@ impl Fault for ApplyError {
                  take it out of the file when `tandem node list` says so"
             )),
             Self::NoSeeder { .. } => Some("begin anew with another one: tandem reseed --from NODE --again".into()),
+            Self::TakenMeanwhile { .. } => None,
             Self::NoKey { .. } => Some("add a primary key on every node, or exclude the table under [tables]".into()),
+        }
+    }
+}
+
+impl ApplyError {
+    /// Of a read of what is applied here already: retention may take it at any moment, and nothing is missing then.
+    pub(super) fn of_the_past(error: TopicError) -> Self {
+        match error {
+            TopicError::Gone { origin, .. } => Self::TakenMeanwhile { origin },
+            other => Self::Topic(other),
         }
     }
 }

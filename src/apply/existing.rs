@@ -8,6 +8,7 @@
 
 use std::cmp::Ordering;
 
+use super::decide::Entry;
 use super::engine::Engine;
 use super::group::Group;
 use super::refer::alone;
@@ -37,10 +38,17 @@ impl Engine<'_> {
     ) -> Result<Fate, ApplyError> {
         let written = work.published.contains_key(&step.canonical) || work.won.contains_key(&step.canonical);
         let entry = rows.entry(&step.canonical, self.index)?;
-        if written || entry.is_some() && !self.is_stale(entry.as_ref()) {
+        let incoming = group.change(step.at);
+        // A new node has rows that others deleted before it took part: it tells them as of a place where all of that is known to it.
+        let is_known_there = |entry: &Entry| {
+            let cluster = &self.options.cluster;
+            entry.version.node == group.node
+                || group.records[step.at].1.seen.has(cluster.name(entry.version.node), entry.offset)
+        };
+        let stands = entry.is_some_and(|entry| rows.held(&step.canonical).is_some() || !is_known_there(&entry));
+        if written || stands && !self.is_stale(entry.as_ref()) {
             return Ok(Fate::LostToNewer);
         }
-        let incoming = group.change(step.at);
         let Some(held) = rows.held(&step.canonical).cloned() else {
             return self.write_existing(transaction, group, step, None, trouble, rows, work).await;
         };
@@ -101,6 +109,10 @@ impl Engine<'_> {
                     continue;
                 }
                 // It comes as it is now, with a value of its own.
+                if self.may_be_alone(entry.as_ref()) {
+                    let arrives = Side { origin: group.origin.clone(), hlc: Hlc::default(), row: image_of(step) };
+                    self.keep_unheard_of(ConflictKind::UniqueTaken, &key, &held, arrives, work);
+                }
                 transaction.write(&[Write::DeleteAlone(held.key)]).await.map_err(|failed| failed.error)?;
                 rows.held.insert(key, None);
             }
@@ -230,4 +242,48 @@ fn clock_of_held<'h>(held: &'h Held, column: Option<&str>) -> Option<&'h str> {
 
 fn text_at<'i>(shape: &Shape, image: &'i Image, column: &str) -> Option<&'i str> {
     image.get(shape.find(column)?).and_then(ValueRef::as_text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::group::tests::record;
+    use super::super::twins::apply_until;
+    use super::*;
+    use crate::change::{Body, Column, ColumnKind, Offset, OriginId, Record, Seen, TableName, Value};
+    use crate::target::memory::{MemoryOptions, MemoryTable, MemoryTarget};
+    use crate::topic::TopicWriter as _;
+    use crate::topic::memory::{FairWeather, MemoryTopics};
+
+    /// A new node skips what others wrote before it took part, deletes among it. What it has all the same it tells as of a place where
+    /// it had passed them.
+    #[tokio::test(start_paused = true)]
+    async fn a_delete_that_the_node_had_passed_does_not_keep_its_row_out_and_another_one_does() {
+        let columns = vec![Column { name: "id".into(), kind: ColumnKind::Integer, generated: false }];
+        let shape = Arc::new(Shape { table: TableName::new("campus", "riders"), columns, key: vec![0] });
+        let [b, c] = ["b", "c"].map(OriginId::new);
+        let image = |id| Some(Image::of([Some(Value::Int(id))]));
+        let told = |origin: &OriginId, sequence, op, id, seen: &[u64]| {
+            let (before, after) = if op == Op::Delete { (image(id), None) } else { (None, image(id)) };
+            let change = Change { shape: shape.clone(), op, before, after, checks: Default::default() };
+            let seen = seen.iter().map(|&offset| (c.clone(), Offset(offset))).collect();
+            let seen = Arc::new(Seen(seen));
+            Record { origin: origin.clone(), seen, body: Body::Change(change), ..record(sequence, 0, true).1 }
+        };
+        let topics = MemoryTopics::new();
+        let deletes = [told(&c, 1, Op::Delete, 1, &[]), told(&c, 2, Op::Delete, 2, &[])];
+        // Of the first delete it knows.
+        let rows = [told(&b, 1, Op::Read, 1, &[0]), told(&b, 1, Op::Read, 2, &[0])];
+        for (origin, records) in [(&c, deletes), (&b, rows)] {
+            let mut writer = topics.writer(origin.clone(), Arc::new(FairWeather));
+            writer.resume().await.unwrap();
+            writer.append(Offset(0), &records).await.unwrap();
+        }
+        let table = MemoryTable { shape: shape.clone(), unique: None, refers: None };
+        let target = MemoryTarget::new([table], MemoryOptions::default());
+        // The fourth has told nothing, so that no delete is forgotten.
+        apply_until(&target, topics, &["a", "b", "c", "d"], 2).await.unwrap();
+        assert_eq!(target.rows(&shape.table), [image(1).unwrap()]);
+    }
 }

@@ -349,7 +349,7 @@ fn stands_alone(record: &Record) -> bool {
 }
 
 /// Where the origin's topic or its history ends, whatever was under way.
-fn breaks_off(record: &Record) -> bool {
+pub fn breaks_off(record: &Record) -> bool {
     record.removed_by().is_some() || record.begins_anew()
 }
 

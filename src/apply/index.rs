@@ -32,7 +32,7 @@ pub struct Index {
     overflow: Box<dyn Overflow>,
     spilled: u64,
     /// Nothing is forgotten for now: what was noted is needed whole.
-    held: bool,
+    held: u32,
     /// When tables were emptied, by their names in keys: a write of all of their rows at once.
     emptied: BTreeMap<Box<[u8]>, Vec<Entry>>,
 }
@@ -53,7 +53,7 @@ impl Index {
             rows_max,
             overflow,
             spilled: 0,
-            held: false,
+            held: 0,
             emptied: BTreeMap::new(),
         }
     }
@@ -128,14 +128,15 @@ impl Index {
         Ok(())
     }
 
-    /// Whether to keep what could be forgotten, for as long as earlier writes are looked at once more.
+    /// Whether to keep what could be forgotten, for as long as earlier writes are looked at once more, or the node is seeded: until each
+    /// who wanted that wants it no longer.
     pub fn hold(&mut self, held: bool) {
-        self.held = held;
+        self.held = if held { self.held + 1 } else { self.held.saturating_sub(1) };
     }
 
     /// Forgets the writes of an origin before `stable`: all other nodes have applied them.
     pub fn forget(&mut self, node: NodeRank, stable: Offset) -> Result<(), OverflowError> {
-        if self.held {
+        if self.held > 0 {
             return Ok(());
         }
         self.emptied.retain(|_, entries| {

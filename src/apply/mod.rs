@@ -17,6 +17,7 @@
 //!   read again from its topic, part by part, when all of it is there; it is one commit all the same.
 
 mod again;
+mod begin;
 mod compare;
 mod ddl;
 mod decide;
@@ -46,7 +47,8 @@ mod work;
 mod worker;
 
 pub use again::{AgainDesk, LetterPlace, Looked, Outcome};
-pub use compare::{Compared, Differing, NoNotes, NoteTaker};
+pub use begin::{SeedingWish, begin_anew, begin_seeding, seed_kind};
+pub use compare::{Compared, Differing, NoNotes, NoteTaker, columns_differ};
 pub use ddl::{DdlPolicies, DdlPolicy};
 pub use decide::{Entry, Verdict, decide};
 pub use error::ApplyError;
@@ -147,4 +149,12 @@ pub struct ApplyAblation {
     pub no_emptied: bool,
     /// Look at old changes again without noting first what the topics tell since.
     pub no_look_back: bool,
+    /// Of a node that is seeded: take what was never brought up to date for what everybody has.
+    pub no_stale: bool,
+    /// Ask the seeder before all that this node wrote is published.
+    pub no_ask_wait: bool,
+    /// Wait for a removed node as before.
+    pub no_removal: bool,
+    /// Ask nobody whether a node that left the configuration is done with.
+    pub no_unlisted: bool,
 }

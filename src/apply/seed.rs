@@ -11,22 +11,26 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::decide::Entry;
-use super::engine::Engine;
+use super::engine::{Engine, read_kept};
 use super::settle::{Attempt, conflict_id, end};
 use super::step::canonical;
 use super::work::Work;
 use super::worker::Known;
-use super::{Applier, ApplyError};
+use super::{Applier, ApplyError, Policy};
 use crate::change::{
-    Ask, AskedTable, Cluster, GtidPosition, Hlc, Mark, NodeRank, Note, Offset, Prints, Record, RowKey, VerifyId, Version,
+    Ask, AskedTable, Cluster, GtidPosition, Hlc, Mark, NodeRank, Note, Offset, OriginId, Prints, Record, RowKey, VerifyId,
+    Version,
 };
 use crate::runtime::{Backoff, Shutdown};
-use crate::target::{ApplyTransaction, Conflict, ConflictKind, SeedKind, Seeding, Side, TargetError, Write};
+use crate::target::{
+    ApplyTransaction, CanonicalKey, Conflict, ConflictKind, Held, SeedKind, Seeding, Side, TargetError, Write,
+};
 
 /// The seeding that is under way.
 pub struct Seed {
     pub state: Seeding,
     pub seeder: NodeRank,
+    own: NodeRank,
     /// Per node: writes up to this clock are in the seeder's rows.
     floors: Vec<Hlc>,
     /// Our history up to here must be published before the seeder is asked.
@@ -41,7 +45,13 @@ impl Seed {
             return Err(ApplyError::NoSeeder { seeder: state.seeder });
         };
         let floors = cluster.ranks().map(|node| state.floors.get(cluster.name(node)).copied().unwrap_or_default()).collect();
-        Ok(Some(Self { state, seeder, floors, after: None, asked: false }))
+        Ok(Some(Self { state, seeder, own: cluster.own_rank(), floors, after: None, asked: false }))
+    }
+
+    /// What is written from now on without having seen what was skipped has a clock above this, by any node.
+    pub fn least_floor(&self) -> Hlc {
+        let others = self.floors.iter().enumerate().filter(|(node, _)| *node != usize::from(self.own.0));
+        others.map(|(_, floor)| *floor).min().unwrap_or_default()
     }
 
     /// Whether a noted write was applied here, or is newer than all that the seeder's rows hold.
@@ -53,7 +63,36 @@ impl Seed {
 impl Engine<'_> {
     /// Whether what stands here was never brought up to date: nothing is known of it that counts.
     pub fn is_stale(&self, entry: Option<&Entry>) -> bool {
-        self.seed.is_some_and(|seed| entry.is_none_or(|entry| !seed.is_write(entry)))
+        let stale = |seed: &Seed| entry.is_none_or(|entry| !seed.is_write(entry));
+        self.seed.is_some_and(stale) && !self.options.ablation.no_stale
+    }
+
+    /// Whether a row that stands here may hold what is published nowhere: then it is never replaced unseen.
+    pub fn is_unheard_of(&self, entry: Option<&Entry>) -> bool {
+        self.seed.is_some_and(|seed| seed.state.kind == SeedKind::HistoryLost) && self.is_stale(entry)
+    }
+
+    /// Whether a row that stands here may be here alone, so that it does not come from the seeder once more.
+    pub fn may_be_alone(&self, entry: Option<&Entry>) -> bool {
+        self.seed.is_some_and(|seed| seed.state.kind != SeedKind::Away) && self.is_stale(entry)
+    }
+
+    /// Keeps such a row, which a change of another node is about to replace, for a person to decide.
+    pub fn keep_unheard_of(&self, kind: ConflictKind, place: &CanonicalKey, held: &Held, arrives: Side, work: &mut Work) {
+        let own = self.options.cluster.own_rank();
+        let by = self.options.cluster.rank(&arrives.origin).unwrap_or(own);
+        work.conflicts.push(Conflict {
+            id: conflict_id(place, Version { hlc: arrives.hlc, node: by }, Version { hlc: Hlc::default(), node: own }),
+            kind,
+            key: held.key.clone(),
+            winner: arrives,
+            loser: Side {
+                origin: self.options.cluster.own().clone(),
+                hlc: Hlc::default(),
+                row: Some((held.key.clone(), held.image.clone())),
+            },
+            open: *self.options.policy(held.key.table()) == Policy::Manual || self.is_unheard_of(None),
+        });
     }
 
     /// Removes rows that the seeder does not have, but for those that somebody wrote without its knowing; their images are kept.
@@ -114,6 +153,28 @@ impl Known {
 }
 
 impl Applier {
+    /// From where on an origin's writes are noted while this node is seeded: each that may be newer than one which is still to come,
+    /// whoever has it. That it was skipped here must not be forgotten, or an older one would stand.
+    pub(super) async fn seeded_from(
+        &self,
+        seed: &Seed,
+        origin: &OriginId,
+        (first, reach): (Offset, Offset),
+    ) -> Result<Offset, ApplyError> {
+        let floor = seed.least_floor();
+        // An origin's clock never goes back.
+        let (mut from, mut to) = (first, reach);
+        while from < to {
+            let middle = Offset(from.0 + (to.0 - from.0) / 2);
+            let read = read_kept(&*self.reader, origin, middle, 1).await?;
+            match read.first() {
+                Some((_, record)) if record.hlc <= floor => from = middle.next(),
+                _ => to = middle,
+            }
+        }
+        Ok(from)
+    }
+
     /// Asks the seeder, once all that this node wrote before is published. Again at each start: asking twice is once.
     pub(super) async fn ask_for_seed(&self, known: &mut Known, durable: &[Mark]) -> Result<(), ApplyError> {
         let Some(seed) = known.seed.as_mut().filter(|seed| !seed.asked) else { return Ok(()) };
@@ -124,7 +185,7 @@ impl Applier {
             seed.after = Some(position?);
         }
         let Some(after) = &seed.after else { return Ok(()) };
-        if self.local.wait(after, Duration::ZERO).await {
+        if self.options.ablation.no_ask_wait || self.local.wait(after, Duration::ZERO).await {
             self.notes.ask(&seed.state.ask(self.options.cluster.own()));
             seed.asked = true;
         }
@@ -182,6 +243,7 @@ impl Applier {
         self.target.keep_seeding(&seed.state).await?;
         if !seed.state.is_open() {
             known.seed = None;
+            known.index.hold(false);
         }
         Ok(true)
     }
@@ -220,7 +282,7 @@ impl Applier {
         // A number of its own for each run of rows, or the second would be taken for the first.
         let verify = VerifyId { asker: self.options.cluster.own().clone(), number: seed.state.number + 1 + offset.0, round: 0 };
         let tables = vec![AskedTable { database: prints.database.clone(), table: prints.table.clone(), keys }];
-        self.notes.asked(&Ask { verify, of: Vec::new(), tables, publish: true, seed: false, all: false });
+        self.notes.asked(&Ask { verify, of: Vec::new(), tables, publish: true, seed: false, all: false, definitions: false });
     }
 }
 

@@ -16,7 +16,7 @@ use super::rows::{Rows, holders};
 use super::step::{Step, delete_of};
 use super::work::{Tally, Work};
 use super::{ApplyError, ApplyOptions, OverflowError, Policy};
-use crate::change::{Change, Image, NodeRank, Offset, Op, RowKey, Version};
+use crate::change::{Change, Hlc, Image, NodeRank, Offset, Op, RowKey, Version};
 use crate::observe::Fate;
 use crate::runtime::{Disposition, Fault};
 use crate::target::{
@@ -101,24 +101,38 @@ impl Engine<'_> {
         for step in steps.iter().filter(|step| !step.is_keyless()) {
             let entry = self.index.get(&step.canonical)?;
             let blind = entry.is_none() && self.is_blind(group, step);
-            if blind || self.verdict(group, step, entry.as_ref()) != (Verdict::Win { conflict: false }) {
+            if blind
+                || self.is_unheard_of(entry.as_ref())
+                || self.verdict(group, step, entry.as_ref()) != (Verdict::Win { conflict: false })
+            {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Whether a newer write of the row may have been in what a topic no longer keeps: by a node that comes back after that.
+    /// Whether its author may not have seen a write of the row that is in what a topic no longer keeps: it comes back after that. Not
+    /// where this node is seeded: what stands here is no newer one than what comes, and is never told to others.
+    fn may_have_missed(&self, group: &Group, step: &Step) -> bool {
+        self.missed_up_to(group, step).is_some()
+    }
+
+    /// Whether that may have been a newer one.
     fn is_blind(&self, group: &Group, step: &Step) -> bool {
-        let record = &group.records[step.at].1;
-        self.options.cluster.ranks().filter(|&node| node != group.node).any(|node| {
-            let seen = record.seen.end(self.options.cluster.name(node));
-            self.purged
-                .get(usize::from(node.0))
-                .copied()
-                .flatten()
-                .is_some_and(|(first, clock)| seen < first && record.hlc <= clock)
-        })
+        self.missed_up_to(group, step).is_some_and(|clock| group.records[step.at].1.hlc <= clock)
+    }
+
+    /// The clock up to which there may be such writes.
+    fn missed_up_to(&self, group: &Group, step: &Step) -> Option<Hlc> {
+        if self.seed.is_some() {
+            return None;
+        }
+        let seen = &group.records[step.at].1.seen;
+        let missed = |node: NodeRank| {
+            let (first, clock) = self.purged.get(usize::from(node.0)).copied().flatten()?;
+            (seen.end(self.options.cluster.name(node)) < first).then_some(clock)
+        };
+        self.options.cluster.ranks().filter(|&node| node != group.node).filter_map(missed).max()
     }
 
     /// Writes first and checks before the commit.
@@ -299,6 +313,25 @@ impl Engine<'_> {
             self.lost_referring(transaction, group, step, None, trouble, rows, work).await?;
             return Ok(Fate::LostToNewer);
         }
+        if let Some(held) = held.filter(|held| entry.is_none() && !knew_whole(change, held))
+            && self.may_have_missed(group, step)
+        {
+            // The change is the newer one, but what it replaces was no longer in the index, so that it is kept by its image alone.
+            let own = self.options.cluster.own_rank();
+            let stood = Version { hlc: Hlc::default(), node: own };
+            work.conflicts.push(Conflict {
+                id: conflict_id(&step.canonical, version, stood),
+                kind: kind(change.op, true),
+                key: step.key.clone(),
+                winner: incoming.clone(),
+                loser: Side {
+                    origin: self.options.cluster.own().clone(),
+                    hlc: Hlc::default(),
+                    row: Some((held.key.clone(), held.image.clone())),
+                },
+                open,
+            });
+        }
         let verdict = self.verdict(group, step, entry.as_ref());
         if let Some(entry) = entry
             && verdict.conflict()
@@ -339,6 +372,10 @@ impl Engine<'_> {
                 self.lost_referring(transaction, group, step, entry, trouble, rows, work).await?;
             }
             return Ok(Fate::LostToNewer);
+        }
+        if let Some(held) = held.filter(|held| self.is_unheard_of(entry.as_ref()) && !knew_whole(change, held)) {
+            let arrives = Side { origin: group.origin.clone(), hlc: version.hlc, row: image_of(step) };
+            self.keep_unheard_of(kind(change.op, true), &step.canonical, held, arrives, work);
         }
         if group.again && self.is_referred(transaction, group, step).await? {
             work.failed.insert(at, format!("{}: other rows here still refer to it, and came after it", change.table()));
@@ -418,6 +455,13 @@ fn knew(change: &Change, held: Option<&Held>) -> bool {
         .as_ref()
         .is_some_and(|before| agree(&Change { after: Some(before.clone()), before: None, ..change.clone() }, held));
     as_before || change.after.is_some() && agree(change, held)
+}
+
+/// The same, of each column that the row has here: nothing of it is lost that the change's author had not seen.
+fn knew_whole(change: &Change, held: &Held) -> bool {
+    let told_all =
+        change.before.as_ref().is_some_and(Image::is_full) && change.shape.columns.len() >= held.key.shape.columns.len();
+    change.after.is_some() && agree(change, held) || told_all && knew(change, Some(held))
 }
 
 /// The row as it is held, as a change that publishes it anew.

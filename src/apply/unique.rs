@@ -44,6 +44,10 @@ impl Engine<'_> {
             let entry = rows.entry(key, self.index)?;
             if !work.published.contains_key(key) && self.is_stale(entry.as_ref()) {
                 // It comes as it is now, with a value of its own.
+                if self.may_be_alone(entry.as_ref()) {
+                    let arrives = Side { origin: group.origin.clone(), hlc: version.hlc, row: image_of(step) };
+                    self.keep_unheard_of(ConflictKind::UniqueTaken, key, held, arrives, work);
+                }
                 transaction.write(&[Write::DeleteAlone(held.key.clone())]).await.map_err(|failed| failed.error)?;
                 rows.held.insert(key.clone(), None);
                 continue;

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use super::again::AgainDesk;
 use super::ddl::{Holds, empties};
 use super::empty::Emptied;
-use super::engine::Engine;
+use super::engine::{Engine, read_kept};
 use super::fetch::Fetch;
 use super::group::{Group, Hold, Next, Waiting};
 use super::index::Index;
@@ -48,8 +48,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Applier {
     /// Runs until shutdown (`Ok`) or a fault. After a fault with disposition `Retry`, run again.
-    pub async fn run(self, shutdown: Shutdown) -> Result<(), ApplyError> {
+    pub async fn run(mut self, shutdown: Shutdown) -> Result<(), ApplyError> {
         let _attached = self.local.attach();
+        self.options.cluster = self.counted().await?;
         let mut state = self.rebuild().await?;
         let _takes_orders = self.again.attach();
         let arrived = Arc::new(Notify::new());
@@ -348,6 +349,7 @@ impl Applier {
             seed,
             purged: vec![None; cluster.len()],
         };
+        known.index.hold(known.seed.is_some());
         if let Some(oldest) = known.holds.oldest() {
             for node in cluster.ranks() {
                 let told = oldest.told.get(cluster.name(node)).cloned().unwrap_or_default();
@@ -369,6 +371,10 @@ impl Applier {
             if extent.end < reach {
                 return Err(TopicError::PastEnd { origin: origin.clone(), wanted: reach, end: extent.end }.into());
             }
+            if node != cluster.own_rank() && extent.first > reach {
+                // Before anything is applied: a new node that had begun would no longer be known as one, when it is seeded.
+                return Err(TopicError::Gone { origin: origin.clone(), wanted: reach, first: extent.first }.into());
+            }
             let removed_by = extent.last.as_ref().and_then(Record::removed_by).filter(|_| reach == extent.end);
             if let Some(by) = removed_by {
                 if node == cluster.own_rank() {
@@ -379,7 +385,7 @@ impl Applier {
             if node != cluster.own_rank() {
                 if extent.first < reach {
                     let from = Offset(reach.0 - 1);
-                    let last = self.reader.read(origin, from, 1, Duration::ZERO).await?;
+                    let last = read_kept(&*self.reader, origin, from, 1).await?;
                     if let Some((_, record)) = last.first() {
                         // An origin's clock never stands still from one transaction to the next, nor goes back.
                         if mark.as_ref().is_some_and(|mark| mark.hlc != record.hlc) {
@@ -404,8 +410,12 @@ impl Applier {
             let stable = known.stability.stable(node);
             let from = stable.max(first);
             if from > stable {
-                let oldest = self.reader.read(cluster.name(node), from, 1, Duration::ZERO).await?;
+                let oldest = read_kept(&*self.reader, cluster.name(node), from, 1).await?;
                 known.purged[usize::from(node.0)] = oldest.first().map(|(_, record)| (from, record.hlc));
+            }
+            let mut from = from;
+            if let Some(seed) = &known.seed {
+                from = from.min(self.seeded_from(seed, cluster.name(node), (first, reach)).await?);
             }
             known.holds.incomplete |= from > stable && !known.holds.is_empty();
             if node == cluster.own_rank() {
@@ -537,6 +547,21 @@ mod tests {
         assert_eq!(target.marks()[&OriginId::new("b")].data, Some(Offset(3)));
         apply_until(&target, topic_that(0, true).await, &["a"], 0).await.expect("nobody needs it any more");
         refused(true, &["b", "a"], "this node, b, was removed by a").await;
+    }
+
+    /// By what it has applied a new node is told from one that was away, when it is seeded.
+    #[tokio::test(start_paused = true)]
+    async fn where_the_beginning_of_one_topic_is_missing_nothing_of_the_others_is_applied() {
+        let target = MemoryTarget::new([], MemoryOptions::default());
+        let (topics, c) = (topic(0).await, OriginId::new("c"));
+        let mut writer = topics.writer(c.clone(), Arc::new(FairWeather));
+        writer.resume().await.unwrap();
+        let records = [1, 2, 3].map(|sequence| Record { origin: c.clone(), ..record(sequence, 0, true).1 });
+        writer.append(Offset(0), &records).await.unwrap();
+        topics.forget_before(&c, Offset(2));
+        let error = apply_until(&target, topics, &["a", "b", "c"], 3).await.expect_err("two records are missing");
+        assert!(matches!(error, ApplyError::Topic(TopicError::Gone { .. })), "{error}");
+        assert!(target.marks().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

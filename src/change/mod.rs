@@ -18,7 +18,7 @@ pub mod wire;
 pub use ddl::{SchemaChange, SessionSettings};
 pub use gtid::{Gtid, GtidParseError, GtidPosition};
 pub use image::{Image, RowBuffer};
-pub use note::{Ask, AskedTable, Note, Prints, VerifyId};
+pub use note::{Ask, AskedTable, Note, Prints, TableTold, Tables, VerifyId};
 pub use own::{Mark, MarkError, OWN_DATABASE, Rewrite, own_table};
 pub use record::{BinlogCoordinates, Body, ChangePrint, Offset, Record, Seen, Trace};
 pub use row::{Change, Checks, Column, ColumnKind, Op, RowKey, Shape, is_hash_name};

@@ -10,6 +10,7 @@ use super::{OriginId, TableName};
 pub enum Note {
     Ask(Ask),
     Prints(Prints),
+    Tables(Tables),
     /// Somebody has decided about a conflict, which other nodes keep under the same id.
     Settled {
         conflict: String,
@@ -46,6 +47,33 @@ pub struct Ask {
     /// These are all the tables that who asks has: others that are captured there are wanted by name.
     #[serde(default)]
     pub all: bool,
+    /// No rows at all are wanted, but how the tables are made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub definitions: bool,
+}
+
+/// How the captured tables of a node are made, those before others that refer to them.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Tables {
+    pub verify: VerifyId,
+    pub tables: Vec<TableTold>,
+    /// Why there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TableTold {
+    pub database: String,
+    pub table: String,
+    /// As the server shows it, without the database.
+    pub statement: String,
+}
+
+impl TableTold {
+    pub fn name(&self) -> TableName {
+        TableName::new(&self.database, &self.table)
+    }
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

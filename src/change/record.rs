@@ -219,6 +219,7 @@ impl Record {
             Note::Settled { conflict } => conflict.len(),
             Note::Removed { by } => by.as_str().len(),
             Note::Anew {} => 0,
+            Note::Tables(told) => told.tables.iter().map(|table| table.statement.len() + 64).sum(),
             Note::Prints(prints) => prints.rows.iter().map(|(key, print)| key.len() + print.len() + 48).sum::<usize>(),
         };
         size_of::<Self>()

@@ -143,8 +143,8 @@ fn add(common: &Common, node: &OriginId, database: Option<&str>) -> Outcome {
          auto_increment_offset = {number}\n\nWhat else it needs:   tandem doctor --node {node}"
     ));
     output::line(format_args!(
-        "\nThen:  start all nodes anew, first whoever keeps the topics\n       make the tables on {node}, empty or filled, and start tandem \
-         there\n       tandem reseed --node {node} --from NODE   gets what is there, and every write since"
+        "\nThen:  start all nodes anew, first whoever keeps the topics\n       make the database on {node}, empty or filled, and start tandem \
+         there\n       tandem reseed --node {node} --from NODE   gets the tables and rows that are there, and every write since"
     ));
     Ok(ExitCode::SUCCESS)
 }

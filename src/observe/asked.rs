@@ -67,6 +67,27 @@ pub struct SnapshotWish {
     pub dry_run: bool,
 }
 
+/// A question to one other node, whose answer comes in its topic.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskWish {
+    /// The node that is asked.
+    pub of: String,
+    /// Prints of all rows of these tables are wanted, as `campus.riders`.
+    #[serde(default)]
+    pub tables: Vec<String>,
+    /// Or how its tables are made.
+    #[serde(default)]
+    pub definitions: bool,
+}
+
+/// A question that is asked.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AskedView {
+    /// By which the answer is known.
+    pub number: u64,
+}
+
 /// A comparison of this node's rows with those of the others.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct VerifyView {

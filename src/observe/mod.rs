@@ -27,8 +27,8 @@ mod words;
 
 pub use activity::{ACTIVITY_MAX, ActivitySearch, ActivityView, Became, Followed};
 pub use asked::{
-    AgainView, DIFFERENCES_MAX, DifferenceView, OrderedRole, SchemaView, SeedingView, SnapshotTableView, SnapshotView,
-    SnapshotWish, VerifyPartView, VerifyView, VerifyWish,
+    AgainView, AskWish, AskedView, DIFFERENCES_MAX, DifferenceView, OrderedRole, SchemaView, SeedingView, SnapshotTableView,
+    SnapshotView, SnapshotWish, VerifyPartView, VerifyView, VerifyWish,
 };
 pub use cloud::{CloudCounts, CloudFile, CloudOutcome, CloudProblem, CloudReport, CloudState, CloudStatus, CloudSummary};
 pub use kept::{ConflictView, FailedView, FailedWish, RetriedView, SideView, TableView, remedy};

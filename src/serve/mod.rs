@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::observe::{
-    AgainView, CloudFile, CloudReport, ConflictView, FailedView, FailedWish, PositionView, RetriedView, SchemaView,
-    SnapshotView, SnapshotWish, TableView, VerifyView, VerifyWish, WhereView, WhereWish,
+    AgainView, AskWish, AskedView, CloudFile, CloudReport, ConflictView, FailedView, FailedWish, PositionView, RetriedView,
+    SchemaView, SnapshotView, SnapshotWish, TableView, VerifyView, VerifyWish, WhereView, WhereWish,
 };
 use crate::runtime::{Finding, Stop};
 
@@ -106,6 +106,9 @@ pub trait Orders: Send + Sync {
 
     /// Ends a comparison; false where none is under way.
     async fn cancel_verify(&self) -> Result<bool, Stop>;
+
+    /// Ask one other node about its rows or tables; whoever wants the answer reads its topic.
+    async fn ask_other(&self, wish: AskWish) -> Result<AskedView, Stop>;
 
     /// Other nodes' statements that define tables, the newest first; or only those that wait.
     async fn schema_changes(&self, open_only: bool) -> Result<Vec<SchemaView>, Stop>;

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use crate::observe::{
-    ActivitySearch, ActivityView, Became, ConflictView, FailedView, Observer, SnapshotView, SnapshotWish, Status, VerifyView,
-    VerifyWish,
+    ActivitySearch, ActivityView, AskWish, AskedView, Became, ConflictView, FailedView, Observer, SnapshotView, SnapshotWish,
+    Status, VerifyView, VerifyWish,
 };
 use crate::runtime::Shutdown;
 
@@ -180,6 +180,7 @@ fn router(shown: Shown, gate: Arc<Gate>) -> Router {
         .route("/api/snapshots/{id}/cancel", post(cancel_snapshot))
         .route("/api/verify", get(verified).post(verify))
         .route("/api/verify/cancel", post(cancel_verify))
+        .route("/api/ask", post(ask_other))
         .merge(super::ddl::routes())
         .layer(middleware::from_fn_with_state(gate, guard));
     // Whoever watches over the process need not know the key, and learns nothing from these.
@@ -322,6 +323,11 @@ async fn cancel_verify(
         true => Ok(Json(Nothing {})),
         false => Err(Trouble::NoSuch("comparison under way")),
     }
+}
+
+async fn ask_other(State(shown): State<Shown>, wish: Result<Json<AskWish>, JsonRejection>) -> Result<Json<AskedView>, Trouble> {
+    let Json(wish) = wish?;
+    Ok(Json(shown.orders.ask_other(wish).await?))
 }
 
 /// `{}`: a body that only shows that it is JSON.

@@ -48,6 +48,20 @@ pub trait TransactionStream: Send {
 pub trait RowReader: Send + Sync {
     /// The next rows of a table in the order of its primary key, all as they were at one moment of the history.
     async fn chunk(&self, wanted: &ChunkRequest) -> Result<Chunk, SourceError>;
+
+    /// How the captured tables are made, those before others that refer to them.
+    async fn listing(&self) -> Result<Listing, SourceError> {
+        Ok(Listing::default())
+    }
+}
+
+/// How tables are made.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Listing {
+    /// Each with the statement that makes it, without its database.
+    pub tables: Vec<(TableName, String)>,
+    /// Where the history was when they had been read.
+    pub until: GtidPosition,
 }
 
 #[derive(Clone, PartialEq, Debug)]

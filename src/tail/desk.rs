@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::change::{Ask, Note, Prints, RowKey, TableName, VerifyId, wire};
+use crate::change::{Ask, Note, Prints, RowKey, TableName, Tables, VerifyId, wire};
 use crate::runtime::{Clock, Stop};
 
 /// Keeps the orders while no process runs.
@@ -56,6 +56,9 @@ pub struct ForVerify {
     /// The rows, too.
     #[serde(default)]
     pub rows: bool,
+    /// Nothing of any table, but how all of them are made.
+    #[serde(default)]
+    pub definitions: bool,
 }
 
 impl ForVerify {
@@ -118,6 +121,11 @@ pub struct Task {
 }
 
 impl Task {
+    /// It is about how tables are made, and about no rows.
+    pub(super) fn lists(&self) -> bool {
+        self.verify.as_ref().is_some_and(|verify| verify.definitions)
+    }
+
     /// An answer that tells nothing yet.
     pub(super) fn no_prints(&self, verify: &VerifyId) -> Prints {
         Prints {
@@ -188,11 +196,17 @@ impl SnapshotDesk {
 
     /// What another node, or this one, wants for a comparison. Asking twice is once.
     pub fn ask_for_verify(&self, ask: &Ask) {
-        let verify = ForVerify { id: ask.verify.clone(), prints: ask.seed || !ask.publish, rows: ask.seed };
+        let definitions = ask.definitions;
+        let prints = !definitions && (ask.seed || !ask.publish);
+        let verify = ForVerify { id: ask.verify.clone(), prints, rows: ask.seed, definitions };
         if self.held().iter().any(|order| order.verify.as_ref() == Some(&verify)) {
             return;
         }
-        let names: Vec<_> = ask.tables.iter().map(|table| (table.name(), table.keys.len() as u64)).collect();
+        let mut names: Vec<_> = ask.tables.iter().map(|table| (table.name(), table.keys.len() as u64)).collect();
+        if definitions {
+            // One thing to do, and of no table.
+            names = vec![(TableName::new("", ""), 0)];
+        }
         let mut plan = Self::plan(&names, &[], None);
         plan.verify = Some(verify);
         plan.others = ask.all;
@@ -243,7 +257,10 @@ impl SnapshotDesk {
     /// What comes next.
     pub(super) fn next(&self) -> Option<Task> {
         let orders = self.held();
-        let order = orders.iter().find(|order| order.is_open())?;
+        // A question of a moment does not wait for copies that take hours.
+        let quick = |order: &&SnapshotOrder| order.verify.as_ref().is_some_and(|verify| verify.definitions);
+        let open = || orders.iter().filter(|order| order.is_open());
+        let order = open().find(quick).or_else(|| open().next())?;
         let table = order.tables.iter().find(|table| table.state.is_open())?;
         let after = table.after.as_ref().and_then(|text| wire::key_of_text(text));
         let keys = table.keys.iter().filter_map(|text| wire::key_of_text(text)).collect();
@@ -284,6 +301,13 @@ impl SnapshotDesk {
         });
         if let Some(verify) = task.verify.as_ref().filter(|verify| verify.prints) {
             self.tell(Note::Prints(Prints { failed: Some(stop.message.clone()), ends: true, ..task.no_prints(&verify.id) }));
+        }
+        if let Some(verify) = task.verify.as_ref().filter(|verify| verify.definitions) {
+            self.tell(Note::Tables(Tables {
+                verify: verify.id.clone(),
+                tables: Vec::new(),
+                failed: Some(stop.message.clone()),
+            }));
         }
         self.wanted.notify_one();
     }
@@ -392,7 +416,8 @@ mod tests {
         let table = crate::change::AskedTable { database: "campus".into(), table: "riders".into(), keys: Vec::new() };
         let check = |number: u64, publish: bool, seed: bool, expected: (bool, bool)| {
             let verify = VerifyId { asker: asker.clone(), number, round: 0 };
-            let ask = Ask { verify, of: Vec::new(), tables: vec![table.clone()], publish, seed, all: false };
+            let ask =
+                Ask { verify, of: Vec::new(), tables: vec![table.clone()], publish, seed, all: false, definitions: false };
             desk.ask_for_verify(&ask);
             desk.ask_for_verify(&ask);
             let task = desk.next().unwrap();
@@ -404,6 +429,22 @@ mod tests {
         check(1, false, false, (true, false));
         check(2, true, false, (false, true));
         check(3, true, true, (true, true));
+    }
+
+    #[test]
+    fn a_node_that_asks_how_tables_are_made_is_answered_once_and_told_why_not() {
+        let desk = open(&Arc::default());
+        let verify = VerifyId { asker: crate::change::OriginId::new("laptop-c"), number: 7, round: 0 };
+        let (of, tables) = Default::default();
+        let ask = Ask { verify: verify.clone(), of, tables, publish: false, seed: false, all: true, definitions: true };
+        desk.ask_for_verify(&ask);
+        desk.ask_for_verify(&ask);
+        let task = desk.next().unwrap();
+        assert!(task.lists());
+        desk.failed(&task, &Stop::halt("the account may not", "grant it"));
+        assert_eq!(desk.next(), None);
+        let told = Note::Tables(Tables { verify, tables: Vec::new(), failed: Some("the account may not".into()) });
+        assert_eq!(desk.waiting_notes(), [told]);
     }
 
     #[test]

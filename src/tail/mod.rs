@@ -30,7 +30,7 @@ pub use floor::{Floor, MemoryFloor};
 pub use reread::{Reread, RereadDesk, RereadFrom};
 pub use sequence::Sequencer;
 pub use snapshot::Snapshots;
-pub use worker::{Tailer, lost_history};
+pub use worker::{Tailer, begin_topic, lost_history};
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use super::witness::Witness;
 use super::{TailError, TailOptions};
 use crate::change::{
     BinlogCoordinates, Body, Change, ChangePrint, Gtid, GtidPosition, Hlc, Image, Mark, Note, Op, OriginId, Record, Rewrite,
-    SchemaChange, Seen, SessionSettings, Shape, TableName, Trace, ddl, wire,
+    SchemaChange, Seen, Shape, TableName, Trace, ddl, wire,
 };
 use crate::observe::{Became, Observer};
 use crate::source::{Ddl, TransactionHeader, TransactionPart};
@@ -211,18 +211,7 @@ impl Sequencer {
 
     /// How a table is made whose rows are published as they are now.
     pub fn existing_table(&self, table: &TableName, definition: &str) -> Option<Record> {
-        let rest = definition.strip_prefix("CREATE TABLE ")?;
-        let shown = ddl::Statement::parse(definition, &table.database, 0);
-        self.between(Body::Schema(Box::new(SchemaChange {
-            database: table.database.to_string(),
-            statement: format!("CREATE TABLE IF NOT EXISTS {rest}"),
-            // Its rows are as they are, whatever the sessions allowed that wrote them; and a table that it refers to may come after it.
-            session: SessionSettings { foreign_keys_off: true, ..SessionSettings::default() },
-            tables: vec![table.into()],
-            whole: None,
-            existing: true,
-            no_default: shown.map(|statement| statement.without_default()).unwrap_or_default(),
-        })))
+        self.between(Body::Schema(Box::new(SchemaChange::existing(table, definition)?)))
     }
 
     fn between(&self, body: Body) -> Option<Record> {

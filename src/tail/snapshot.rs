@@ -16,10 +16,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::desk::{ForVerify, SnapshotDesk, Task};
 use super::sequence::Sequencer;
-use crate::change::{BinlogCoordinates, Image, Note, OriginId, Prints, Record, RowKey, Shape, TableName, VerifyId, wire};
+use crate::change::{
+    BinlogCoordinates, GtidPosition, Image, Note, OriginId, Prints, Record, RowKey, Shape, TableName, TableTold, Tables,
+    VerifyId, wire,
+};
 use crate::observe::Observer;
 use crate::runtime::{Backoff, Disposition, Fault, Stop};
-use crate::source::{Chunk, ChunkRequest, RowReader, SourceError, TransactionPart};
+use crate::source::{Chunk, ChunkRequest, Listing, RowReader, SourceError, TransactionPart};
 
 /// Where rows are read, and who knows what is asked for.
 #[derive(Clone)]
@@ -70,8 +73,23 @@ struct Window {
 }
 
 enum State {
-    Reading(Pin<Box<dyn Future<Output = Result<Chunk, SourceError>> + Send>>),
-    Read(Chunk),
+    Reading(Pin<Box<dyn Future<Output = Result<Read, SourceError>> + Send>>),
+    Read(Box<Read>),
+}
+
+/// What was asked for.
+enum Read {
+    Rows(Chunk),
+    Tables(Listing),
+}
+
+impl Read {
+    fn until(&self) -> &GtidPosition {
+        match self {
+            Self::Rows(chunk) => &chunk.until,
+            Self::Tables(listing) => &listing.until,
+        }
+    }
 }
 
 struct Done {
@@ -121,13 +139,20 @@ impl Snapshotting {
             definition: task.verify.is_none() && task.after.is_none(),
         };
         let reader = snapshots.reader.clone();
+        let lists = task.lists();
+        let reading = async move {
+            match lists {
+                true => reader.listing().await.map(Read::Tables),
+                false => reader.chunk(&request).await.map(Read::Rows),
+            }
+        };
         self.window = Some(Window {
             task,
             began: Instant::now(),
             opened: sequencer.coordinates().clone(),
             changed: HashMap::new(),
             reshaped: false,
-            state: State::Reading(Box::pin(async move { reader.chunk(&request).await })),
+            state: State::Reading(Box::pin(reading)),
         });
     }
 
@@ -161,16 +186,18 @@ impl Snapshotting {
         }
     }
 
-    fn read(&mut self, read: Result<Chunk, SourceError>) {
+    fn read(&mut self, read: Result<Read, SourceError>) {
         let (Some(snapshots), Some(window)) = (&self.snapshots, &mut self.window) else { return };
         match read {
-            Ok(chunk) => {
+            Ok(read) => {
                 self.backoff.reset();
                 let took = window.began.elapsed().max(Duration::from_millis(1)).as_secs_f64();
-                let rows = chunk.rows.len().max(1) as f64 * CHUNK_TIME.as_secs_f64() / took;
-                // Never more than twice as many at once: one quick chunk says little.
-                self.rows_max = (rows as usize).min(self.rows_max * 2).clamp(*CHUNK_ROWS.start(), *CHUNK_ROWS.end());
-                window.state = State::Read(chunk);
+                if let Read::Rows(chunk) = &read {
+                    let rows = chunk.rows.len().max(1) as f64 * CHUNK_TIME.as_secs_f64() / took;
+                    // Never more than twice as many at once: one quick chunk says little.
+                    self.rows_max = (rows as usize).min(self.rows_max * 2).clamp(*CHUNK_ROWS.start(), *CHUNK_ROWS.end());
+                }
+                window.state = State::Read(Box::new(read));
             }
             Err(error) => {
                 let task = window.task.clone();
@@ -190,19 +217,25 @@ impl Snapshotting {
     /// The rows that have been read, once the live history has come past them: to be published now, after the `decided` records
     /// of this run that come before them.
     pub fn take(&mut self, sequencer: &Sequencer, decided: u64) -> Vec<Record> {
-        let past = |chunk: &Chunk| sequencer.is_between() && sequencer.position().covers_all(&chunk.until);
+        let past = |read: &Read| sequencer.is_between() && sequencer.position().covers_all(read.until());
         if let Some(snapshots) = &self.snapshots
             && sequencer.is_between()
             && let Some(note) = snapshots.desk.next_note()
         {
             return sequencer.note(note).into_iter().collect();
         }
-        let due = matches!(&self.window, Some(Window { state: State::Read(chunk), .. }) if past(chunk));
+        let due = matches!(&self.window, Some(Window { state: State::Read(read), .. }) if past(read));
         if !due {
             return Vec::new();
         }
-        let Some(Window { task, opened, changed, reshaped, state: State::Read(chunk), .. }) = self.window.take() else {
+        let Some(Window { task, opened, changed, reshaped, state: State::Read(read), .. }) = self.window.take() else {
             return Vec::new();
+        };
+        let chunk = match *read {
+            Read::Rows(chunk) => chunk,
+            // A statement came by meanwhile: they are read again.
+            Read::Tables(_) if reshaped => return Vec::new(),
+            Read::Tables(listing) => return self.tell_tables(sequencer, task, listing, decided),
         };
         // A transaction that had been decided before is not in the rows, because the server shows it a moment after it logs
         // it; or too many rows changed.
@@ -229,6 +262,20 @@ impl Snapshotting {
             records.extend(sequencer.note(note));
         }
         self.progress.push_back((decided + records.len() as u64, done));
+        records
+    }
+
+    fn tell_tables(&mut self, sequencer: &Sequencer, task: Task, listing: Listing, decided: u64) -> Vec<Record> {
+        let told = |(name, statement): (TableName, String)| TableTold {
+            database: name.database.to_string(),
+            table: name.table.to_string(),
+            statement,
+        };
+        let tables = listing.tables.into_iter().map(told).collect();
+        let verify = task.verify.as_ref().map(|verify| verify.id.clone());
+        let note = verify.map(|verify| Note::Tables(Tables { verify, tables, failed: None }));
+        let records: Vec<Record> = note.and_then(|note| sequencer.note(note)).into_iter().collect();
+        self.progress.push_back((decided + records.len() as u64, Done { task, last: None, rows: 0, ends: true }));
         records
     }
 

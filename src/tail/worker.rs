@@ -188,6 +188,18 @@ pub async fn lost_history(
     Ok(None)
 }
 
+/// Begins the topic of a node whose tailer has never run, where the binlog ends now: so that the tailer comes to what is written before
+/// it runs for the first time. Nothing, where the topic has begun.
+pub async fn begin_topic(options: TailOptions, source: &dyn Source, writer: &mut dyn TopicWriter) -> Result<(), TailError> {
+    let extent = writer.resume().await?;
+    if extent.last.is_none() {
+        let begun = Sequencer::start(options, Observer::default(), source.position().await?);
+        let first = begun.heartbeat().expect("nothing was read, so no transaction is under way");
+        writer.append(extent.end, &[first]).await?;
+    }
+    Ok(())
+}
+
 /// Opens the binlog where somebody wants it read from, or else where the tailer was.
 async fn open_again(
     source: &dyn Source,

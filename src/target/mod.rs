@@ -82,6 +82,10 @@ pub trait Target: Send + Sync {
     /// The seeding of this node that is under way, or the last one.
     async fn seeding(&self) -> Result<Option<Seeding>, TargetError>;
 
+    /// The checkpoints become these and no others, and the seeding begins: both or nothing. Read in the binlog, the marks raise
+    /// the clock of this node above all that it skips. Nobody may apply meanwhile.
+    async fn begin_seeding(&self, marks: &[Mark], seeding: &Seeding) -> Result<(), TargetError>;
+
     /// Keeps how far it is.
     async fn keep_seeding(&self, seeding: &Seeding) -> Result<(), TargetError>;
 

@@ -51,7 +51,15 @@ impl Seeding {
     /// What the seeder is asked for by this node.
     pub fn ask(&self, own: &OriginId) -> Ask {
         let verify = VerifyId { asker: own.clone(), number: self.number, round: ROUND };
-        Ask { verify, of: vec![self.seeder.clone()], tables: self.tables.clone(), publish: true, seed: true, all: true }
+        Ask {
+            verify,
+            of: vec![self.seeder.clone()],
+            tables: self.tables.clone(),
+            publish: true,
+            seed: true,
+            all: true,
+            definitions: false,
+        }
     }
 
     /// Whether an answer is to this question.

@@ -26,6 +26,9 @@ pub mod contract;
 pub mod hub;
 pub mod kafka;
 pub mod memory;
+mod removal;
+
+pub use removal::{Removal, lacking, remove};
 
 /// Appends to the topic of one origin.
 #[async_trait]

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::apply::{Compared, Differing, NoteTaker};
-use crate::change::{Ask, AskedTable, Cluster, Note, OriginId, Prints, TableName, VerifyId, wire};
+use crate::change::{Ask, AskedTable, Cluster, Note, OriginId, Prints, TableName, Tables, VerifyId, wire};
 use crate::observe::{DIFFERENCES_MAX, DifferenceView, Observer, VerifyPartView, VerifyView};
 use crate::runtime::{Clock, Stop};
 use crate::tail::SnapshotDesk;
@@ -26,6 +26,8 @@ pub use kept::{Unkept, VerifyBook};
 pub const LOOKS: u32 = 3;
 /// The round in which rows are published, and not compared.
 const REPAIR: u32 = 1_000;
+/// The round of a question whose answer this node does not hear.
+const ASIDE: u32 = 3_000;
 /// Differing rows of one table and node that are looked at again; where there are more, the first look counts.
 const AGAIN_MAX: usize = 5_000;
 
@@ -146,6 +148,21 @@ impl VerifyDesk {
         Ok(view)
     }
 
+    /// Asks one other node for prints of all rows of these tables, or how its tables are made, for somebody who reads its topic. Nothing here
+    /// hears the answer. The number by which it is known.
+    pub fn ask_one(&self, of: &OriginId, tables: &[TableName], definitions: bool) -> Result<u64, Stop> {
+        let mut others = self.cluster.others().map(|rank| self.cluster.name(rank));
+        if !others.any(|name| name == of) {
+            return Err(Stop::halt(format!("there is no other node \"{of}\""), "use a name of the configuration's [nodes]"));
+        }
+        let number = self.name();
+        let verify = VerifyId { asker: self.cluster.own().clone(), number, round: ASIDE };
+        let tables = tables.iter().map(|table| asked(table, Vec::new())).collect();
+        let of = vec![of.clone()];
+        self.snapshots.tell(Note::Ask(Ask { verify, of, tables, publish: false, seed: false, all: true, definitions }));
+        Ok(number)
+    }
+
     /// Ends what is under way; false where nothing is. The other nodes go on for a while, and nobody listens.
     pub fn cancel(&self) -> bool {
         let mut run = self.run();
@@ -180,7 +197,15 @@ impl VerifyDesk {
 
     fn tell(&self, run: &Run, round: u32, of: Vec<OriginId>, tables: Vec<AskedTable>, publish: bool) {
         let verify = VerifyId { asker: self.cluster.own().clone(), number: run.asking, round };
-        self.snapshots.tell(Note::Ask(Ask { verify, of, tables, publish, seed: false, all: run.all && round == 0 }));
+        self.snapshots.tell(Note::Ask(Ask {
+            verify,
+            of,
+            tables,
+            publish,
+            seed: false,
+            all: run.all && round == 0,
+            definitions: false,
+        }));
     }
 
     fn go_on(&self, run: &mut Run) {
@@ -224,7 +249,15 @@ impl VerifyDesk {
         let tables: Vec<AskedTable> =
             own.iter().filter(|(_, keys)| !keys.is_empty()).map(|(table, keys)| asked(table, keys.clone())).collect();
         let verify = VerifyId { asker: self.cluster.own().clone(), number: run.asking, round: REPAIR };
-        self.snapshots.ask_for_verify(&Ask { verify, of: Vec::new(), tables, publish: true, seed: false, all: false });
+        self.snapshots.ask_for_verify(&Ask {
+            verify,
+            of: Vec::new(),
+            tables,
+            publish: true,
+            seed: false,
+            all: false,
+            definitions: false,
+        });
     }
 
     fn run(&self) -> MutexGuard<'_, Option<Run>> {
@@ -256,6 +289,13 @@ impl NoteTaker for VerifyDesk {
     }
 
     fn refuse(&self, ask: &Ask, why: &str) {
+        if ask.definitions {
+            self.snapshots.tell(Note::Tables(Tables {
+                verify: ask.verify.clone(),
+                tables: Vec::new(),
+                failed: Some(why.to_owned()),
+            }));
+        }
         for table in ask.tables.iter().filter(|_| !ask.publish) {
             self.snapshots.tell(Note::Prints(Prints {
                 verify: ask.verify.clone(),

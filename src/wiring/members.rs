@@ -11,7 +11,8 @@ use crate::change::{Offset, OriginId, Record};
 use crate::config::{Config, OwnNode};
 use crate::runtime::{Finding, Stop};
 use crate::target::Target;
-use crate::topic::{Extent, TopicError};
+pub use crate::topic::Removal;
+use crate::topic::{self, Extent, lacking};
 
 /// A node of the configuration.
 pub struct Member {
@@ -34,17 +35,6 @@ impl Member {
     }
 }
 
-/// What came of removing a node.
-pub struct Removal {
-    /// Records of its topic that count.
-    pub end: Offset,
-    /// It was removed before; where.
-    pub before: Option<OriginId>,
-}
-
-/// How often another writer of the topic may be faster: the node itself, that still runs.
-const TRIES: usize = 20;
-
 /// All nodes of the configuration, by name.
 pub async fn members(own: &OwnNode) -> Result<Vec<Member>, Stop> {
     let reader = Topics::reach(own.topics.clone())?.reader();
@@ -57,14 +47,8 @@ pub async fn members(own: &OwnNode) -> Result<Vec<Member>, Stop> {
 }
 
 fn member(name: &OriginId, extent: &Extent, all: &BTreeMap<OriginId, Extent>) -> Member {
-    let removed = |extent: &Extent| extent.last.as_ref().and_then(Record::removed_by).cloned();
-    let removed_by = removed(extent);
-    let has_all = |other: &Extent| {
-        let last = Offset(extent.end.0.saturating_sub(1));
-        other.last.as_ref().is_some_and(|told| told.seen.has(name, last))
-    };
-    let others = all.iter().filter(|(other, told)| *other != name && removed(told).is_none());
-    let lacking = others.filter(|(_, told)| removed_by.is_some() && !has_all(told)).map(|(other, _)| other.clone()).collect();
+    let removed_by = extent.last.as_ref().and_then(Record::removed_by).cloned();
+    let lacking = if removed_by.is_some() { lacking(name, all) } else { Vec::new() };
     Member {
         name: name.clone(),
         first: extent.first,
@@ -78,21 +62,10 @@ fn member(name: &OriginId, extent: &Extent, all: &BTreeMap<OriginId, Extent>) ->
 /// Ends the topic of another node. Safe to repeat.
 pub async fn remove(own: &OwnNode, node: &OriginId) -> Result<Removal, Stop> {
     let topics = Topics::reach(own.topics.clone())?;
-    let reader = topics.reader();
-    for _ in 0..TRIES {
-        let extent = reader.extent(node).await?;
-        if let Some(by) = extent.last.as_ref().and_then(Record::removed_by) {
-            return Ok(Removal { end: extent.end, before: Some(by.clone()) });
-        }
-        let last = Record::removal(node, extent.last.as_ref(), own.name());
-        match topics.writer(node.clone()).append(extent.end, &[last]).await {
-            Ok(end) => return Ok(Removal { end, before: None }),
-            // It published something since we looked, which counts.
-            Err(TopicError::Fenced { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(Stop::halt(format!("{node} publishes all the time, so its topic cannot be ended"), "stop tandem there, then try again"))
+    let removal = topic::remove(&*topics.reader(), || topics.writer(node.clone()), node, own.name()).await?;
+    removal.ok_or_else(|| {
+        Stop::halt(format!("{node} publishes all the time, so its topic cannot be ended"), "stop tandem there, then try again")
+    })
 }
 
 /// Where the configuration and the topics do not agree on who takes part.

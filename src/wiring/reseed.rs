@@ -6,11 +6,12 @@ use super::lease::Seat;
 use super::node::{Database, Role};
 use super::snapshots::choose;
 use super::topics::Topics;
-use crate::change::{AskedTable, GtidPosition, Hlc, Mark, Offset, OriginId, Record, TableName};
+use crate::apply::{self, SeedingWish, seed_kind};
+use crate::change::{Offset, OriginId, Record, TableName};
 use crate::config::{Config, OwnNode};
 use crate::runtime::{Clock, Stop, SystemClock};
 use crate::source::Source;
-use crate::tail::{TailOptions, lost_history};
+use crate::tail::{TailOptions, begin_topic, lost_history};
 use crate::target::Target;
 use crate::target::mariadb::{Asked, MariadbTarget};
 pub use crate::target::{SeedKind, Seeding};
@@ -53,11 +54,7 @@ pub struct Situation {
 
 impl Situation {
     pub fn kind(&self) -> SeedKind {
-        match (self.is_new, &self.history_lost) {
-            (true, _) => SeedKind::New,
-            (false, Some(_)) => SeedKind::HistoryLost,
-            (false, None) => SeedKind::Away,
-        }
+        seed_kind(!self.is_new, self.history_lost.is_some(), self.seeding.as_ref())
     }
 
     /// Nothing goes on by itself.
@@ -124,36 +121,28 @@ pub async fn begin_seeding(config: &Config, own: &OwnNode, from: &OriginId, situ
     let database = Database::new(own, config.tables.clone());
     let target = database.target().await?;
     let topics = Topics::reach(own.topics.clone())?;
-    let kind = situation.kind();
     let mut leases = vec![lease(config, own, target, Role::Applier).await?];
     // Read before the marks are written, so that the tailer comes to them.
     let mut anew = None;
-    if kind == SeedKind::HistoryLost {
+    if situation.history_lost.is_some() {
         leases.push(lease(config, own, target, Role::Tailer).await?);
         anew = Some(database.source()?.position().await?);
     }
-    let extents = extents(own, &topics).await?;
-    let marks: Vec<Mark> = extents.iter().filter(|(origin, _)| *origin != own.name()).filter_map(mark_at_end).collect();
-    let mut floors: BTreeMap<OriginId, Hlc> = marks.iter().map(|mark| (mark.origin.clone(), mark.hlc)).collect();
-    floors.insert(own.name().clone(), marks.iter().map(|mark| mark.hlc).max().unwrap_or_default());
-    let asked = |(table, _): &(TableName, u64)| AskedTable {
-        database: table.database.to_string(),
-        table: table.table.to_string(),
-        keys: Vec::new(),
-    };
-    let seeding = Seeding {
+    let begun = topics.reader().extent(own.name()).await?.last.is_some();
+    if !begun {
+        let options = TailOptions::new(own.name().clone(), config.tables.clone());
+        begin_topic(options, &database.source()?, &mut *topics.writer(own.name().clone())).await?;
+    }
+    let wish = SeedingWish {
         number: SystemClock.now_micros() / 1_000,
         seeder: from.clone(),
-        kind,
-        floors,
-        tables: situation.tables.iter().map(asked).collect(),
-        failed: situation.refused.iter().map(|(table, why)| (table.to_string(), why.clone())).collect(),
-        rows: 0,
-        removed: 0,
-        anew: anew.as_ref().map(GtidPosition::to_string),
+        kind: situation.kind(),
+        tables: situation.tables.iter().map(|(table, _)| table.clone()).collect(),
+        refused: situation.refused.clone(),
+        anew,
     };
-    target.begin_seeding(&marks, &seeding).await?;
-    if anew.is_some() {
+    let seeding = apply::begin_seeding(target, &*topics.reader(), &own.cluster, wish).await?;
+    if seeding.anew.is_some() {
         begin_anew(own, &seeding).await?;
     }
     for lease in leases {
@@ -162,26 +151,10 @@ pub async fn begin_seeding(config: &Config, own: &OwnNode, from: &OriginId, situ
     Ok(seeding)
 }
 
-/// The checkpoint after all that the topic holds.
-fn mark_at_end((origin, extent): (&OriginId, &Extent)) -> Option<Mark> {
-    let last = extent.last.as_ref()?;
-    Some(Mark {
-        origin: origin.clone(),
-        next: extent.end,
-        data: Some(Offset(extent.end.0.checked_sub(1)?)),
-        position: GtidPosition::clone(&last.position),
-        hlc: last.hlc,
-    })
-}
-
-/// Has the own history go on from where the seeding says. Safe to repeat.
-pub async fn begin_anew(own: &OwnNode, seeding: &Seeding) -> Result<(), Stop> {
-    let Some(position) = seeding.anew.as_deref().and_then(|text| text.parse::<GtidPosition>().ok()) else { return Ok(()) };
+/// Has the own history go on from where the seeding says.
+async fn begin_anew(own: &OwnNode, seeding: &Seeding) -> Result<(), Stop> {
     let mut writer = Topics::reach(own.topics.clone())?.writer(own.name().clone());
-    let extent = writer.resume().await?;
-    let Some(last) = extent.last else { return Ok(()) };
-    writer.append(extent.end, &[Record::anew(&last, position)]).await?;
-    Ok(())
+    Ok(apply::begin_anew(&mut *writer, seeding).await?)
 }
 
 /// How far the seeding is.

@@ -6,13 +6,14 @@ use async_trait::async_trait;
 
 use super::keeper::conflict_view;
 use super::node::Database;
-use crate::change::{Note, TableFilter, TableName, TablePattern};
+use crate::change::{Note, OriginId, TableFilter, TableName, TablePattern};
 use crate::observe::{
-    ConflictView, Observer, SchemaView, SnapshotTableView, SnapshotView, SnapshotWish, VerifyView, VerifyWish,
+    AskWish, AskedView, ConflictView, Observer, SchemaView, SnapshotTableView, SnapshotView, SnapshotWish, VerifyView,
+    VerifyWish,
 };
 use crate::runtime::Stop;
 use crate::serve::{Decision, Orders};
-use crate::source::{Chunk, ChunkRequest, RowReader, SourceError};
+use crate::source::{Chunk, ChunkRequest, Listing, RowReader, SourceError};
 use crate::state::SnapshotFile;
 use crate::tail::{SnapshotBook, SnapshotDesk, SnapshotOrder, TableState};
 use crate::target::mariadb::{MariadbTarget, TableSize, Wanted};
@@ -52,6 +53,18 @@ impl RowReader for DatabaseRows {
         let rows = rows.await.map_err(failed)?;
         let (moment, until) = (rows.moment, rows.until);
         Ok(Chunk { shape: rows.shape, rows: rows.rows, moment, until, ends: rows.ends, names, definition })
+    }
+
+    async fn listing(&self) -> Result<Listing, SourceError> {
+        let failed = |error| source_error(error, &self.database);
+        let target = self.database.target().await.map_err(failed)?;
+        let mut tables = Vec::new();
+        for size in target.sizes(&self.tables).await.map_err(failed)? {
+            let statement = target.definition(&size.table).await.map_err(failed)?;
+            tables.push((size.table, statement));
+        }
+        // Read after them, so that every statement that made them so comes before the answer.
+        Ok(Listing { tables, until: target.position().await.map_err(failed)? })
     }
 }
 
@@ -142,6 +155,15 @@ impl Orders for Desk {
         let sizes = target.sizes(&self.tables).await?;
         let (wanted, refused) = choose(&sizes, &wish.tables)?;
         self.verify.begin(&wanted, &refused, wish.repair, wish.tables.is_empty())
+    }
+
+    async fn ask_other(&self, wish: AskWish) -> Result<AskedView, Stop> {
+        let named = |name: &String| {
+            let no_table = || Stop::halt(format!("`{name}` is no name of a table"), "write it as database.table");
+            TableName::parse(name).ok_or_else(no_table)
+        };
+        let tables = wish.tables.iter().map(named).collect::<Result<Vec<_>, Stop>>()?;
+        Ok(AskedView { number: self.verify.ask_one(&OriginId::new(&wish.of), &tables, wish.definitions)? })
     }
 
     async fn schema_changes(&self, open_only: bool) -> Result<Vec<SchemaView>, Stop> {

@@ -27,6 +27,7 @@ mod history;
 mod https;
 mod hub;
 mod init;
+mod joins;
 mod kafka;
 mod keyless;
 mod large;

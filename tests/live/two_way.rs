@@ -309,7 +309,15 @@ pub async fn evidence(server: &PrivateServer, origin: &OriginId, start: &GtidPos
     }
     let losers: Vec<(String, u64)> = server.rows("SELECT loser_origin, loser_hlc FROM tandem.conflicts").await;
     let losers = losers.into_iter().map(|(origin, hlc)| (OriginId::new(&origin), tandem::change::Hlc(hlc))).collect();
-    Site { origin: origin.clone(), rows: rows(server, &binlog).await, binlog, topic, losers, existed: Default::default() }
+    Site {
+        origin: origin.clone(),
+        rows: rows(server, &binlog).await,
+        binlog,
+        topic,
+        losers,
+        existed: Default::default(),
+        kept: Vec::new(),
+    }
 }
 
 /// Everything that the server committed after the position.

@@ -9,6 +9,11 @@ use tandem::change::{Change, Gtid, Hlc, Image, Mark, Offset, Op, OriginId, Recor
 pub type Outcome = Result<(), String>;
 /// The larger wins: clock, then place of the node.
 type Version = (Hlc, usize);
+
+mod ended;
+
+pub use ended::{Unpublished, nobodys};
+
 /// A row's columns by name.
 pub type Columns = BTreeMap<String, Value>;
 
@@ -22,8 +27,21 @@ pub struct Site {
     pub rows: BTreeMap<String, Columns>,
     /// The losers of the conflicts that it keeps.
     pub losers: BTreeSet<(OriginId, Hlc)>,
-    /// Payloads of the rows that were there before its topic began.
-    pub existed: BTreeSet<String>,
+    /// The rows that were there before its topic began: payload, and the row's name.
+    pub existed: BTreeMap<String, String>,
+    /// The rows that its conflicts keep.
+    pub kept: Vec<Kept>,
+}
+
+/// A row that a conflict keeps.
+pub struct Kept {
+    pub payload: String,
+    /// It waits for somebody to decide.
+    pub open: bool,
+    /// It is about a unique value.
+    pub unique: bool,
+    /// It is the row that lost.
+    pub lost: bool,
 }
 
 /// All that a site committed and published, a line each: for people who look for the cause of a fault.
@@ -51,7 +69,7 @@ pub fn story(site: &Site) -> String {
     }
     lines.push(format!("== {} published", site.origin));
     for (offset, record) in site.topic.iter().enumerate() {
-        let change = record.change().map_or_else(|| "heartbeat".into(), &row);
+        let change = record.change().map_or_else(|| record.note().map_or("heartbeat".into(), |note| format!("{note:?}")), &row);
         let seen: Vec<String> = record.seen.0.iter().map(|(origin, offset)| format!("{origin}:{offset}")).collect();
         lines.push(format!("{offset} {} at {} seen {}: {change}", record.gtid, record.hlc, seen.join(" ")));
     }
@@ -72,10 +90,13 @@ pub fn all_but_content(sites: &[Site], history: &History) -> Outcome {
         sites.iter().for_each(|site| eprintln!("{}", story(site)));
     }
     for site in sites {
-        every_write_is_published_once(site)?;
-        nothing_else_is_published(site)?;
+        let unpublished = Unpublished::of(site);
+        every_write_is_published_once(site, &unpublished)?;
+        nothing_else_is_published(site, &unpublished)?;
         order_and_clock(site)?;
+        ended::what_was_published_nowhere_is_kept(site, &unpublished)?;
     }
+    ended::rows_that_existed_stay(sites, history)?;
     later_writes_have_larger_versions(sites, history)
 }
 
@@ -97,10 +118,11 @@ pub struct History<'a> {
 
 impl<'a> History<'a> {
     pub fn of(sites: &'a [Site]) -> Self {
-        let existed = sites.iter().flat_map(|site| &site.existed).collect();
+        let existed = sites.iter().flat_map(|site| site.existed.keys()).collect();
         let mut history = Self { rows: BTreeMap::new(), payloads: BTreeMap::new(), existed };
         for (node, site) in sites.iter().enumerate() {
-            for (offset, record) in site.topic.iter().enumerate() {
+            let nobodys = nobodys(&site.topic);
+            for (offset, record) in site.topic.iter().enumerate().filter(|(at, _)| !nobodys.contains(at)) {
                 // A row without a key has no newest write.
                 let Some(change) = record.change().filter(|change| change.shape.has_key()) else { continue };
                 // A row that existed is older than every write.
@@ -109,7 +131,7 @@ impl<'a> History<'a> {
                 let after = change.after.as_ref().map(|image| columns(&change.shape, image));
                 let (was, is) = (name(&change.before), name(&change.after));
                 let left = was.clone().filter(|was| is.as_ref() != Some(was));
-                if let Some(payload) = after.as_ref().and_then(payload) {
+                if let Some(payload) = after.as_ref().and_then(payload).filter(|_| !record.is_existing_row()) {
                     // The first: a row that is published again (policy `prefer`) may be overwritten by who saw only that.
                     let first = history.payloads.entry(payload).or_insert(version);
                     *first = version.min(*first);
@@ -135,9 +157,17 @@ impl<'a> History<'a> {
     }
 }
 
-/// The newest write of a row. Within one transaction the later record counts.
+/// The newest write of a row. Within one transaction the later record counts. A row that existed is older than every write, but for
+/// those that its node had seen when it told the row.
 pub fn newest<'a, 'b>(writes: &'b [RowWrite<'a>]) -> &'b RowWrite<'a> {
-    writes.iter().max_by_key(|write| (write.version, write.offset)).expect("a row is in the history because it was written")
+    let newest = writes.iter().max_by_key(|write| (write.version, write.offset));
+    let newest = newest.expect("a row is in the history because it was written");
+    let told = |write: &&RowWrite| {
+        let origin = &newest.record.origin;
+        let seen = write.record.origin == *origin && write.offset > newest.offset;
+        write.record.is_existing_row() && (seen || write.record.seen.has(origin, newest.offset))
+    };
+    writes.iter().filter(told).max_by_key(|write| write.offset).unwrap_or(newest)
 }
 
 pub fn columns(shape: &Shape, image: &Image) -> Columns {
@@ -162,7 +192,13 @@ fn payload(columns: &Columns) -> Option<String> {
 }
 
 fn is_apply(changes: &[Change]) -> bool {
-    changes.first().is_some_and(|change| Mark::read(change).is_some())
+    // Where all checkpoints are replaced, the old ones go first.
+    changes.iter().take_while(|change| change.table().is_own()).any(|change| Mark::read(change).is_some())
+}
+
+/// The payload of a row, as [`Site::existed`] names it.
+pub fn image_payload(shape: &Shape, image: &Image) -> Option<String> {
+    payload(&columns(shape, image))
 }
 
 /// Table, op and both images by name: what must come through unchanged.
@@ -172,15 +208,17 @@ fn told(change: &Change) -> (String, &'static str, [Option<Columns>; 2]) {
 }
 
 /// Every row that the application wrote is in its node's topic, once, unchanged, and in commit order.
-fn every_write_is_published_once(site: &Site) -> Outcome {
+fn every_write_is_published_once(site: &Site, unpublished: &Unpublished) -> Outcome {
     let written: Vec<(Gtid, &Change)> = site
         .binlog
         .iter()
-        .filter(|(_, changes)| !is_apply(changes))
+        .filter(|(gtid, changes)| !is_apply(changes) && !unpublished.has(gtid))
         .flat_map(|(gtid, changes)| changes.iter().filter(|change| !change.table().is_own()).map(move |change| (*gtid, change)))
         .collect();
     let applies: BTreeSet<Gtid> = site.binlog.iter().filter(|(_, changes)| is_apply(changes)).map(|(gtid, _)| *gtid).collect();
-    let records = site.topic.iter().filter(|record| !applies.contains(&record.gtid));
+    let nobodys = nobodys(&site.topic);
+    let whole = site.topic.iter().enumerate().filter(|(at, _)| !nobodys.contains(at)).map(|(_, record)| record);
+    let records = whole.filter(|record| !applies.contains(&record.gtid));
     let published: Vec<(Gtid, &Change)> = records.filter_map(|record| Some((record.gtid, record.written()?))).collect();
     let same = |one: &(Gtid, &Change), other: &(Gtid, &Change)| one.0 == other.0 && told(one.1) == told(other.1);
     if written.len() == published.len() && written.iter().zip(&published).all(|(one, other)| same(one, other)) {
@@ -197,12 +235,12 @@ fn every_write_is_published_once(site: &Site) -> Outcome {
 }
 
 /// No echo: of an apply transaction only what it asked for is published.
-fn nothing_else_is_published(site: &Site) -> Outcome {
+fn nothing_else_is_published(site: &Site, unpublished: &Unpublished) -> Outcome {
     let mut published: BTreeMap<Gtid, usize> = BTreeMap::new();
     for record in site.topic.iter().filter(|record| record.written().is_some()) {
         *published.entry(record.gtid).or_default() += 1;
     }
-    for (gtid, changes) in site.binlog.iter().filter(|(_, changes)| is_apply(changes)) {
+    for (gtid, changes) in site.binlog.iter().filter(|(gtid, changes)| is_apply(changes) && !unpublished.has(gtid)) {
         let asked = changes.iter().filter(|change| Rewrite::read(change).is_some()).count();
         let rows = published.get(gtid).copied().unwrap_or_default();
         if rows != asked {
@@ -221,10 +259,10 @@ fn order_and_clock(site: &Site) -> Outcome {
         if both_data && one.last && next.hlc <= one.hlc || next.hlc < one.hlc {
             return Err(format!("{place}: the clock did not grow: {} after {}", next.hlc, one.hlc));
         }
-        if !next.position.covers_all(&one.position) {
+        if !next.position.covers_all(&one.position) && !next.begins_anew() {
             return Err(format!("{place}: the position moved back"));
         }
-        if !one.last && next.gtid != one.gtid {
+        if !one.last && next.gtid != one.gtid && !ended::breaks_off(next) {
             return Err(format!("{place}: the transaction before it has no last record"));
         }
         if both_data && one.last && one.gtid == next.gtid {
@@ -238,7 +276,7 @@ fn order_and_clock(site: &Site) -> Outcome {
 fn converged(sites: &[Site], history: &History) -> Outcome {
     let newest = history.rows.iter().filter_map(|(row, writes)| Some((row, newest(writes).after.as_ref()?)));
     let wanted: BTreeMap<&String, &Columns> = newest.collect();
-    for site in sites {
+    for site in sites.iter().filter(|site| !ended::is_removed(site)) {
         let held: BTreeMap<&String, &Columns> = site.rows.iter().collect();
         if held != wanted {
             let row = held.keys().chain(wanted.keys()).find(|row| held.get(*row) != wanted.get(*row)).expect("they differ");
@@ -253,7 +291,8 @@ fn later_writes_have_larger_versions(sites: &[Site], history: &History) -> Outco
     for (node, site) in sites.iter().enumerate() {
         let records = site.topic.iter().filter(|record| record.written().is_some());
         let versions: BTreeMap<Gtid, Version> = records.map(|record| (record.gtid, (record.hlc, node))).collect();
-        for (gtid, changes) in site.binlog.iter().filter(|(_, changes)| !is_apply(changes)) {
+        let unpublished = Unpublished::of(site);
+        for (gtid, changes) in site.binlog.iter().filter(|(gtid, changes)| !is_apply(changes) && !unpublished.has(gtid)) {
             for change in changes.iter().filter(|change| !change.table().is_own()) {
                 let Some(below) = change.before.as_ref().and_then(|image| payload(&columns(&change.shape, image))) else {
                     continue;
@@ -262,7 +301,13 @@ fn later_writes_have_larger_versions(sites: &[Site], history: &History) -> Outco
                 if history.existed.contains(&below) {
                     continue;
                 }
-                let (mine, below) = (versions[gtid], history.payloads[&below]);
+                let Some(&first) = history.payloads.get(&below) else {
+                    if unpublished.wrote(&below) {
+                        continue;
+                    }
+                    return Err(format!("{}: {gtid} was made on top of {below}, which nobody published", site.origin));
+                };
+                let (mine, below) = (versions[gtid], first);
                 // A transaction may write a row twice: both have its version.
                 if below > mine {
                     return Err(format!("{}: {gtid} has {mine:?}, made on top of {below:?}", site.origin));
@@ -276,6 +321,9 @@ fn later_writes_have_larger_versions(sites: &[Site], history: &History) -> Outco
 /// Every write is there, or was replaced by one that had seen it, or is kept as the loser of a conflict.
 pub fn losers_are_kept(sites: &[Site], history: &History) -> Outcome {
     let kept: BTreeSet<&(OriginId, Hlc)> = sites.iter().flat_map(|site| &site.losers).collect();
+    // Where nobody remembered the version, the image is there.
+    let images: BTreeSet<&String> =
+        sites.iter().flat_map(|site| &site.kept).filter(|kept| kept.lost).map(|kept| &kept.payload).collect();
     for (row, writes) in &history.rows {
         let best = newest(writes);
         // What equals the newest is not lost, and a row that existed is no write.
@@ -286,9 +334,12 @@ pub fn losers_are_kept(sites: &[Site], history: &History) -> Outcome {
             let origin = &write.record.origin;
             let replaced = writes.iter().any(|later| {
                 let seen = later.record.origin == *origin || later.record.seen.has(origin, write.offset);
-                later.version > write.version && seen
+                // A row that was told as it stood holds what its node had seen.
+                seen && (later.version > write.version || later.record.is_existing_row())
             });
-            if !replaced && !kept.contains(&(origin.clone(), write.version.0)) {
+            let image = write.after.as_ref().and_then(payload);
+            let kept = kept.contains(&(origin.clone(), write.version.0)) || image.is_some_and(|image| images.contains(&image));
+            if !replaced && !kept {
                 return Err(format!(
                     "the write of {row} by {origin} at {} vanished: nothing that had seen it replaced it, and no conflict keeps it",
                     write.version.0

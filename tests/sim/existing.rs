@@ -1,13 +1,16 @@
 //! Rows that were there before a node's topic began, and the snapshots that publish them while everybody writes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use fastrand::Rng;
-use tandem::change::{BinlogCoordinates, Image, TableName, Value};
+use tandem::change::{BinlogCoordinates, Image, Shape, TableName, Value};
+use tandem::runtime::Stop;
 use tandem::source::memory::{Pause, PausePoint};
 use tandem::source::{Chunk, ChunkRequest, RowReader, SourceError};
+use tandem::tail::{SnapshotBook, SnapshotOrder};
 use tandem::target::memory::{LocalWrite, MemoryTarget};
 
 use crate::trouble::Trouble;
@@ -31,6 +34,13 @@ impl MemoryRows {
         Self { database, pause, behind: Mutex::default() }
     }
 
+    /// Rows by their keys, of which there are no more than keys.
+    fn of_keys(&self, wanted: &ChunkRequest, shape: Arc<Shape>) -> Chunk {
+        let (moment, _) = self.view(&wanted.table);
+        let rows = wanted.keys.iter().filter_map(|key| self.database.row(&wanted.table, &key.values)).collect();
+        Chunk { shape, rows, moment, until: self.database.end(), ends: true, names: Vec::new(), definition: None }
+    }
+
     fn view(&self, table: &TableName) -> (BinlogCoordinates, Vec<Image>) {
         let last = self.database.end().iter().next();
         (last.map_or_else(BinlogCoordinates::default, |gtid| coordinates(gtid.sequence)), self.database.rows(table))
@@ -43,6 +53,9 @@ impl RowReader for MemoryRows {
         self.pause.at(PausePoint::Position).await?;
         let shape = self.database.shape(&wanted.table).expect("the simulation asks for tables that are there");
         let now = self.view(&wanted.table);
+        if !wanted.keys.is_empty() {
+            return Ok(self.of_keys(wanted, shape));
+        }
         // Every other look is at what the one before saw at its end.
         let (moment, rows) = self.behind.lock().unwrap().remove(&wanted.table).unwrap_or(now);
         let rows = self.database.after(&wanted.table, rows, wanted.after.as_ref());
@@ -69,8 +82,9 @@ impl RowReader for MemoryRows {
 
 impl World {
     /// What was there before any tailer began.
-    pub async fn exist(&self) -> Result<(), String> {
-        for (at, node) in self.nodes.iter().enumerate() {
+    pub async fn exist(&self, nodes: Range<usize>) -> Result<(), String> {
+        for at in nodes {
+            let node = &self.nodes[at];
             let before = Before::of(self.scenario.seed, at, &self.table, self.scenario.rows, self.scenario.unique);
             node.database.local_write(&before.writes).await.map_err(|error| error.to_string())?;
             node.commits.lock().unwrap().clear();
@@ -81,7 +95,7 @@ impl World {
 
     /// Somebody asks for all rows of a node.
     pub fn ask(&self, node: &Node) {
-        node.desk.ask(&[(self.table.clone(), 0)], &[], None);
+        node.desk.lock().unwrap().ask(&[(self.table.clone(), 0)], &[], None);
     }
 }
 
@@ -89,13 +103,13 @@ impl World {
 pub struct Before {
     pub writes: Vec<LocalWrite>,
     /// What tells these rows from all that is written later.
-    pub payloads: BTreeSet<String>,
+    pub payloads: BTreeMap<String, String>,
 }
 
 impl Before {
     pub fn of(seed: u64, node: usize, table: &TableName, rows: u64, unique: bool) -> Self {
         let mut dice = Rng::with_seed(seed ^ (node as u64 + 1) << 20);
-        let mut before = Self { writes: Vec::new(), payloads: BTreeSet::new() };
+        let mut before = Self { writes: Vec::new(), payloads: BTreeMap::new() };
         for row in 0..rows + 2 {
             if dice.u64(..4) == 0 {
                 continue;
@@ -104,10 +118,24 @@ impl Before {
             let payload = Value::Int(-(1 + row as i64 * 100 + if alike { 0 } else { node as i64 + 1 }));
             // No two of one node alike, and often the same for different rows of two nodes.
             let seat = if unique && !alike { Value::Int((row as i64 + node as i64) % (rows as i64 + 2)) } else { Value::Null };
-            before.payloads.insert(format!("{payload:?}"));
+            before.payloads.insert(format!("{payload:?}"), format!("{table} rider{row}"));
             let row = vec![Value::text(format!("rider{row}")), payload, seat];
             before.writes.push(LocalWrite::Insert { table: table.clone(), row });
         }
         before
+    }
+}
+
+/// Orders that outlive the process.
+#[derive(Clone, Default)]
+pub struct MemoryBook(Arc<Mutex<Vec<SnapshotOrder>>>);
+
+impl SnapshotBook for MemoryBook {
+    fn load(&self) -> Result<Vec<SnapshotOrder>, Stop> {
+        Ok(self.0.lock().unwrap().clone())
+    }
+
+    fn save(&self, orders: &[SnapshotOrder]) {
+        *self.0.lock().unwrap() = orders.to_vec();
     }
 }

@@ -5,15 +5,19 @@
 //! `make sim` runs many seeds, `make sim SEED=n` one. The checkers are in `tests/oracle`; that they can fail is shown by taking
 //! one rule of the protocol away (`ablations`).
 
+mod apart;
 mod emptied;
 mod existing;
 mod keyless;
+mod leaving;
 mod met;
 mod model;
 #[path = "../oracle/mod.rs"]
 mod oracle;
+mod process;
 mod quiet;
 mod reference;
+mod seeded;
 mod trouble;
 mod world;
 
@@ -169,10 +173,10 @@ fn fault(seed: u64, change: impl Fn(&mut Scenario)) -> Option<(u64, String)> {
         }
     };
     // At once, because a run over many seeds may be ended before its end.
-    let Scenario { refers, keyless, snapshots, truncates, .. } = scenario;
+    let Scenario { refers, keyless, snapshots, truncates, seeds, removes, .. } = scenario;
     eprintln!(
         "seed {seed}: {fault}\n  repeat it with: make sim SEED={seed} (foreign key: {refers:?}, a table without a key: {keyless}, \
-         snapshots: {snapshots}, emptied: {truncates})"
+         snapshots: {snapshots}, emptied: {truncates}, seeded: {seeds:?}, removed: {removes})"
     );
     Some((seed, fault))
 }
@@ -246,7 +250,12 @@ fn noticed_with(without: Without, refers: &'static [OnDelete]) -> bool {
 }
 
 fn noticed_of(without: Without, change: impl Fn(&mut Scenario)) -> bool {
-    let found = (0..PATIENCE).find_map(|seed| {
+    noticed_from(0, without, change)
+}
+
+/// The same from a seed on, where it is known that the ones before notice nothing.
+fn noticed_from(first: u64, without: Without, change: impl Fn(&mut Scenario)) -> bool {
+    let found = (first..first + PATIENCE).find_map(|seed| {
         let mut scenario = Scenario::of(seed, without);
         change(&mut scenario);
         let outcome = std::panic::catch_unwind(|| run(&scenario));

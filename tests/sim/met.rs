@@ -22,6 +22,13 @@ pub struct Met {
     pub existing_unique_conflicts: usize,
     /// Statements that emptied a table.
     pub emptied: usize,
+    /// Seedings that were begun, and commands that were cut off.
+    pub seedings: usize,
+    pub cut_off: usize,
+    /// Records that retention took; transactions that were published nowhere; and those that were cut off in a topic for good.
+    pub forgotten: usize,
+    pub unpublished: usize,
+    pub nobodys: usize,
 }
 
 impl AddAssign for Met {
@@ -39,5 +46,10 @@ impl AddAssign for Met {
         self.existing_conflicts += other.existing_conflicts;
         self.existing_unique_conflicts += other.existing_unique_conflicts;
         self.emptied += other.emptied;
+        self.seedings += other.seedings;
+        self.cut_off += other.cut_off;
+        self.forgotten += other.forgotten;
+        self.unpublished += other.unpublished;
+        self.nobodys += other.nobodys;
     }
 }

@@ -421,6 +421,7 @@ impl<'a> World<'a> {
             rows: rows.iter().map(|row| (oracle::row_name(&self.shape, row), oracle::columns(&self.shape, row))).collect(),
             losers: node.database.conflicts().into_iter().map(|one| (one.loser.origin, one.loser.hlc)).collect(),
             existed: Default::default(),
+            kept: Vec::new(),
         }
     }
 

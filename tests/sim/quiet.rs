@@ -2,21 +2,32 @@
 
 use std::time::Duration;
 
-use tandem::change::{Offset, OriginId};
+use tandem::change::{Offset, OriginId, Record};
 use tandem::tail::SnapshotOrder;
 use tokio::time::sleep;
 
+use crate::oracle::nobodys;
 use crate::world::{Node, World};
 
 impl World {
     /// What each node has still to publish, to apply, or to find.
     pub fn undone(&self) -> Vec<String> {
         let last_data = |origin: &OriginId| {
-            let records = self.topics.records(origin);
-            records.iter().rposition(|record| record.change().is_some()).map(|at| Offset(at as u64))
+            let records = self.history(origin);
+            let nobodys = nobodys(&records);
+            let counts = |(at, record): &(usize, &Record)| record.change().is_some() && !nobodys.contains(at);
+            records.iter().enumerate().filter(counts).last().map(|(at, _)| Offset(at as u64))
         };
-        let mut undone = Vec::new();
-        for node in &self.nodes {
+        let mut undone = self.waits_for_leaving();
+        for (at, node) in self.nodes.iter().enumerate() {
+            if self.is_leaving(at) {
+                continue;
+            }
+            if node.database.kept_seeding().is_some_and(|seeding| seeding.is_open()) {
+                undone.push(format!("{} is being seeded", node.origin));
+            }
+            let failed = node.database.kept_seeding().into_iter().flat_map(|seeding| seeding.failed);
+            undone.extend(failed.map(|(table, why)| format!("{}: {table} was not seeded: {why}", node.origin)));
             let records = self.topics.records(&node.origin);
             let end = node.database.end();
             if !records.last().is_some_and(|last| last.position.covers_all(&end)) {
@@ -30,7 +41,7 @@ impl World {
                     undone.push(format!("{} applied {origin} up to {has:?} of {wanted:?}", node.origin));
                 }
             }
-            if node.desk.orders().iter().any(SnapshotOrder::is_open) {
+            if node.desk.lock().unwrap().orders().iter().any(SnapshotOrder::is_open) {
                 undone.push(format!("{} has a snapshot under way", node.origin));
             }
         }

@@ -1,32 +1,33 @@
 //! One run: nodes that write, are cut off, crash, and must come to the same rows in the end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fastrand::Rng;
-use tandem::apply::{Applier, ApplyOptions, Entry, Fingerprint, LocalFeed, NoNotes, Overflow, OverflowError, Policy};
+use tandem::apply::{Entry, Fingerprint, LocalFeed, Overflow, OverflowError, Policy};
 use tandem::change::{
-    Cluster, Column, ColumnKind, GtidPosition, Hlc, NodeRank, Offset, OriginId, Record, Shape, TableFilter, TableName, Value,
+    Cluster, Column, ColumnKind, GtidPosition, Hlc, NodeRank, Offset, OriginId, Record, Shape, TableName, Value,
 };
 use tandem::observe::Observer;
-use tandem::runtime::{Clock, Disposition, Fault, Shutdown};
+use tandem::runtime::Clock;
 use tandem::source::TransactionHeader;
-use tandem::source::memory::{MemoryBinlog, MemorySource, MemoryTransaction};
-use tandem::tail::{Follower, MemoryFloor, NoBook, SnapshotDesk, Snapshots, TailOptions, Tailer};
-use tandem::target::ConflictKind;
+use tandem::source::memory::{MemoryBinlog, MemoryTransaction};
+use tandem::tail::{Follower, MemoryFloor, NoBook, SnapshotDesk};
 use tandem::target::memory::{
     CommittedTransaction, LocalWrite, MemoryOptions, MemoryReference, MemoryTable, MemoryTarget, OnDelete,
 };
+use tandem::target::{Conflict, ConflictKind, SeedKind, Side};
 use tandem::topic::memory::{MemoryTopics, SeededWeather};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::emptied;
-use crate::existing::{self, MemoryRows};
+use crate::existing::{self, MemoryBook};
 use crate::keyless::{self, OwnRows};
 use crate::met::Met;
-use crate::oracle::{self, Site};
+use crate::oracle::{self, Kept, Site};
+use crate::process::Process;
 use crate::reference::{CHILD_COLUMNS, CHILDREN, Reference, check_with};
 use crate::trouble::Trouble;
 
@@ -42,6 +43,14 @@ pub struct Without {
     pub snapshot_window: bool,
     pub ties: bool,
     pub emptied: bool,
+    pub stale: bool,
+    pub ask_wait: bool,
+    pub removal: bool,
+    pub unlisted: bool,
+    /// Of what kind a seeding is: it is done as for a node that was only away.
+    pub kind: bool,
+    /// The beginning of the topic of a node that is seeded before it ever ran.
+    pub begin: bool,
 }
 
 /// What a seed decides before anything runs.
@@ -75,6 +84,10 @@ pub struct Scenario {
     pub snapshots: bool,
     /// Now and then somebody empties the table by a statement.
     pub truncates: bool,
+    /// One node has missed too much, and takes over the rows of another: see [`seeded`](crate::seeded).
+    pub seeds: Option<SeedKind>,
+    /// One node is removed: see [`leaving`](crate::leaving).
+    pub removes: bool,
 }
 
 impl Scenario {
@@ -104,10 +117,19 @@ impl Scenario {
             keyless: false,
             snapshots: false,
             truncates: false,
+            seeds: None,
+            removes: false,
         };
         // With the longest delays, reading record by record takes hours of virtual time and shows nothing more.
         let slow = scenario.delay > Duration::from_millis(20) && scenario.buffer_bytes == 1;
         if slow { Self { buffer_bytes: 2000, ..scenario } } else { scenario }
+    }
+}
+
+impl Scenario {
+    /// Nodes ask each other for rows.
+    pub fn asks(&self) -> bool {
+        self.snapshots || self.seeds.is_some() || self.removes
     }
 }
 
@@ -123,15 +145,36 @@ pub struct Node {
     pub origin: OriginId,
     pub database: MemoryTarget,
     pub commits: Arc<Mutex<Vec<CommittedTransaction>>>,
-    binlog: MemoryBinlog,
-    floor: Arc<MemoryFloor>,
-    weather: Arc<SeededWeather>,
-    clock: Arc<OffsetClock>,
+    pub binlog: MemoryBinlog,
+    pub floor: Arc<MemoryFloor>,
+    pub weather: Arc<SeededWeather>,
+    pub clock: Arc<OffsetClock>,
     /// One for all its lives: to make one takes longer than many a life.
-    observer: Observer,
-    pub desk: Arc<SnapshotDesk>,
-    /// Payloads of the rows that were there before its topic began.
-    pub existed: Mutex<BTreeSet<String>>,
+    pub observer: Observer,
+    /// Who takes part, by its configuration.
+    pub file: Mutex<Vec<OriginId>>,
+    /// The orders that outlive a process, and the desk of the one that runs, or the last one.
+    pub book: MemoryBook,
+    pub desk: Mutex<Arc<SnapshotDesk>>,
+    /// Roles that stopped for a reason that is expected, and that somebody has to see to.
+    pub stopped: Mutex<Vec<&'static str>>,
+    /// The rows that were there before its topic began: payload, and the row's name.
+    pub existed: Mutex<BTreeMap<String, String>>,
+}
+
+impl Node {
+    /// As a process that starts reads its configuration.
+    pub fn cluster(&self) -> Cluster {
+        Cluster::new(self.file.lock().unwrap().clone(), &self.origin).expect("no node leaves itself out")
+    }
+
+    /// The desk of a process that starts.
+    pub fn open_desk(&self) -> Arc<SnapshotDesk> {
+        let desk = SnapshotDesk::open(Box::new(self.book.clone()), self.clock.clone()).expect("a book in memory can be read");
+        let desk = Arc::new(desk);
+        *self.desk.lock().unwrap() = desk.clone();
+        desk
+    }
 }
 
 pub struct World {
@@ -142,13 +185,17 @@ pub struct World {
     pub table: TableName,
     /// Of all tables, the one that refers to no other first.
     pub shapes: Vec<Arc<Shape>>,
+    /// What retention took from the front of the topics, for checkers.
+    pub gone: Mutex<BTreeMap<OriginId, Vec<Record>>>,
+    /// Per seeding that was begun: where the topics ended by then.
+    pub skipped: Mutex<Vec<(u64, BTreeMap<OriginId, Offset>)>>,
     /// Reasons for which a role stopped for good: none may.
     pub halts: Mutex<Vec<String>>,
     pub met: Mutex<Met>,
 }
 
 /// Wall clock of a node: virtual time, wrong by some seconds.
-struct OffsetClock {
+pub struct OffsetClock {
     start: Instant,
     offset_seconds: i64,
 }
@@ -214,12 +261,16 @@ pub fn run(scenario: &Scenario) -> Result<Run, String> {
         }
         let sites: Vec<Site> = world.nodes.iter().map(|node| world.site(node)).collect();
         let references: Vec<Reference> = world.references().collect();
+        world.asks_tell_what_was_skipped()?;
         check_with(&sites, &references)?;
         let logs: Vec<_> = world.nodes.iter().map(|node| node.database.rows(&keyless::log().table)).collect();
         let (changed, equal) = keyless::check(&sites, &logs)?;
-        let topics: Vec<Vec<Record>> = world.nodes.iter().map(|node| world.topics.records(&node.origin)).collect();
+        let topics: Vec<Vec<Record>> = world.nodes.iter().map(|node| world.history(&node.origin)).collect();
         let mut met = *world.met.lock().unwrap();
         (met.keyless_changed, met.keyless_equal) = (changed, equal);
+        met.forgotten = world.gone.lock().unwrap().values().map(Vec::len).sum();
+        met.unpublished = sites.iter().map(|site| oracle::Unpublished::of(site).len()).sum();
+        met.nobodys = topics.iter().map(|topic| oracle::nobodys(topic).len()).sum();
         met.existing_rows = topics.iter().flatten().filter(|record| record.is_existing_row()).count();
         if scenario.buffer_bytes == 1 {
             met.large = topics.iter().flatten().filter(|record| record.last && record.row > 0).count();
@@ -292,14 +343,17 @@ impl World {
                 binlog,
                 weather: Arc::new(SeededWeather::new(seed ^ 0x77, scenario.delay, scenario.loss)),
                 existed: Mutex::default(),
-                desk: Arc::new(SnapshotDesk::open(Box::new(NoBook), clock.clone()).unwrap()),
+                file: Mutex::new(cluster.clone()),
+                desk: Mutex::new(Arc::new(SnapshotDesk::open(Box::new(NoBook), clock.clone()).unwrap())),
+                book: MemoryBook::default(),
+                stopped: Mutex::default(),
                 observer: Observer::default(),
                 clock,
             }
         };
         let nodes = (0..scenario.nodes).map(node).collect();
-        let (halts, met) = Default::default();
-        Self { scenario, cluster, nodes, topics: MemoryTopics::new(), table, shapes, halts, met }
+        let (halts, met, gone, skipped) = Default::default();
+        Self { scenario, cluster, nodes, topics: MemoryTopics::new(), gone, skipped, table, shapes, halts, met }
     }
 
     fn references(&self) -> impl Iterator<Item = Reference> {
@@ -319,14 +373,30 @@ impl World {
         });
         let rows = rows.collect();
         let conflicts = node.database.conflicts();
+        let image = |conflict: &Conflict, side: &Side, lost: bool| {
+            let (key, image) = side.row.as_ref()?;
+            let unique = conflict.kind == ConflictKind::UniqueTaken;
+            Some(Kept { payload: oracle::image_payload(&key.shape, image)?, open: conflict.open, unique, lost })
+        };
+        let both = |conflict: &Conflict| {
+            [(&conflict.winner, false), (&conflict.loser, true)].map(|(side, lost)| image(conflict, side, lost))
+        };
+        let kept = conflicts.iter().flat_map(both).flatten().collect();
         Site {
             origin: node.origin.clone(),
             binlog: node.commits.lock().unwrap().iter().map(|commit| (commit.gtid, emptied::told(commit))).collect(),
-            topic: self.topics.records(&node.origin),
+            topic: self.history(&node.origin),
             rows,
             losers: conflicts.into_iter().map(|conflict| (conflict.loser.origin, conflict.loser.hlc)).collect(),
             existed: node.existed.lock().unwrap().clone(),
+            kept,
         }
+    }
+
+    /// All that was ever in a topic.
+    pub fn history(&self, origin: &OriginId) -> Vec<Record> {
+        let gone = self.gone.lock().unwrap().get(origin).cloned().unwrap_or_default();
+        gone.into_iter().chain(self.topics.records(origin)).collect()
     }
 
     fn count_conflicts(&self) {
@@ -345,11 +415,20 @@ impl World {
 
     async fn live(self: &Arc<Self>) -> Result<(), String> {
         if self.scenario.snapshots {
-            self.exist().await?;
+            self.exist(0..self.nodes.len()).await?;
+        }
+        if self.scenario.seeds == Some(SeedKind::New) {
+            self.exist(self.apart()..self.apart() + 1).await?;
         }
         let stop_writing = Instant::now() + self.scenario.writing;
         let writers: Vec<_> = (0..self.nodes.len()).map(|at| tokio::spawn(self.clone().write(at, stop_writing))).collect();
-        let keepers: Vec<_> = (0..self.nodes.len()).map(|at| tokio::spawn(self.clone().keep(at, stop_writing))).collect();
+        let keeper = |at: usize| match at == self.apart() {
+            true if self.scenario.seeds.is_some() => tokio::spawn(self.clone().keep_seeded(at, stop_writing)),
+            true if self.scenario.removes => tokio::spawn(self.clone().keep_leaving(at, stop_writing)),
+            _ if self.scenario.removes => tokio::spawn(self.clone().keep_staying(at, stop_writing)),
+            _ => tokio::spawn(self.clone().keep(at, stop_writing)),
+        };
+        let keepers: Vec<_> = (0..self.nodes.len()).map(keeper).collect();
         for writer in writers {
             writer.await.map_err(|error| error.to_string())?;
         }
@@ -455,113 +534,4 @@ impl World {
             sleep(Duration::from_millis(dice.u64(..2000))).await;
         }
     }
-}
-
-/// The tasks of one node; killed, not asked, when dropped.
-struct Process(Vec<JoinHandle<()>>);
-
-impl Process {
-    fn start(world: &Arc<World>, at: usize, seed: u64) -> Self {
-        let local = Arc::new(LocalFeed::default());
-        let tailer = tokio::spawn(tail(world.clone(), at, local.clone(), seed));
-        let applier = tokio::spawn(apply(world.clone(), at, local, seed ^ 1));
-        Self(vec![tailer, applier])
-    }
-
-    async fn ended(mut self) {
-        let (first, _) = (self.0.remove(0), ());
-        let outcome = first.await;
-        if let Err(error) = outcome
-            && error.is_panic()
-        {
-            std::panic::resume_unwind(error.into_panic());
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.0.iter().for_each(JoinHandle::abort);
-    }
-}
-
-async fn tail(world: Arc<World>, at: usize, local: Arc<LocalFeed>, seed: u64) {
-    let node = &world.nodes[at];
-    let scenario = &world.scenario;
-    let trouble = Arc::new(Trouble::new(seed, scenario));
-    loop {
-        let mut options = TailOptions::new(node.origin.clone(), TableFilter::everything());
-        options.append_bytes = scenario.append_bytes;
-        options.ablation.no_clock_merge = scenario.without.clock_merge;
-        options.ablation.no_resolution = scenario.without.resolution;
-        options.ablation.no_echo_filter = scenario.without.echo_filter;
-        options.ablation.no_snapshot_window = scenario.without.snapshot_window;
-        let source =
-            MemorySource::new(node.binlog.clone()).with_pause(trouble.clone()).with_part_changes_max(scenario.part_changes);
-        let tailer = Tailer {
-            options,
-            source: Arc::new(source),
-            writer: Box::new(world.topics.writer(node.origin.clone(), node.weather.clone())),
-            follower: Arc::new(Feed(local.clone())),
-            floor: node.floor.clone(),
-            clock: node.clock.clone(),
-            observer: node.observer.clone(),
-            snapshots: scenario.snapshots.then(|| Snapshots {
-                reader: Arc::new(MemoryRows::new(node.database.clone(), trouble.clone())),
-                desk: node.desk.clone(),
-            }),
-            rereads: Arc::default(),
-        };
-        match tailer.run(Shutdown::new()).await {
-            Err(error) if error.disposition() == Disposition::Retry => again(&world).await,
-            other => return halted(&world, at, "tailer", other.err()).await,
-        }
-    }
-}
-
-async fn apply(world: Arc<World>, at: usize, local: Arc<LocalFeed>, _seed: u64) {
-    let node = &world.nodes[at];
-    let scenario = &world.scenario;
-    loop {
-        let cluster = Cluster::new(world.cluster.clone(), &node.origin).unwrap();
-        let mut options = ApplyOptions::new(cluster);
-        options.group_changes = scenario.group_changes;
-        options.default_policy = scenario.policy.clone();
-        options.tailer_wait = Duration::from_secs(2);
-        options.idle_checkpoint = 5;
-        options.index_rows = scenario.index_rows;
-        options.buffer_bytes = scenario.buffer_bytes;
-        options.ablation.no_wait = scenario.without.wait;
-        options.ablation.no_tombstones = scenario.without.tombstones;
-        options.ablation.no_author = scenario.without.author;
-        options.ablation.no_ties = scenario.without.ties;
-        options.ablation.no_emptied = scenario.without.emptied;
-        let applier = Applier {
-            options,
-            target: Arc::new(node.database.clone()),
-            reader: Arc::new(world.topics.reader(node.weather.clone())),
-            local: local.clone(),
-            overflow: Arc::new(|| Ok(Box::new(Drawer::default()))),
-            clock: node.clock.clone(),
-            observer: node.observer.clone(),
-            notes: Arc::new(NoNotes),
-            again: Arc::default(),
-        };
-        match applier.run(Shutdown::new()).await {
-            Err(error) if error.disposition() == Disposition::Retry => again(&world).await,
-            other => return halted(&world, at, "applier", other.err()).await,
-        }
-    }
-}
-
-/// As a supervisor would: a while later, from the beginning.
-async fn again(world: &World) {
-    world.met.lock().unwrap().restarts += 1;
-    sleep(Duration::from_millis(100)).await;
-}
-
-async fn halted<E: std::fmt::Display>(world: &World, at: usize, role: &str, error: Option<E>) {
-    let reason = error.map_or("it ended".into(), |error| error.to_string());
-    world.halts.lock().unwrap().push(format!("{role} of {}: {reason}", world.nodes[at].origin));
-    std::future::pending().await
 }

@@ -71,6 +71,22 @@ impl Named {
 }
 
 impl SchemaChange {
+    /// What makes a table as its server shows it, where there is none yet. `None` of another statement.
+    pub fn existing(table: &TableName, definition: &str) -> Option<Self> {
+        let rest = definition.strip_prefix("CREATE TABLE ")?;
+        let shown = Statement::parse(definition, &table.database, 0);
+        Some(Self {
+            database: table.database.to_string(),
+            statement: format!("CREATE TABLE IF NOT EXISTS {rest}"),
+            // Its rows are as they are, whatever the sessions allowed that wrote them; and a table that it refers to may come after it.
+            session: SessionSettings { foreign_keys_off: true, ..SessionSettings::default() },
+            tables: vec![table.into()],
+            whole: None,
+            existing: true,
+            no_default: shown.map(|statement| statement.without_default()).unwrap_or_default(),
+        })
+    }
+
     /// Whether it is about this table.
     pub fn touches(&self, table: &TableName) -> bool {
         self.tables.iter().any(|named| *named.db == *table.database && *named.table == *table.table)

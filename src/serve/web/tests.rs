@@ -138,6 +138,10 @@ impl Orders for Asked {
         Ok(false)
     }
 
+    async fn ask_other(&self, _: AskWish) -> Result<AskedView, Stop> {
+        Ok(AskedView { number: 7 })
+    }
+
     async fn schema_changes(&self, open_only: bool) -> Result<Vec<SchemaView>, Stop> {
         let states = ["waiting", "done"].into_iter().filter(|state| !open_only || *state == "waiting");
         Ok(states.map(schema::schema_change).collect())

@@ -158,6 +158,14 @@ impl MariadbTarget {
         Ok((rows.rows.into_iter().filter_map(held).collect(), rows.until))
     }
 
+    /// How far the server's own history is.
+    pub async fn position(&self) -> Result<GtidPosition, TargetError> {
+        let mut session = self.0.session().await?;
+        let position = position(&mut session).await?;
+        self.give_back(session);
+        Ok(position)
+    }
+
     /// The tables of the databases of which some could be captured, by name: those that are not, too.
     pub async fn all_tables(&self, filter: &TableFilter) -> Result<Vec<TableName>, TargetError> {
         let sql = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE')

@@ -289,6 +289,10 @@ impl Target for MariadbTarget {
         self.kept_seeding().await
     }
 
+    async fn begin_seeding(&self, marks: &[Mark], seeding: &Seeding) -> Result<(), TargetError> {
+        self.put_seeding(marks, seeding).await
+    }
+
     async fn keep_seeding(&self, seeding: &Seeding) -> Result<(), TargetError> {
         self.note_seeding(seeding).await
     }

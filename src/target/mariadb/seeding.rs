@@ -10,9 +10,7 @@ use crate::target::{Seeding, TargetError};
 const TASK: &str = "keeping how this node is seeded";
 
 impl MariadbTarget {
-    /// The checkpoints become these and no others, and the seeding begins: both or nothing. Read in the binlog, the marks raise
-    /// the clock of this node above all that it skips. Nobody may apply meanwhile.
-    pub async fn begin_seeding(&self, marks: &[Mark], seeding: &Seeding) -> Result<(), TargetError> {
+    pub(super) async fn put_seeding(&self, marks: &[Mark], seeding: &Seeding) -> Result<(), TargetError> {
         let mut session = self.0.session().await?;
         let mut statements = vec![b"START TRANSACTION".to_vec(), b"DELETE FROM tandem.applied".to_vec()];
         statements.extend(marks.iter().map(own_tables::insert_mark));

@@ -111,6 +111,8 @@ struct Active {
     undo: Vec<(TableName, CanonicalKey, Option<Row>)>,
     changes: Vec<Change>,
     marks: BTreeMap<OriginId, Mark>,
+    /// All others are gone.
+    only_these_marks: bool,
     conflicts: Vec<Conflict>,
     dead_letters: Vec<DeadLetter>,
     mended: Vec<(OriginId, Offset)>,
@@ -251,6 +253,37 @@ impl Database {
         active.marks.insert(mark.origin.clone(), mark.clone());
     }
 
+    /// These checkpoints and no others.
+    pub fn replace_marks(&mut self, id: u64, marks: &[Mark]) {
+        let shape = own_shape(own_table::APPLIED, &Mark::COLUMNS);
+        let delete = |mark: &Mark| Change {
+            shape: shape.clone(),
+            op: Op::Delete,
+            before: Some(mark_image(mark)),
+            after: None,
+            checks: Checks::default(),
+        };
+        let deletes: Vec<Change> = self.applied.values().map(delete).collect();
+        let active = self.active(id);
+        active.changes.extend(deletes);
+        active.only_these_marks = true;
+        for mark in marks {
+            let after = Some(mark_image(mark));
+            active.changes.push(Change {
+                shape: shape.clone(),
+                op: Op::Insert,
+                before: None,
+                after,
+                checks: Checks::default(),
+            });
+            active.marks.insert(mark.origin.clone(), mark.clone());
+        }
+    }
+
+    pub fn note_seeding(&mut self, id: u64, number: u64) {
+        self.own_insert(id, "seeding", &["id", "state"], [Value::unsigned(1), Value::unsigned(number)]);
+    }
+
     pub fn write_rewrite(&mut self, id: u64, rewrite: &Rewrite) {
         self.rewrites += 1;
         let number = self.rewrites;
@@ -316,6 +349,9 @@ impl Database {
         on_commit: &dyn Fn(CommittedTransaction),
     ) -> Option<Gtid> {
         let active = self.active.remove(&id).expect(ACTIVE);
+        if active.only_these_marks {
+            self.applied.clear();
+        }
         self.applied.extend(active.marks);
         for conflict in active.conflicts {
             // The same conflict met again says nothing new.

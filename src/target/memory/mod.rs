@@ -183,6 +183,30 @@ impl MemoryTarget {
         self.lock_database().is_idle()
     }
 
+    /// A transaction of its own, as on a server: the checkpoints, where they are all to be replaced, and how the node is seeded.
+    async fn note_seeding(&self, marks: Option<&[Mark]>, seeding: &Seeding) -> Result<(), TargetError> {
+        let verdict = self.options.faults.before(Step::Keep).await;
+        verdict.refused()?;
+        let mut session = self.start();
+        if let Some(marks) = marks {
+            // An open apply transaction has its row of the table locked.
+            let held: Vec<OriginId> = self.lock_database().applied.keys().cloned().collect();
+            for origin in held.iter().chain(marks.iter().map(|mark| &mark.origin)) {
+                session.lock(Resource::Mark(origin.clone())).await?;
+            }
+            session.database().replace_marks(session.id, marks);
+        }
+        session.database().note_seeding(session.id, seeding.number);
+        session.commit();
+        *self.seeding.lock().unwrap_or_else(PoisonError::into_inner) = Some(seeding.clone());
+        verdict.failed()
+    }
+
+    /// The seeding that is kept, without a pause.
+    pub fn kept_seeding(&self) -> Option<Seeding> {
+        self.seeding.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn lock_database(&self) -> MutexGuard<'_, Database> {
         // A panic of a test while it held the guard must not hide behind a second one.
         self.database.lock().unwrap_or_else(PoisonError::into_inner)
@@ -299,12 +323,15 @@ impl Target for MemoryTarget {
     }
 
     async fn seeding(&self) -> Result<Option<Seeding>, TargetError> {
-        Ok(self.seeding.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        Ok(self.kept_seeding())
+    }
+
+    async fn begin_seeding(&self, marks: &[Mark], seeding: &Seeding) -> Result<(), TargetError> {
+        self.note_seeding(Some(marks), seeding).await
     }
 
     async fn keep_seeding(&self, seeding: &Seeding) -> Result<(), TargetError> {
-        *self.seeding.lock().unwrap_or_else(PoisonError::into_inner) = Some(seeding.clone());
-        Ok(())
+        self.note_seeding(None, seeding).await
     }
 
     async fn begin(&self, mark: &Mark) -> Result<Box<dyn ApplyTransaction>, TargetError> {
