@@ -10,7 +10,7 @@ use super::ApplyError;
 use super::engine::Engine;
 use super::step::canonical;
 use crate::change::wire::{changed_columns, key_of_text, key_text, row_print};
-use crate::change::{Ask, OriginId, Prints, RowKey, Seen};
+use crate::change::{Ask, GtidPosition, OriginId, Prints, RowKey, Seen};
 use crate::runtime::{Disposition, Fault};
 use crate::target::{Held, Range, Target};
 
@@ -22,8 +22,8 @@ pub trait NoteTaker: Send + Sync {
     /// Whether these prints are still of use.
     fn wants(&self, from: &OriginId, prints: &Prints) -> bool;
 
-    /// Ask another node for this.
-    fn ask(&self, _ask: &Ask) {}
+    /// Ask another node for this, once all of the own history up to `after` is published.
+    fn ask(&self, _ask: &Ask, _after: Option<&GtidPosition>) {}
 
     /// We are asked for something, and cannot tell it now.
     fn refuse(&self, _ask: &Ask, _why: &str) {}

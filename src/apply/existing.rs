@@ -36,7 +36,8 @@ impl Engine<'_> {
         rows: &mut Rows,
         work: &mut Work,
     ) -> Result<Fate, ApplyError> {
-        let written = work.published.contains_key(&step.canonical) || work.won.contains_key(&step.canonical);
+        let place = &step.canonical;
+        let written = work.published.contains_key(place) || work.won.contains_key(place) || rows.is_noted(place);
         let entry = rows.entry(&step.canonical, self.index)?;
         let incoming = group.change(step.at);
         // A new node has rows that others deleted before it took part: it tells them as of a place where all of that is known to it.

@@ -67,6 +67,11 @@ impl Rows {
         self.noted.insert(key.clone(), Entry { version, offset });
     }
 
+    /// Whether this group has written the row already.
+    pub fn is_noted(&self, key: &CanonicalKey) -> bool {
+        self.noted.contains_key(key)
+    }
+
     /// The row's last write: by this group, else as the index knows.
     pub fn entry(&self, key: &CanonicalKey, index: &Index) -> Result<Option<Entry>, OverflowError> {
         match self.noted.get(key) {

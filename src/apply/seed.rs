@@ -18,8 +18,8 @@ use super::work::Work;
 use super::worker::Known;
 use super::{Applier, ApplyError, Policy};
 use crate::change::{
-    Ask, AskedTable, Cluster, GtidPosition, Hlc, Mark, NodeRank, Note, Offset, OriginId, Prints, Record, RowKey, VerifyId,
-    Version,
+    Ask, AskedTable, Cluster, Hlc, Image, Mark, NodeRank, Note, Offset, OriginId, Prints, Record, RowKey, ValueRef, VerifyId,
+    Version, wire,
 };
 use crate::runtime::{Backoff, Shutdown};
 use crate::target::{
@@ -33,8 +33,6 @@ pub struct Seed {
     own: NodeRank,
     /// Per node: writes up to this clock are in the seeder's rows.
     floors: Vec<Hlc>,
-    /// Our history up to here must be published before the seeder is asked.
-    after: Option<GtidPosition>,
     asked: bool,
 }
 
@@ -45,7 +43,7 @@ impl Seed {
             return Err(ApplyError::NoSeeder { seeder: state.seeder });
         };
         let floors = cluster.ranks().map(|node| state.floors.get(cluster.name(node)).copied().unwrap_or_default()).collect();
-        Ok(Some(Self { state, seeder, own: cluster.own_rank(), floors, after: None, asked: false }))
+        Ok(Some(Self { state, seeder, own: cluster.own_rank(), floors, asked: false }))
     }
 
     /// What is written from now on without having seen what was skipped has a clock above this, by any node.
@@ -58,6 +56,15 @@ impl Seed {
     pub fn is_write(&self, entry: &Entry) -> bool {
         entry.version.hlc > self.floors[usize::from(entry.version.node.0)]
     }
+}
+
+/// Rows here of which the seeder told none.
+#[derive(Clone, Copy)]
+enum Untold<'k> {
+    /// It has none.
+    Absent(&'k [RowKey]),
+    /// They changed while it read.
+    LeftOut(&'k [RowKey]),
 }
 
 impl Engine<'_> {
@@ -95,14 +102,47 @@ impl Engine<'_> {
         });
     }
 
-    /// Removes rows that the seeder does not have, but for those that somebody wrote without its knowing; their images are kept.
-    async fn remove_absent(&mut self, mark: &Mark, told: &Record, keys: &[RowKey]) -> Result<Attempt, ApplyError> {
+    /// Settles rows of which the seeder told none, each in its way.
+    async fn settle_untold(&mut self, mark: &Mark, told: &Record, untold: Untold<'_>) -> Result<Attempt, ApplyError> {
         let mut transaction = self.target.begin(mark).await?;
-        let attempt = self.remove_absent_in(&mut *transaction, told, keys).await;
+        let attempt = match untold {
+            Untold::Absent(keys) => self.remove_absent(&mut *transaction, told, keys).await,
+            Untold::LeftOut(keys) => self.keep_left_out(&mut *transaction, told, keys).await,
+        };
         end(transaction, attempt).await
     }
 
-    async fn remove_absent_in(
+    /// Keeps rows that may hold what is published nowhere, and that the seeder left out because they changed while it read: what
+    /// replaces them comes when the seeding may have ended.
+    async fn keep_left_out(
+        &mut self,
+        transaction: &mut dyn ApplyTransaction,
+        told: &Record,
+        keys: &[RowKey],
+    ) -> Result<Attempt, ApplyError> {
+        let held = transaction.lock(keys).await?;
+        if self.know_all(transaction).await?.is_none() {
+            return Ok(Attempt::TailerBehind);
+        }
+        let places = canonical(self.target, keys).await?;
+        let mut work = Work::default();
+        for (place, held) in places.iter().zip(held) {
+            let Some(held) = held else { continue };
+            if self.is_unheard_of(self.index.get(place)?.as_ref()) {
+                // Of its other columns nothing is known yet.
+                let is_key = |at: usize| held.key.shape.key.iter().any(|&key| usize::from(key) == at);
+                let known = held.image.values().enumerate().map(|(at, value)| value.filter(|_| is_key(at)));
+                let row = Image::of(known.map(|value| value.map(ValueRef::to_value)));
+                let arrives = Side { origin: told.origin.clone(), hlc: told.hlc, row: Some((held.key.clone(), row)) };
+                self.keep_unheard_of(ConflictKind::UpdateOriginDiffers, place, &held, arrives, &mut work);
+            }
+        }
+        work.keep(transaction).await?;
+        Ok(Attempt::Committed(work.tally))
+    }
+
+    /// Removes rows that the seeder does not have, but for those that somebody wrote without its knowing; their images are kept.
+    async fn remove_absent(
         &mut self,
         transaction: &mut dyn ApplyTransaction,
         told: &Record,
@@ -175,20 +215,16 @@ impl Applier {
         Ok(from)
     }
 
-    /// Asks the seeder, once all that this node wrote before is published. Again at each start: asking twice is once.
+    /// Has the seeder asked, once all that this node wrote before is published. Again at each start: asking twice is once.
     pub(super) async fn ask_for_seed(&self, known: &mut Known, durable: &[Mark]) -> Result<(), ApplyError> {
         let Some(seed) = known.seed.as_mut().filter(|seed| !seed.asked) else { return Ok(()) };
-        if let (None, Some(mark)) = (&seed.after, durable.first()) {
-            let mut transaction = self.target.begin(mark).await?;
-            let position = transaction.position().await;
-            transaction.rollback().await;
-            seed.after = Some(position?);
-        }
-        let Some(after) = &seed.after else { return Ok(()) };
-        if self.options.ablation.no_ask_wait || self.local.wait(after, Duration::ZERO).await {
-            self.notes.ask(&seed.state.ask(self.options.cluster.own()));
-            seed.asked = true;
-        }
+        let Some(mark) = durable.first() else { return Ok(()) };
+        let mut transaction = self.target.begin(mark).await?;
+        let position = transaction.position().await;
+        transaction.rollback().await;
+        let after = Some(position?).filter(|_| !self.options.ablation.no_ask_wait);
+        self.notes.ask(&seed.state.ask(self.options.cluster.own()), after.as_ref());
+        seed.asked = true;
         Ok(())
     }
 
@@ -223,13 +259,21 @@ impl Applier {
             }
             removed += only_here.len() as u64;
             for keys in only_here.chunks(self.options.group_changes.max(1)) {
-                if !self.removed_absent(known, mark, record, keys, shutdown).await? {
+                if !self.settled_untold(known, mark, record, Untold::Absent(keys), shutdown).await? {
                     return Ok(false);
                 }
             }
             // Where there are more than were read at once, what is left comes nearer to the front.
             if !compared.more || only_here.is_empty() {
                 break;
+            }
+        }
+        if known.seed.as_ref().is_some_and(|seed| seed.state.kind == SeedKind::HistoryLost) {
+            let left_out: Vec<RowKey> = prints.left_out.iter().filter_map(|text| wire::key_of_text(text)).collect();
+            for keys in left_out.chunks(self.options.group_changes.max(1)) {
+                if !self.settled_untold(known, mark, record, Untold::LeftOut(keys), shutdown).await? {
+                    return Ok(false);
+                }
             }
         }
         let Some(seed) = &mut known.seed else { return Ok(true) };
@@ -248,12 +292,12 @@ impl Applier {
         Ok(true)
     }
 
-    async fn removed_absent(
+    async fn settled_untold(
         &self,
         known: &mut Known,
         mark: &Mark,
         record: &Record,
-        keys: &[RowKey],
+        untold: Untold<'_>,
         shutdown: &Shutdown,
     ) -> Result<bool, ApplyError> {
         let busy = tokio::sync::Notify::new();
@@ -261,7 +305,7 @@ impl Applier {
         while !shutdown.is_cancelled() {
             let mut engine = self.engine(known, &busy);
             engine.absorb().await?;
-            match engine.remove_absent(mark, record, keys).await {
+            match engine.settle_untold(mark, record, untold).await {
                 Ok(Attempt::Committed(mut tally)) => {
                     tally.tell(&record.origin, &self.observer);
                     return Ok(true);
@@ -278,7 +322,7 @@ impl Applier {
     /// Rows that a new node alone has go to the others as rows that were there before.
     fn publish_own(&self, known: &Known, offset: Offset, prints: &Prints, keys: &[RowKey], all: bool) {
         let Some(seed) = known.seed.as_ref().filter(|_| !keys.is_empty()) else { return };
-        let keys = if all { Vec::new() } else { keys.iter().map(crate::change::wire::key_text).collect() };
+        let keys = if all { Vec::new() } else { keys.iter().map(wire::key_text).collect() };
         // A number of its own for each run of rows, or the second would be taken for the first.
         let verify = VerifyId { asker: self.options.cluster.own().clone(), number: seed.state.number + 1 + offset.0, round: 0 };
         let tables = vec![AskedTable { database: prints.database.clone(), table: prints.table.clone(), keys }];
@@ -293,7 +337,7 @@ mod tests {
     use super::super::group::tests::record;
     use super::super::twins::apply_until;
     use super::*;
-    use crate::change::{Body, Change, Column, ColumnKind, Image, Op, OriginId, Shape, TableName, Value, ValueRef, wire};
+    use crate::change::{Body, Change, Column, ColumnKind, Op, Shape, TableName, Value};
     use crate::target::Target as _;
     use crate::target::memory::{MemoryOptions, MemoryTable, MemoryTarget};
     use crate::topic::TopicWriter as _;

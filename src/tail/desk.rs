@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::change::{Ask, Note, Prints, RowKey, TableName, Tables, VerifyId, wire};
+use crate::change::{Ask, GtidPosition, Note, Prints, RowKey, TableName, Tables, VerifyId, wire};
 use crate::runtime::{Clock, Stop};
 
 /// Keeps the orders while no process runs.
@@ -151,10 +151,17 @@ const ENDED_KEPT: usize = 20;
 pub struct SnapshotDesk {
     orders: Mutex<Vec<SnapshotOrder>>,
     wanted: Notify,
-    /// Notes that wait to be published.
-    notes: Mutex<VecDeque<Note>>,
+    notes: Mutex<Notes>,
     book: Box<dyn SnapshotBook>,
     clock: Arc<dyn Clock>,
+}
+
+/// Notes that are not durable yet.
+#[derive(Default)]
+struct Notes {
+    waiting: VecDeque<(Option<GtidPosition>, Note)>,
+    /// So many of them are on their way to the topic.
+    taken: usize,
 }
 
 impl SnapshotDesk {
@@ -214,20 +221,58 @@ impl SnapshotDesk {
         self.order(plan);
     }
 
-    /// Publishes a note as soon as that can be.
+    /// Publishes a note as soon as that can be, and perhaps twice.
     pub fn tell(&self, note: Note) {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push_back(note);
+        self.tell_after(None, note);
+    }
+
+    /// Publishes a note once all of the history up to `after` is published, and tells that with it. Notes go in the order in which they
+    /// were given; one that asks for all rows takes the place of an earlier one.
+    pub fn tell_after(&self, after: Option<GtidPosition>, note: Note) {
+        let seeds = |note: &Note| matches!(note, Note::Ask(ask) if ask.seed);
+        let mut notes = self.notes();
+        if seeds(&note) {
+            let mut on_their_way = notes.taken;
+            notes.waiting.retain(|(_, waiting)| {
+                let is_taken = on_their_way > 0;
+                on_their_way -= usize::from(is_taken);
+                is_taken || !seeds(waiting)
+            });
+        }
+        notes.waiting.push_back((after, note));
+        drop(notes);
         self.wanted.notify_one();
     }
 
-    pub(super) fn next_note(&self) -> Option<Note> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    /// A tailer runs anew: what an earlier one had taken may be in no topic.
+    pub(super) fn begin_run(&self) {
+        self.notes().taken = 0;
     }
 
-    /// All notes that wait, taken: what the tailer would publish next.
+    /// The next note, at this place of the history.
+    pub(super) fn next_note(&self, at: &GtidPosition) -> Option<Note> {
+        let mut notes = self.notes();
+        let (after, note) = notes.waiting.get(notes.taken)?;
+        let note = after.as_ref().is_none_or(|after| at.covers_all(after)).then(|| note.clone())?;
+        notes.taken += 1;
+        Some(note)
+    }
+
+    /// The oldest that was taken is durable.
+    pub(super) fn note_is_durable(&self) {
+        let mut notes = self.notes();
+        notes.waiting.pop_front();
+        notes.taken = notes.taken.saturating_sub(1);
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All notes that wait, taken.
     #[cfg(test)]
     pub fn waiting_notes(&self) -> Vec<Note> {
-        std::iter::from_fn(|| self.next_note()).collect()
+        self.notes().waiting.drain(..).map(|(_, note)| note).collect()
     }
 
     fn order(&self, plan: SnapshotOrder) -> u64 {
@@ -445,6 +490,24 @@ mod tests {
         assert_eq!(desk.next(), None);
         let told = Note::Tables(Tables { verify, tables: Vec::new(), failed: Some("the account may not".into()) });
         assert_eq!(desk.waiting_notes(), [told]);
+    }
+
+    #[test]
+    fn a_note_waits_for_its_place_in_the_history_and_is_published_again_where_it_may_be_in_no_topic() {
+        let desk = open(&Arc::default());
+        let settled = |id: &str| Note::Settled { conflict: id.to_owned() };
+        let [early, late] = ["0-1-7", "0-1-9"].map(|text| text.parse::<GtidPosition>().unwrap());
+        desk.tell_after(Some(late.clone()), settled("a"));
+        desk.tell(settled("b"));
+        desk.begin_run();
+        assert_eq!(desk.next_note(&early), None, "nor the one behind it");
+        assert_eq!([desk.next_note(&late), desk.next_note(&late)], [Some(settled("a")), Some(settled("b"))]);
+        desk.note_is_durable();
+        // The append of the second one failed. This tailer is not yet as far as that one was.
+        desk.begin_run();
+        assert_eq!(desk.next_note(&early), Some(settled("b")));
+        desk.note_is_durable();
+        assert_eq!((desk.next_note(&late), desk.waiting_notes()), (None, Vec::new()));
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub(super) struct Snapshotting {
     backoff: Backoff,
     /// What is to be kept once so many records of this run are durable.
     progress: VecDeque<(u64, Done)>,
+    /// Each note that was taken, as the number of records of this run up to it.
+    notes: VecDeque<u64>,
     without_window: bool,
     observer: Observer,
 }
@@ -101,6 +103,9 @@ struct Done {
 
 impl Snapshotting {
     pub fn new(snapshots: Option<Snapshots>, observer: Observer, without_window: bool) -> Self {
+        if let Some(snapshots) = &snapshots {
+            snapshots.desk.begin_run();
+        }
         Self {
             snapshots,
             observer,
@@ -109,6 +114,7 @@ impl Snapshotting {
             not_before: Instant::now(),
             backoff: Backoff::seeded(Duration::from_millis(100), Duration::from_secs(10), 0),
             progress: VecDeque::new(),
+            notes: VecDeque::new(),
             without_window,
         }
     }
@@ -220,9 +226,11 @@ impl Snapshotting {
         let past = |read: &Read| sequencer.is_between() && sequencer.position().covers_all(read.until());
         if let Some(snapshots) = &self.snapshots
             && sequencer.is_between()
-            && let Some(note) = snapshots.desk.next_note()
+            && let Some(note) = snapshots.desk.next_note(sequencer.position())
         {
-            return sequencer.note(note).into_iter().collect();
+            let records: Vec<Record> = sequencer.note(note).into_iter().collect();
+            self.notes.push_back(decided + records.len() as u64);
+            return records;
         }
         let due = matches!(&self.window, Some(Window { state: State::Read(read), .. }) if past(read));
         if !due {
@@ -282,6 +290,9 @@ impl Snapshotting {
     /// So many records of this run are durable.
     pub fn keep(&mut self, durable: u64) {
         let Some(snapshots) = &self.snapshots else { return };
+        while self.notes.pop_front_if(|at| *at <= durable).is_some() {
+            snapshots.desk.note_is_durable();
+        }
         while let Some((_, done)) = self.progress.pop_front_if(|(at, _)| *at <= durable) {
             self.observer.snapshot_rows(done.rows);
             snapshots.desk.published(&done.task, done.last, done.rows, done.ends);

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::apply::{Compared, Differing, NoteTaker};
-use crate::change::{Ask, AskedTable, Cluster, Note, OriginId, Prints, TableName, Tables, VerifyId, wire};
+use crate::change::{Ask, AskedTable, Cluster, GtidPosition, Note, OriginId, Prints, TableName, Tables, VerifyId, wire};
 use crate::observe::{DIFFERENCES_MAX, DifferenceView, Observer, VerifyPartView, VerifyView};
 use crate::runtime::{Clock, Stop};
 use crate::tail::SnapshotDesk;
@@ -284,8 +284,8 @@ impl NoteTaker for VerifyDesk {
         }
     }
 
-    fn ask(&self, ask: &Ask) {
-        self.snapshots.tell(Note::Ask(ask.clone()));
+    fn ask(&self, ask: &Ask, after: Option<&GtidPosition>) {
+        self.snapshots.tell_after(after.cloned(), Note::Ask(ask.clone()));
     }
 
     fn refuse(&self, ask: &Ask, why: &str) {

@@ -35,7 +35,7 @@ pub fn nobodys(topic: &[Record]) -> BTreeSet<usize> {
 /// Transactions that a node committed, and that are in its topic no more: its history was lost, or it was removed.
 #[derive(Default)]
 pub struct Unpublished {
-    gtids: BTreeSet<Gtid>,
+    pub gtids: BTreeSet<Gtid>,
     /// What they wrote.
     payloads: BTreeSet<String>,
 }
@@ -57,10 +57,6 @@ impl Unpublished {
 
     pub fn has(&self, gtid: &Gtid) -> bool {
         self.gtids.contains(gtid)
-    }
-
-    pub fn len(&self) -> usize {
-        self.gtids.len()
     }
 
     pub fn wrote(&self, payload: &String) -> bool {

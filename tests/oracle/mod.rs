@@ -76,7 +76,14 @@ pub fn story(site: &Site) -> String {
     lines.join("\n")
 }
 
-/// The sites in the order of the cluster's list. With `TANDEM_STORY` set, prints what they did.
+/// With `TANDEM_STORY` set, prints what the sites did.
+pub fn tell_stories(sites: &[Site]) {
+    if std::env::var_os("TANDEM_STORY").is_some() {
+        sites.iter().for_each(|site| eprintln!("{}", story(site)));
+    }
+}
+
+/// The sites in the order of the cluster's list.
 pub fn check(sites: &[Site]) -> Outcome {
     let history = History::of(sites);
     all_but_content(sites, &history)?;
@@ -86,9 +93,6 @@ pub fn check(sites: &[Site]) -> Outcome {
 
 /// What was published, and with which versions.
 pub fn all_but_content(sites: &[Site], history: &History) -> Outcome {
-    if std::env::var_os("TANDEM_STORY").is_some() {
-        sites.iter().for_each(|site| eprintln!("{}", story(site)));
-    }
     for site in sites {
         let unpublished = Unpublished::of(site);
         every_write_is_published_once(site, &unpublished)?;

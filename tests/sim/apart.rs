@@ -78,6 +78,26 @@ fn seed_225_a_write_that_the_topic_no_longer_keeps_is_kept_as_a_loser() {
     check(SeedKind::Away, &[225]);
 }
 
+/// A tailer that was started anew published the question for rows before it had come as far as the one before it, so that the answer
+/// could lack what this node had skipped; or it had taken the question with it, and nobody asked.
+#[test]
+fn seeds_63_279_and_176_a_question_that_was_taken_by_a_tailer_that_ended_is_asked_in_its_place() {
+    check(SeedKind::New, &[63, 279]);
+    check(SeedKind::HistoryLost, &[176]);
+}
+
+/// A row that existed, and had been written in the same group of transactions, was taken for one that is not there.
+#[test]
+fn seeds_347_616_and_954_a_row_that_is_told_in_the_group_that_writes_it_is_there() {
+    check(SeedKind::New, &[347, 616, 954]);
+}
+
+/// A row changed while the seeder read it; the change came when the seeding had ended, and replaced what was published nowhere.
+#[test]
+fn seed_610_a_row_that_the_seeder_leaves_out_is_kept_where_it_may_be_published_nowhere() {
+    check(SeedKind::HistoryLost, &[610]);
+}
+
 /// What was built from many reads was begun anew for each answer that was lost, and came to no end.
 #[test]
 fn seeds_248_and_310_a_lost_answer_does_not_have_all_read_again() {

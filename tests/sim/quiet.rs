@@ -16,7 +16,7 @@ impl World {
             let records = self.history(origin);
             let nobodys = nobodys(&records);
             let counts = |(at, record): &(usize, &Record)| record.change().is_some() && !nobodys.contains(at);
-            records.iter().enumerate().filter(counts).last().map(|(at, _)| Offset(at as u64))
+            records.iter().enumerate().rfind(counts).map(|(at, _)| Offset(at as u64))
         };
         let mut undone = self.waits_for_leaving();
         for (at, node) in self.nodes.iter().enumerate() {

@@ -154,8 +154,10 @@ impl World {
         }
         // Each seeding has another number.
         sleep(Duration::from_millis(2)).await;
-        node.stopped.lock().unwrap().clear();
+        let halted = std::mem::take(&mut *node.stopped.lock().unwrap()).contains(&"tailer");
         if let Some(process) = process {
+            // It may have come to its end meanwhile.
+            process.stop(halted).await;
             process.go_on(self);
         }
     }
@@ -166,6 +168,11 @@ impl World {
             let Some(Note::Ask(ask)) = record.note().filter(|note| matches!(note, Note::Ask(ask) if ask.seed)) else {
                 continue;
             };
+            // The answer to an earlier one is no longer waited for.
+            let asker = self.nodes.iter().find(|node| node.origin == record.origin).expect("only nodes publish");
+            if asker.database.kept_seeding().is_none_or(|seeding| seeding.number != ask.verify.number) {
+                continue;
+            }
             let skipped = self.skipped.lock().unwrap();
             let of = skipped.iter().find(|(number, _)| *number == ask.verify.number);
             for (origin, end) in of.into_iter().flat_map(|(_, ends)| ends).filter(|(origin, _)| **origin != record.origin) {

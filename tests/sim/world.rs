@@ -254,12 +254,14 @@ pub fn run(scenario: &Scenario) -> Result<Run, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let world = Arc::new(World::new(scenario.clone()));
-        world.live().await?;
+        let lived = world.live().await;
+        let sites: Vec<Site> = world.nodes.iter().map(|node| world.site(node)).collect();
+        oracle::tell_stories(&sites);
+        lived?;
         world.count_conflicts();
         if let Some(letter) = world.nodes.iter().flat_map(|node| node.database.dead_letters()).next() {
             return Err(format!("a change of {} was set aside: {}", letter.origin, letter.reason));
         }
-        let sites: Vec<Site> = world.nodes.iter().map(|node| world.site(node)).collect();
         let references: Vec<Reference> = world.references().collect();
         world.asks_tell_what_was_skipped()?;
         check_with(&sites, &references)?;
@@ -269,7 +271,7 @@ pub fn run(scenario: &Scenario) -> Result<Run, String> {
         let mut met = *world.met.lock().unwrap();
         (met.keyless_changed, met.keyless_equal) = (changed, equal);
         met.forgotten = world.gone.lock().unwrap().values().map(Vec::len).sum();
-        met.unpublished = sites.iter().map(|site| oracle::Unpublished::of(site).len()).sum();
+        met.unpublished = sites.iter().map(|site| oracle::Unpublished::of(site).gtids.len()).sum();
         met.nobodys = topics.iter().map(|topic| oracle::nobodys(topic).len()).sum();
         met.existing_rows = topics.iter().flatten().filter(|record| record.is_existing_row()).count();
         if scenario.buffer_bytes == 1 {
