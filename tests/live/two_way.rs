@@ -106,6 +106,7 @@ async fn run(plan: Plan) {
     for (site, origin) in origins.iter().enumerate() {
         sites.push(evidence(cluster.server(site), origin, &starts[site], &topics).await);
     }
+    oracle::tell_stories(&sites);
     oracle::check(&sites).unwrap();
     let written: usize = sites.iter().map(|site| site.topic.iter().filter(|record| !record.is_heartbeat()).count()).sum();
     let losers: usize = sites.iter().map(|site| site.losers.len()).sum();
