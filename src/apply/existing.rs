@@ -47,7 +47,9 @@ impl Engine<'_> {
                 || group.records[step.at].1.seen.has(cluster.name(entry.version.node), entry.offset)
         };
         let stands = entry.is_some_and(|entry| rows.held(&step.canonical).is_some() || !is_known_there(&entry));
-        if written || stands && !self.is_stale(entry.as_ref()) {
+        // The seeder's rows for an earlier question may come yet, of before it had come to what this node wrote.
+        let is_older = entry.is_some_and(|entry| !is_known_there(&entry));
+        if written || stands && (is_older || !self.is_stale(entry.as_ref())) {
             return Ok(Fate::LostToNewer);
         }
         let Some(held) = rows.held(&step.canonical).cloned() else {

@@ -217,6 +217,7 @@ impl Engine<'_> {
         for step in steps {
             if let Write::Put(change) = &step.write
                 && trouble.gives_up(group.offset(step.at), self.options).is_none()
+                && !(step.is_existing_row() && rows.held(&step.canonical).is_some_and(|held| agree(change, held)))
             {
                 let held = holders(transaction, change).await?;
                 collides |= !held.is_empty();

@@ -48,7 +48,7 @@ async fn definitions(server: &PrivateServer) -> Vec<String> {
 
 async fn write(server: &PrivateServer, from: u64, ended: &AtomicBool) -> u64 {
     let mut conn = server.conn().await;
-    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    let mut pace = tokio::time::interval(Duration::from_millis(50));
     let mut done = 0;
     while !ended.load(Ordering::Relaxed) {
         pace.tick().await;

@@ -98,6 +98,12 @@ fn seed_610_a_row_that_the_seeder_leaves_out_is_kept_where_it_may_be_published_n
     check(SeedKind::HistoryLost, &[610]);
 }
 
+/// A row of the seeder that answered an earlier question, from before it had come to what this node wrote, replaced that.
+#[test]
+fn seed_146_what_answers_an_earlier_question_replaces_no_write_that_it_had_not_seen() {
+    check(SeedKind::HistoryLost, &[146]);
+}
+
 /// What was built from many reads was begun anew for each answer that was lost, and came to no end.
 #[test]
 fn seeds_248_and_310_a_lost_answer_does_not_have_all_read_again() {

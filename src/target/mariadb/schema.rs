@@ -95,8 +95,8 @@ impl Table {
 /// How long a description is believed. A change of a column shows in an error at once and is looked up again; a new
 /// unique key shows in nothing, but does no harm either (see `statement`).
 const BELIEVED: Duration = Duration::from_secs(10);
-/// How long a table is looked through for who holds a value, once one was taken that only a hash finds. Long enough for a large transaction to
-/// come to the same place again.
+/// How long a table is looked through for who holds a value, once one was taken that only a hash finds: until a transaction is committed
+/// that looked and found nobody, at most this. Long enough for a large transaction to come to the same place again.
 const LOOKED_THROUGH: Duration = Duration::from_secs(3600);
 /// Tables described at a time; more than anybody has, so that a flood of names cannot fill the memory.
 const TABLES_MAX: usize = 20_000;
@@ -144,6 +144,11 @@ impl Schemas {
     pub fn is_taken_lately(&self, name: &TableName) -> bool {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.get(name).is_some_and(|at| at.elapsed() < LOOKED_THROUGH)
+    }
+
+    /// All that failed for it is written.
+    pub fn forget_taken(&self, name: &TableName) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
     pub fn forget(&self, name: &TableName) {

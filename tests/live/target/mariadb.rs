@@ -232,6 +232,16 @@ async fn who_holds_a_value_that_is_too_long_for_an_index_is_found_once_a_write_f
     assert_eq!(holders.iter().map(|held| held.key.values[0].clone()).collect::<Vec<_>>(), [Value::Int(3)]);
     transaction.commit().await.unwrap();
     assert_eq!(server.rows::<(i64, i64)>("SELECT id, n FROM campus.pages ORDER BY id").await, [(2, 7), (3, 0)]);
+    // All rows are looked at for each: no longer than somebody is found.
+    let mut transaction = target.begin(&mark(5)).await.unwrap();
+    assert_eq!(transaction.holders(&page(9, "A")).await.unwrap().len(), 1);
+    transaction.rollback().await;
+    let mut transaction = target.begin(&mark(5)).await.unwrap();
+    assert_eq!(transaction.holders(&page(9, "free")).await.unwrap(), []);
+    transaction.commit().await.unwrap();
+    let mut transaction = target.begin(&mark(6)).await.unwrap();
+    assert_eq!(transaction.holders(&page(9, "A")).await.unwrap(), [], "not asked for before a write fails again");
+    transaction.rollback().await;
 }
 
 #[tokio::test]

@@ -63,6 +63,7 @@ impl MariadbTransaction {
         let own_key = change.key().ok_or_else(no_key)?;
         let mut now: Option<Option<Held>> = None;
         let mut holders: Vec<Held> = Vec::new();
+        let mut looked_through = false;
         for unique in &table.unique {
             let told = unique.columns.iter().filter(|&&at| told(&table, change, at).is_some()).count();
             if told == 0 {
@@ -97,18 +98,29 @@ impl MariadbTransaction {
                 key_literal(&mut condition, column.kind, value);
             }
             let mut held = match unique.hashed {
-                true => self.looked_through(&table, &condition).await?,
+                true => {
+                    looked_through = true;
+                    self.looked_through(&table, &condition).await?
+                }
                 false => self.locked(&table, [select(&table, &unique.name), condition].concat()).await?,
             };
             holders.append(&mut held);
         }
+        let found = self.distinct(&table, holders, own_key).await?;
+        if looked_through {
+            *self.looked_through.entry(table.shape.table.clone()).or_default() |= !found.is_empty();
+        }
+        Ok(found)
+    }
+
+    /// Each row once, and our own not at all: a row may hold several of the values, and our own is not in its own way.
+    async fn distinct(&mut self, table: &Table, holders: Vec<Held>, own_key: RowKey) -> Result<Vec<Held>, TargetError> {
         if holders.is_empty() {
             return Ok(holders);
         }
         let mut keys: Vec<RowKey> = holders.iter().map(|held| held.key.clone()).collect();
         keys.push(own_key);
-        let mut canonical = self.canonical(&table, &keys).await?;
-        // A row may hold several of the values, and our own row is not in its own way.
+        let mut canonical = self.canonical(table, &keys).await?;
         let mut met = vec![canonical.pop().expect("one was pushed last")];
         let mut distinct = Vec::with_capacity(holders.len());
         for (held, key) in holders.into_iter().zip(canonical) {

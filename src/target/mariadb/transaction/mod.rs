@@ -1,5 +1,6 @@
 //! The apply transaction on a MariaDB.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -31,6 +32,8 @@ pub(super) struct MariadbTransaction {
     session: Option<Session>,
     foreign_keys_off: bool,
     rewrote: bool,
+    /// Tables that were looked through for who holds a value which only a hash finds, and whether somebody was found.
+    looked_through: HashMap<TableName, bool>,
 }
 
 impl MariadbTransaction {
@@ -54,7 +57,8 @@ impl MariadbTransaction {
         let mut sql = format!("SET {APPLYING}=1;START TRANSACTION;").into_bytes();
         own_tables::upsert_mark(&mut sql, mark);
         let (affected, outcome) = session.run_each(&sql, about).await;
-        let mut own = Self { inner, session: Some(session), foreign_keys_off: false, rewrote: false };
+        let mut own =
+            Self { inner, session: Some(session), foreign_keys_off: false, rewrote: false, looked_through: HashMap::new() };
         own.settle(outcome).await?;
         if own_tables::may_be_silent(affected.last().copied().unwrap_or(0)) {
             let renewed = own.renew(mark).await;
@@ -66,7 +70,8 @@ impl MariadbTransaction {
     /// Starts a transaction of this node itself, which settles a conflict: its tailer publishes it.
     pub async fn begin_own(inner: Arc<Inner>, conflict: &str) -> Result<Self, TargetError> {
         let session = inner.session().await?;
-        let mut own = Self { inner, session: Some(session), foreign_keys_off: false, rewrote: false };
+        let mut own =
+            Self { inner, session: Some(session), foreign_keys_off: false, rewrote: false, looked_through: HashMap::new() };
         let mut sql = format!("SET {APPLYING}=1;START TRANSACTION;").into_bytes();
         own_tables::settle(&mut sql, conflict);
         own.own(&sql, "settling a conflict").await?;
@@ -254,6 +259,10 @@ impl ApplyTransaction for MariadbTransaction {
             Err(gone) => Err(gone),
         };
         self.settle(committed).await?;
+        // What had failed is written. Where nobody was in the way, or nobody is any more, the next write need not look first.
+        for (table, _) in self.looked_through.iter().filter(|(_, found)| !**found) {
+            self.inner.schemas.forget_taken(table);
+        }
         let mut session = self.session.take().expect("it has just committed");
         if self.rewrote && own_tables::clean_up(&mut session).await.is_err() {
             // The commit stands; the connection may not.
