@@ -360,6 +360,26 @@ async fn a_default_that_no_statement_can_carry_is_named_where_it_differs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_timestamp_column_of_which_nothing_more_is_said_is_as_its_session_has_it() {
+    let mut cluster = cluster("").await;
+    let (a, b) = (cluster.server(A).clone(), cluster.server(B).clone());
+    b.query("SET GLOBAL explicit_defaults_for_timestamp = OFF").await;
+    for (table, setting) in [("of_old", "OFF"), ("of_now", "ON")] {
+        a.query(&format!(
+            "SET SESSION explicit_defaults_for_timestamp = {setting};
+            CREATE TABLE campus.{table} (id INT PRIMARY KEY, changed TIMESTAMP, made TIMESTAMP);
+            ALTER TABLE campus.{table} ADD seen TIMESTAMP;
+            INSERT INTO campus.{table} (id) VALUES (1)"
+        ))
+        .await;
+    }
+    equal(&mut cluster).await;
+    let (of_old, of_now) = (definition(&b, "campus.of_old").await, definition(&b, "campus.of_now").await);
+    assert!(of_old.contains("`changed` timestamp NOT NULL DEFAULT current_timestamp() ON UPDATE"), "{of_old}");
+    assert!(of_now.contains("`changed` timestamp NULL DEFAULT NULL"), "{of_now}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_that_is_emptied_loses_what_was_there_and_keeps_what_was_written_meanwhile() {
     let mut cluster = cluster("").await;
     let (a, b) = (cluster.server(A).clone(), cluster.server(B).clone());

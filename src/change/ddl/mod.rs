@@ -49,6 +49,9 @@ pub struct SessionSettings {
     /// The server's numbers of `collation_connection` and `collation_server`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collations: Option<(u16, u16)>,
+    /// `explicit_defaults_for_timestamp`, where the server logs it: what a TIMESTAMP column is like of which nothing more is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explicit_timestamps: Option<bool>,
 }
 
 /// A table's name, as it is written down.
@@ -79,7 +82,7 @@ impl SchemaChange {
             database: table.database.to_string(),
             statement: format!("CREATE TABLE IF NOT EXISTS {rest}"),
             // Its rows are as they are, whatever the sessions allowed that wrote them; and a table that it refers to may come after it.
-            session: SessionSettings { foreign_keys_off: true, ..SessionSettings::default() },
+            session: SessionSettings { foreign_keys_off: true, explicit_timestamps: Some(true), ..SessionSettings::default() },
             tables: vec![table.into()],
             whole: None,
             existing: true,

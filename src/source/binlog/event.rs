@@ -84,7 +84,10 @@ pub enum Event<'a> {
         file: Cow<'a, str>,
     },
     /// A file begins.
-    Format,
+    Format {
+        /// A statement's settings say whether `explicit_defaults_for_timestamp` was on.
+        tells_timestamps: bool,
+    },
     Heartbeat,
     Incident {
         message: Cow<'a, str>,
@@ -173,7 +176,7 @@ impl<'a> Event<'a> {
             kind::QUERY_COMPRESSED => Self::Query(parse_query(body, true)?),
             kind::XA_PREPARE => Self::XaPrepare,
             kind::ROTATE => Self::Rotate { file: parse_rotate(header, body).map_err(|fault| fault.at("a rotate event"))? },
-            kind::FORMAT_DESCRIPTION => Self::Format,
+            kind::FORMAT_DESCRIPTION => Self::Format { tells_timestamps: tells_timestamps(body) },
             kind::HEARTBEAT => Self::Heartbeat,
             kind::INCIDENT => Self::Incident { message: parse_incident(body).map_err(|fault| fault.at("an incident event"))? },
             kind::LOAD | kind::NEW_LOAD | kind::BEGIN_LOAD_QUERY | kind::EXECUTE_LOAD_QUERY => Self::LoadStatement,
@@ -253,12 +256,17 @@ fn parse_query(body: &[u8], compressed: bool) -> Result<Query<'_>, DecodeError> 
 
 /// The session's settings that come first, up to one that we do not know: those that we need stand before it.
 fn settings(status: &[u8]) -> Settings {
+    const EXPLICIT_TIMESTAMPS: u64 = 1 << 24;
     const NO_FOREIGN_KEY_CHECKS: u64 = 1 << 26;
     let mut own = Settings::default();
     let mut bytes = Bytes::new(status);
     let mut next = || -> Checked<Option<()>> {
         match bytes.u8()? {
-            0 => own.session.foreign_keys_off = bytes.little(4)? & NO_FOREIGN_KEY_CHECKS != 0,
+            0 => {
+                let flags = bytes.little(4)?;
+                own.session.foreign_keys_off = flags & NO_FOREIGN_KEY_CHECKS != 0;
+                own.session.explicit_timestamps = Some(flags & EXPLICIT_TIMESTAMPS != 0);
+            }
             1 => own.session.sql_mode = bytes.little(8)?,
             3 => own.session.auto_increment = Some((bytes.u16()?, bytes.u16()?)),
             4 => {
@@ -282,6 +290,14 @@ fn settings(status: &[u8]) -> Settings {
     };
     while let Ok(Some(())) = next() {}
     own
+}
+
+/// Servers before 10.10 leave that setting out, and its bit is never set.
+fn tells_timestamps(format: &[u8]) -> bool {
+    // The format's version, then the server's.
+    let version = String::from_utf8_lossy(format.get(2..52).unwrap_or_default()).into_owned();
+    let mut numbers = version.split(|letter: char| !letter.is_ascii_digit()).map(str::parse::<u32>);
+    matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (10, 10))
 }
 
 fn parse_rotate<'a>(header: &EventHeader, body: &'a [u8]) -> Checked<Cow<'a, str>> {
@@ -364,6 +380,27 @@ mod tests {
             );
         }
         assert!(parse_incident(&[1, 0, 5, b'a']).is_err());
+    }
+
+    #[test]
+    fn what_a_timestamp_column_is_like_is_told_from_a_certain_version_on() {
+        let explicit = |flags: &str| settings(&bytes(&format!("00 {flags} 01 0000000000000000"))).session.explicit_timestamps;
+        assert_eq!(explicit("00000001"), Some(true));
+        assert_eq!(explicit("00000004"), Some(false), "foreign_key_checks is another bit");
+        assert_eq!(settings(&[]).session.explicit_timestamps, None);
+
+        let format = |version: &str| {
+            let mut body = [&[4, 0][..], version.as_bytes()].concat();
+            body.resize(2 + 50 + 4 + 1, 0);
+            body
+        };
+        for version in ["10.10.1-MariaDB", "10.11.14-MariaDB-0+deb12u2-log", "11.4.2-MariaDB", "12.0.1"] {
+            assert!(tells_timestamps(&format(version)), "{version}");
+        }
+        for version in ["10.9.8-MariaDB", "10.6.22-MariaDB-log", "5.5.5", "", "of nobody"] {
+            assert!(!tells_timestamps(&format(version)), "{version}");
+        }
+        assert!(!tells_timestamps(&[4, 0, b'1']), "one that ends too early");
     }
 
     #[test]

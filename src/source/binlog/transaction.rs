@@ -33,6 +33,8 @@ pub struct Transactions {
     /// Arrived, and not dealt with yet: a call that was dropped leaves it here.
     event: Option<RawEvent>,
     group: Option<Group>,
+    /// The server logs with a statement what a TIMESTAMP column is like of which nothing more is said.
+    tells_timestamps: bool,
     /// In the order they were prepared.
     prepared: Vec<Prepared>,
     giving: Option<Giving>,
@@ -92,6 +94,7 @@ impl Transactions {
             file: Arc::from(""),
             event: None,
             group: None,
+            tells_timestamps: false,
             prepared: Vec::new(),
             giving: None,
         }
@@ -121,7 +124,7 @@ impl Transactions {
             Event::Heartbeat => return Ok(Some(SourceEvent::Idle)),
             Event::Rotate { file } => self.file = Arc::from(&*file),
             // A server that crashed while it wrote a group leaves its beginning at the end of a file.
-            Event::Format => self.group = None,
+            Event::Format { tells_timestamps } => (self.group, self.tells_timestamps) = (None, tells_timestamps),
             Event::LoadStatement => {
                 let Some(group) = &self.group else { return Err(self.outside(&header)) };
                 return Err(SourceError::StatementLogged { gtid: group.gtid, verb: "LOAD DATA" });
@@ -246,7 +249,7 @@ impl Transactions {
                     let ended = u64::from(header.second) + u64::from(query.seconds);
                     match group.hold.spill() {
                         Some(spill) => spill.push(header, body),
-                        None => group.hold.push_statement(ddl(&query, !group.standalone)),
+                        None => group.hold.push_statement(ddl(&query, !group.standalone, self.tells_timestamps)),
                     }
                     self.tables.forget(&query.text);
                     if let Some(table) = self.schema.forget(&query.text, gtid, ended) {
@@ -334,7 +337,7 @@ impl Transactions {
                 }
                 Ok(Event::Query(query)) => {
                     // What has rows behind it is not by itself.
-                    statement = Some(ddl(&query, true));
+                    statement = Some(ddl(&query, true, self.tells_timestamps));
                     Ok(())
                 }
                 Ok(_) => Ok(()),
@@ -458,14 +461,16 @@ fn decode(tables: &Tables, kind: RowsKind, body: &[u8], put: impl FnMut(Change))
     }
 }
 
-fn ddl(query: &Query<'_>, shown: bool) -> Ddl {
+fn ddl(query: &Query<'_>, shown: bool, tells_timestamps: bool) -> Ddl {
     let settings = &query.settings;
     let charset = settings.client_collation.and_then(|collation| Charset::by_collation(collation.into()));
     let statement = match charset.map(|charset| charset.value(&query.text)) {
         Some(Value::Text(text)) => text.into(),
         _ => String::from_utf8_lossy(&query.text).into(),
     };
-    Ddl { database: Arc::from(&*query.database), statement, session: settings.session.clone(), shown }
+    let mut session = settings.session.clone();
+    session.explicit_timestamps = session.explicit_timestamps.filter(|_| tells_timestamps);
+    Ddl { database: Arc::from(&*query.database), statement, session, shown }
 }
 
 fn undecodable(header: &TransactionHeader, file: &str, event: &EventHeader, source: DecodeError) -> SourceError {

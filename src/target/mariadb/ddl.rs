@@ -198,9 +198,11 @@ async fn as_at_its_origin(
     let task = About::Task("preparing to run a statement of another node");
     let own = &change.session;
     let (increment, offset) = own.auto_increment.unwrap_or((1, 1));
+    // Of an older server nobody knows; here it is as most have it.
+    let explicit_timestamps = own.explicit_timestamps.map_or("DEFAULT", |on| if on { "ON" } else { "OFF" });
     let settings = format!(
-        "SET SESSION sql_mode={}, foreign_key_checks={}, timestamp={second}, explicit_defaults_for_timestamp=DEFAULT, \
-         auto_increment_increment={increment}, auto_increment_offset={offset}",
+        "SET SESSION sql_mode={}, foreign_key_checks={}, timestamp={second}, \
+         explicit_defaults_for_timestamp={explicit_timestamps}, auto_increment_increment={increment}, auto_increment_offset={offset}",
         own.sql_mode,
         u8::from(!own.foreign_keys_off)
     );
