@@ -57,7 +57,7 @@ impl Engine<'_> {
     async fn absorb_all(&mut self, news: &News) -> Result<(), ApplyError> {
         let own = self.options.cluster.own_rank();
         if let Some(missing) = &news.missing {
-            self.note_range(own, missing.start.max(self.stability.taken(own)), missing.end).await?;
+            self.note_range(own, missing.start.max(self.stability.taken(own)), missing.end, Tries::Once).await?;
         }
         for (table, columns) in &news.renamed {
             self.target.forget_columns(table, columns).await?;
@@ -79,13 +79,13 @@ impl Engine<'_> {
 
     /// Notes the writes of an origin that its topic keeps between two offsets. A transaction that was cut off, because the topic or
     /// the history of its node ended there, is nobody's.
-    pub async fn note_range(&mut self, node: NodeRank, from: Offset, to: Offset) -> Result<(), ApplyError> {
+    pub async fn note_range(&mut self, node: NodeRank, from: Offset, to: Offset, tries: Tries) -> Result<(), ApplyError> {
         let origin = self.options.cluster.name(node).clone();
         let mut next = from;
         // Of the transaction whose end was not read yet; what there is of it may be known to count, or not to.
         let (mut open, mut bytes, mut counts) = (Vec::new(), 0, None);
         while next < to {
-            let batch = read_kept(self.reader, &origin, next, READ_BYTES).await?;
+            let batch = read_kept(self.reader, &origin, next, READ_BYTES, tries).await?;
             let Some((last, _)) = batch.last() else {
                 return Err(TopicError::PastEnd { origin, wanted: to, end: next }.into());
             };
@@ -106,7 +106,7 @@ impl Engine<'_> {
             }
             if bytes > READ_BYTES {
                 if counts.is_none() {
-                    counts = Some(goes_on(self.reader, &origin, next, to).await?);
+                    counts = Some(goes_on(self.reader, &origin, next, to, tries).await?);
                 }
                 match counts {
                     Some(true) => whole.append(&mut open),
@@ -183,9 +183,15 @@ impl Engine<'_> {
 }
 
 /// Whether the transaction that is under way there has its end, as far as one reads.
-async fn goes_on(reader: &dyn TopicReader, origin: &OriginId, mut next: Offset, to: Offset) -> Result<bool, ApplyError> {
+async fn goes_on(
+    reader: &dyn TopicReader,
+    origin: &OriginId,
+    mut next: Offset,
+    to: Offset,
+    tries: Tries,
+) -> Result<bool, ApplyError> {
     while next < to {
-        let batch = read_kept(reader, origin, next, READ_BYTES).await?;
+        let batch = read_kept(reader, origin, next, READ_BYTES, tries).await?;
         if let Some((_, end)) = batch.iter().find(|(_, record)| record.last) {
             return Ok(!breaks_off(end));
         }
@@ -195,7 +201,15 @@ async fn goes_on(reader: &dyn TopicReader, origin: &OriginId, mut next: Offset, 
     Ok(true)
 }
 
-/// Times that one read of the past is tried. All that is known is built from many of them, and would be begun anew for each answer
+/// How often one read of the past is tried.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Tries {
+    /// Rows are locked meanwhile, and who waits for them must not wait for a bad connection.
+    Once,
+    Many,
+}
+
+/// Times that one read of the past is tried, where nobody waits. All that is known is built from many of them, and would be begun anew for each answer
 /// that is lost.
 const READ_TRIES: u32 = 5;
 
@@ -205,9 +219,11 @@ pub async fn read_kept(
     origin: &OriginId,
     from: Offset,
     bytes: usize,
+    tries: Tries,
 ) -> Result<Vec<(Offset, Record)>, ApplyError> {
     let mut backoff = Backoff::seeded(Duration::from_millis(50), Duration::from_secs(1), from.0);
-    for _ in 1..READ_TRIES {
+    let more = if tries == Tries::Many { READ_TRIES } else { 1 };
+    for _ in 1..more {
         match reader.read(origin, from, bytes, Duration::ZERO).await {
             Err(error) if error.disposition() == Disposition::Retry => sleep(backoff.next_wait()).await,
             other => return other.map_err(ApplyError::of_the_past),

@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 use super::decide::Entry;
 use super::engine::Engine;
 use super::group::Group;
-use super::refer::alone;
+use super::refer::{alone, surprised};
 use super::rows::{Rows, holders};
 use super::settle::{Trouble, conflict_id, image_of, put_of};
 use super::step::{Step, canonical};
@@ -37,7 +37,7 @@ impl Engine<'_> {
         work: &mut Work,
     ) -> Result<Fate, ApplyError> {
         let place = &step.canonical;
-        let written = work.published.contains_key(place) || work.won.contains_key(place) || rows.is_noted(place);
+        let written = work.published.contains_key(place) || rows.is_noted(place);
         let entry = rows.entry(&step.canonical, self.index)?;
         let incoming = group.change(step.at);
         // A new node has rows that others deleted before it took part: it tells them as of a place where all of that is known to it.
@@ -97,8 +97,7 @@ impl Engine<'_> {
         let in_the_way = holders(transaction, incoming).await?;
         let keys: Vec<RowKey> = in_the_way.iter().map(|held| held.key.clone()).collect();
         let in_the_way: Vec<_> = in_the_way.into_iter().zip(canonical(self.target, &keys).await?).collect();
-        if in_the_way.iter().any(|(_, key)| !rows.held.contains_key(key)) && trouble.patient() {
-            work.surprised = true;
+        if surprised(in_the_way.iter().map(|(held, key)| (key, &held.key)), rows, trouble, work) {
             return Ok(Fate::SetAside);
         }
         let column = self.options.clock(incoming.table());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ApplyError;
-use super::engine::Engine;
+use super::engine::{Engine, Tries};
 use super::group::Group;
 use super::settle::{Attempt, Settled, Trouble, end};
 use super::step::{Step, steps};
@@ -53,7 +53,7 @@ impl Engine<'_> {
     /// Notes what it wrote, once it is committed: an attempt that is rolled back must find what it met again. No part of the
     /// attempt, for a failure here must not have it made once more.
     pub async fn remember_stream(&mut self, stream: &Stream) -> Result<(), ApplyError> {
-        self.note_range(stream.node, stream.first, stream.mark.next).await
+        self.note_range(stream.node, stream.first, stream.mark.next, Tries::Many).await
     }
 
     async fn stream_in(
@@ -118,7 +118,7 @@ impl Engine<'_> {
                 || work.won.contains_key(&step.canonical)
         };
         if self.undisputed(part, steps)? && !steps.iter().any(special) {
-            super::rows::Rows::lock(transaction, steps).await?;
+            super::rows::Rows::lock(transaction, steps, trouble.missed()).await?;
             let refers = self.anything_refers(transaction, part, steps).await?;
             let Some(waited) = self.know_all(transaction).await? else { return Ok(Settled::TailerBehind) };
             work.tally.waited += waited;

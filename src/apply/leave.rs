@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::sync::Notify;
 
-use super::engine::read_kept;
+use super::engine::{Tries, read_kept};
 use super::group::{Group, Waiting};
 use super::worker::{Job, Known};
 use super::{Applier, ApplyError};
@@ -53,7 +53,7 @@ impl Applier {
             }
             let next = marks.get(other).map_or(Offset(0), |mark| mark.next);
             let taken = match next.0.checked_sub(1).map(Offset).filter(|&taken| taken >= extent.first) {
-                Some(taken) => read_kept(&*self.reader, other, taken, 1).await?,
+                Some(taken) => read_kept(&*self.reader, other, taken, 1, Tries::Many).await?,
                 None => Vec::new(),
             };
             if !taken.first().is_some_and(|(_, told)| told.seen.has(origin, last)) {

@@ -43,7 +43,7 @@ pub enum Cleared {
     Free,
     /// They follow, or their authors will say: the row is written without a look at foreign keys.
     Alone,
-    /// The row stays.
+    /// Our decision stands against the delete: nothing is to be written.
     Stays,
     /// Nothing can be done now; the work says why.
     Not,
@@ -231,8 +231,7 @@ impl Engine<'_> {
             referring.follows == Follows::Blocks && matches!(author, Some(Author::Own | Author::Under))
         };
         if let Some(at) = found.iter().zip(&authors).position(ours) {
-            let stays = self.stays(transaction, group, step, &found, at, rows, work).await?;
-            return Ok(if stays { Cleared::Stays } else { Cleared::Alone });
+            return self.stays(transaction, group, step, &found, at, trouble, rows, work).await;
         }
         for (referring, author) in found.iter().zip(authors).rev() {
             match author {
@@ -411,8 +410,8 @@ impl Engine<'_> {
         })
     }
 
-    /// The row stays because of a row of ours: it is published anew, with all that went with it elsewhere. False where it is not
-    /// here, and so cannot.
+    /// The row stays because of a row of ours: it is published anew, with all that went with it elsewhere. Where it refers itself to
+    /// one that is gone, nobody would take it away any more: it goes by our decision, and what refers to it.
     #[expect(clippy::too_many_arguments, reason = "one step of a loop, with all that the loop carries")]
     async fn stays(
         &mut self,
@@ -421,12 +420,20 @@ impl Engine<'_> {
         step: &Step,
         found: &[Referring],
         because: usize,
+        trouble: &Trouble,
         rows: &Rows,
         work: &mut Work,
-    ) -> Result<bool, ApplyError> {
+    ) -> Result<Cleared, ApplyError> {
         // As it is now: earlier changes of the group may have written it.
         let held = transaction.lock(std::slice::from_ref(&step.key)).await?.pop().flatten();
-        let Some(held) = held else { return Ok(false) };
+        let Some(held) = held else { return Ok(Cleared::Alone) };
+        if transaction.lacks_parent(&held).await? {
+            if !self.remove_referring(transaction, group, step, &step.key, trouble, rows, work).await? {
+                return Ok(Cleared::Not);
+            }
+            work.remove(transaction, group.offset(step.at), &step.key, &step.canonical).await?;
+            return Ok(Cleared::Stays);
+        }
         let version = group.version(step.at);
         let entry = rows.entry(&found[because].canonical, self.index)?;
         let own = entry.map_or(group.version_of_rewrites(self.options.cluster.own_rank()), |entry| entry.version);
@@ -444,7 +451,7 @@ impl Engine<'_> {
         });
         work.publish(&step.canonical, becoming(&held, &held.image));
         publish_all(work, found);
-        Ok(true)
+        Ok(Cleared::Stays)
     }
 
     /// A row that another node's delete takes with it, or that goes because the one which it refers to had to.
@@ -489,20 +496,26 @@ pub fn is_dead_letter(error: &TargetError) -> bool {
     error.disposition() == Disposition::DeadLetter
 }
 
-fn keys(found: &[Referring]) -> impl Iterator<Item = &CanonicalKey> {
-    found.iter().map(|referring| &referring.canonical)
+fn keys(found: &[Referring]) -> impl Iterator<Item = (&CanonicalKey, &RowKey)> {
+    found.iter().map(|referring| (&referring.canonical, &referring.held.key))
 }
 
-/// True where one of them was not locked before the position was read: the attempt is to be made again.
+/// True where one of them was not locked before the position was read: the attempt is to be made again, with a lock of those.
 pub fn surprised<'k>(
-    found: impl IntoIterator<Item = &'k CanonicalKey>,
+    found: impl IntoIterator<Item = (&'k CanonicalKey, &'k RowKey)>,
     rows: &Rows,
     trouble: &Trouble,
     work: &mut Work,
 ) -> bool {
-    let missed = trouble.patient() && found.into_iter().any(|key| !rows.held.contains_key(key));
-    work.surprised |= missed;
-    missed
+    if !trouble.patient() {
+        return false;
+    }
+    let missed = found.into_iter().filter(|(canonical, _)| !rows.held.contains_key(*canonical));
+    let missed: Vec<_> = missed.map(|(canonical, key)| (canonical.clone(), key.clone())).collect();
+    let surprised = !missed.is_empty();
+    work.surprised |= surprised;
+    work.missed.extend(missed);
+    surprised
 }
 
 /// Does to a row what its foreign key says.

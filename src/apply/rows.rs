@@ -14,13 +14,22 @@ use crate::target::{ApplyTransaction, CanonicalKey, Held, Target, TargetError};
 pub struct Rows {
     pub held: BTreeMap<CanonicalKey, Option<Held>>,
     noted: BTreeMap<CanonicalKey, Entry>,
+    /// See [`Work::won`](super::work::Work::won): what earlier parts of a large transaction have written in place of another node's
+    /// write is not in the index before it is committed.
+    pub won: BTreeMap<CanonicalKey, Entry>,
 }
 
 impl Rows {
-    pub async fn lock(transaction: &mut dyn ApplyTransaction, steps: &[Step]) -> Result<Self, TargetError> {
+    /// Locks the rows of the steps, and others that are known to be needed.
+    pub async fn lock(
+        transaction: &mut dyn ApplyTransaction,
+        steps: &[Step],
+        others: &BTreeMap<CanonicalKey, RowKey>,
+    ) -> Result<Self, TargetError> {
         // In the order of the canonical keys, so that two appliers or two attempts never wait for each other crosswise.
         let keyed = steps.iter().filter(|step| !step.is_keyless());
-        let distinct: BTreeMap<&CanonicalKey, &RowKey> = keyed.map(|step| (&step.canonical, &step.key)).collect();
+        let distinct: BTreeMap<&CanonicalKey, &RowKey> =
+            others.iter().chain(keyed.map(|step| (&step.canonical, &step.key))).collect();
         let keys: Vec<RowKey> = distinct.values().map(|key| (*key).clone()).collect();
         let images = match transaction.lock(&keys).await {
             Ok(images) => images,
@@ -40,7 +49,7 @@ impl Rows {
             Err(error) => return Err(error),
         };
         let held = distinct.keys().map(|key| (*key).clone()).zip(images).collect();
-        Ok(Self { held, noted: BTreeMap::new() })
+        Ok(Self { held, noted: BTreeMap::new(), won: BTreeMap::new() })
     }
 
     /// Rows that were locked later: the holders of unique values.
@@ -69,12 +78,12 @@ impl Rows {
 
     /// Whether this group has written the row already.
     pub fn is_noted(&self, key: &CanonicalKey) -> bool {
-        self.noted.contains_key(key)
+        self.noted.contains_key(key) || self.won.contains_key(key)
     }
 
     /// The row's last write: by this group, else as the index knows.
     pub fn entry(&self, key: &CanonicalKey, index: &Index) -> Result<Option<Entry>, OverflowError> {
-        match self.noted.get(key) {
+        match self.noted.get(key).or_else(|| self.won.get(key)) {
             Some(&entry) => Ok(Some(entry)),
             None => index.get(key),
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::decide::Entry;
-use super::engine::{Engine, read_kept};
+use super::engine::{Engine, Tries, read_kept};
 use super::settle::{Attempt, conflict_id, end};
 use super::step::canonical;
 use super::work::Work;
@@ -206,7 +206,7 @@ impl Applier {
         let (mut from, mut to) = (first, reach);
         while from < to {
             let middle = Offset(from.0 + (to.0 - from.0) / 2);
-            let read = read_kept(&*self.reader, origin, middle, 1).await?;
+            let read = read_kept(&*self.reader, origin, middle, 1, Tries::Many).await?;
             match read.first() {
                 Some((_, record)) if record.hlc <= floor => from = middle.next(),
                 _ => to = middle,

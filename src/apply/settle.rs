@@ -56,6 +56,9 @@ pub struct Trouble {
     /// How often a unique value was taken by a row that we had not locked. From the first time on, holders are looked
     /// for before every write.
     surprises: u32,
+    /// Rows that turned out to be needed, and are locked with those of the group from then on. Each attempt would come to them
+    /// again only after what the group itself has written.
+    missed: BTreeMap<CanonicalKey, RowKey>,
 }
 
 impl Trouble {
@@ -69,6 +72,10 @@ impl Trouble {
         self.failures.contains_key(&record)
     }
 
+    pub fn missed(&self) -> &BTreeMap<CanonicalKey, RowKey> {
+        &self.missed
+    }
+
     pub fn patient(&self) -> bool {
         self.surprises < SURPRISES
     }
@@ -77,6 +84,7 @@ impl Trouble {
     pub fn count(&mut self, work: &mut Work) -> Option<Attempt> {
         if work.surprised {
             self.surprises += 1;
+            self.missed.append(&mut work.missed);
         }
         let failed = !work.failed.is_empty();
         for (record, reason) in std::mem::take(&mut work.failed) {
@@ -212,7 +220,8 @@ impl Engine<'_> {
         trouble: &Trouble,
         work: &mut Work,
     ) -> Result<Settled, ApplyError> {
-        let mut rows = Rows::lock(transaction, steps).await?;
+        let mut rows = Rows::lock(transaction, steps, trouble.missed()).await?;
+        rows.won = std::mem::take(&mut work.won);
         let mut collides = trouble.surprises > 0;
         for step in steps {
             if let Write::Put(change) = &step.write
@@ -245,6 +254,7 @@ impl Engine<'_> {
         if let Some(last) = steps.last() {
             self.remove_late(transaction, group, last, trouble, &rows, work).await?;
         }
+        work.won = rows.won;
         Ok(Settled::Done(fates))
     }
 
@@ -294,10 +304,7 @@ impl Engine<'_> {
             self.lost_referring(transaction, group, step, None, trouble, rows, work).await?;
             return Ok(Fate::LostToNewer);
         }
-        let entry = match work.won.get(&step.canonical) {
-            Some(&version) => Some(Entry { version, offset: Offset(0) }),
-            None => rows.entry(&step.canonical, self.index)?,
-        };
+        let entry = rows.entry(&step.canonical, self.index)?;
         if entry.is_none() && !step.is_existing_row() && self.is_blind(group, step) && !knew(change, held) {
             // Nobody can say any more which write is the newer one: the row that stands goes to all, the other is kept.
             let own = group.version_of_rewrites(self.options.cluster.own_rank());
@@ -364,9 +371,6 @@ impl Engine<'_> {
                 self.lost_referring(transaction, group, step, None, trouble, rows, work).await?;
                 return Ok(Fate::LostToNewer);
             }
-            if verdict.wins() {
-                work.won.insert(step.canonical.clone(), version);
-            }
         }
         if !verdict.wins() {
             if verdict.conflict() {
@@ -377,6 +381,9 @@ impl Engine<'_> {
         if let Some(held) = held.filter(|held| self.is_unheard_of(entry.as_ref()) && !knew_whole(change, held)) {
             let arrives = Side { origin: group.origin.clone(), hlc: version.hlc, row: image_of(step) };
             self.keep_unheard_of(kind(change.op, true), &step.canonical, held, arrives, work);
+        }
+        if verdict.conflict() {
+            rows.won.insert(step.canonical.clone(), Entry { version, offset: at });
         }
         if group.again && self.is_referred(transaction, group, step).await? {
             work.failed.insert(at, format!("{}: other rows here still refer to it, and came after it", change.table()));

@@ -259,8 +259,9 @@ impl Engine<'_> {
         work: &mut Work,
     ) -> Result<bool, ApplyError> {
         let answer = self.answer_to(transaction, group, step, Some(rows)).await?;
-        let keys = answer.follow.iter().map(|referring| &referring.canonical);
-        if surprised(keys.chain(answer.silent.iter().map(|silent| &silent.canonical)), rows, trouble, work) {
+        let follow = answer.follow.iter().map(|referring| (&referring.canonical, &referring.held.key));
+        let silent = answer.silent.iter().map(|silent| (&silent.canonical, &silent.key));
+        if surprised(follow.chain(silent), rows, trouble, work) {
             return Ok(false);
         }
         publish_all(work, &answer.follow);

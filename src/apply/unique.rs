@@ -2,6 +2,7 @@
 
 use super::engine::Engine;
 use super::group::Group;
+use super::refer::surprised;
 use super::rows::{Rows, holders};
 use super::settle::{Trouble, conflict_id, image_of};
 use super::step::{Step, canonical};
@@ -31,8 +32,7 @@ impl Engine<'_> {
         let version = group.version(step.at);
         let keys: Vec<RowKey> = held.iter().map(|held| held.key.clone()).collect();
         let holders: Vec<_> = held.into_iter().zip(canonical(self.target, &keys).await?).collect();
-        if holders.iter().any(|(_, key)| !rows.held.contains_key(key)) && trouble.patient() {
-            work.surprised = true;
+        if surprised(holders.iter().map(|(held, key)| (key, &held.key)), rows, trouble, work) {
             return Ok(false);
         }
         // What is not in the index is older than whatever comes.

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::ApplyError;
+use super::decide::Entry;
 use super::group::Group;
 use super::step::{Step, delete_of};
-use crate::change::{Change, Offset, Op, OriginId, Rewrite, RowKey, TableName, Version};
+use crate::change::{Change, Offset, Op, OriginId, Rewrite, RowKey, TableName};
 use crate::observe::{Fate, Followed, Observer};
 use crate::runtime::{Disposition, Fault};
 use crate::target::{ApplyTransaction, CanonicalKey, Conflict, DeadLetter, TargetError, Write, WriteError};
@@ -33,13 +34,15 @@ pub struct Work {
     /// Rows that went along with one of these, of which nothing is published.
     pub went_along: BTreeMap<CanonicalKey, RowKey>,
     /// Rows that met another node's write, and that this transaction has written since.
-    pub won: BTreeMap<CanonicalKey, Version>,
+    pub won: BTreeMap<CanonicalKey, Entry>,
     /// Records that could not be applied, and why.
     pub failed: BTreeMap<Offset, String>,
     /// Changes that were set aside earlier, and need nobody any more.
     pub mended: Vec<(OriginId, Offset)>,
-    /// A row that we had not locked holds a unique value: start again, and lock it too.
+    /// A row that we had not locked holds a unique value, or refers to one that goes: start again, and lock it too.
     pub surprised: bool,
+    /// Those rows, where they are known.
+    pub missed: BTreeMap<CanonicalKey, RowKey>,
 }
 
 impl Work {

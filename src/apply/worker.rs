@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use super::again::AgainDesk;
 use super::ddl::{Holds, empties};
 use super::empty::Emptied;
-use super::engine::{Engine, read_kept};
+use super::engine::{Engine, Tries, read_kept};
 use super::fetch::Fetch;
 use super::group::{Group, Hold, Next, Waiting};
 use super::index::Index;
@@ -385,7 +385,7 @@ impl Applier {
             if node != cluster.own_rank() {
                 if extent.first < reach {
                     let from = Offset(reach.0 - 1);
-                    let last = read_kept(&*self.reader, origin, from, 1).await?;
+                    let last = read_kept(&*self.reader, origin, from, 1, Tries::Many).await?;
                     if let Some((_, record)) = last.first() {
                         // An origin's clock never stands still from one transaction to the next, nor goes back.
                         if mark.as_ref().is_some_and(|mark| mark.hlc != record.hlc) {
@@ -410,7 +410,7 @@ impl Applier {
             let stable = known.stability.stable(node);
             let from = stable.max(first);
             if from > stable {
-                let oldest = read_kept(&*self.reader, cluster.name(node), from, 1).await?;
+                let oldest = read_kept(&*self.reader, cluster.name(node), from, 1, Tries::Many).await?;
                 known.purged[usize::from(node.0)] = oldest.first().map(|(_, record)| (from, record.hlc));
             }
             let mut from = from;
@@ -421,7 +421,7 @@ impl Applier {
             if node == cluster.own_rank() {
                 self.observer.own_topic_read(from, []);
             }
-            self.engine(&mut known, &Notify::new()).note_range(node, from, reach).await?;
+            self.engine(&mut known, &Notify::new()).note_range(node, from, reach, Tries::Many).await?;
         }
         let ready = waiting.iter().map(|_| None).collect();
         Ok(State { known, waiting, durable, ready })

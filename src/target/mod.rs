@@ -220,6 +220,9 @@ pub trait ApplyTransaction: Send {
     /// ends. Asked before the write. Each row once; empty where [`is_referred`](Self::is_referred) says no.
     async fn referrers(&mut self, key: &RowKey, becomes: Option<&Change>) -> Result<Vec<Referrer>, TargetError>;
 
+    /// Whether the row refers by a foreign key to one that is not here. Those that are, are locked.
+    async fn lacks_parent(&mut self, held: &Held) -> Result<bool, TargetError>;
+
     /// The end of this server's own history (`@@gtid_binlog_pos`), read after the locks.
     async fn position(&mut self) -> Result<GtidPosition, TargetError>;
 

@@ -370,6 +370,20 @@ fn seed_49_a_delete_is_settled_without_reading_all_that_once_referred_to_its_row
     run(&Scenario { refers: REFERENCES[1], ..Scenario::of(49, Without::default()) }).unwrap();
 }
 
+/// A row came to refer to another in a large transaction, in place of a row of ours; to a later part of it our write was still the
+/// newest one, and was published anew as what the transaction had made of it.
+#[test]
+fn seed_30_what_an_earlier_part_of_a_large_transaction_has_written_is_no_write_of_ours() {
+    run(&Scenario { refers: REFERENCES[1], ..Scenario::of(30, Without::default()) }).unwrap();
+}
+
+/// A delete was refused for a row of ours, and the row published anew: which itself referred to one that was gone. Before that the
+/// attempt was made again and again, because rows that it came to late were not locked by the next one either.
+#[test]
+fn seed_9_over_three_tables_what_has_lost_its_parent_does_not_stay_for_what_refers_to_it() {
+    run(&Scenario { refers: REFERENCES[5], ..Scenario::of(9, Without::default()) }).unwrap();
+}
+
 /// The references are only worth something if they meet what they are there for.
 #[test]
 fn the_seeds_meet_parents_that_stay_and_children_that_follow() {

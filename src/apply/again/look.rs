@@ -413,7 +413,7 @@ impl Engine<'_> {
         may_have_gone: &[bool],
         trouble: &mut Trouble,
     ) -> Result<Attempt, ApplyError> {
-        let mut rows = Rows::lock(transaction, steps).await?;
+        let mut rows = Rows::lock(transaction, steps, trouble.missed()).await?;
         if self.know_all(transaction).await?.is_none() {
             return Ok(Attempt::TailerBehind);
         }

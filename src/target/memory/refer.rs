@@ -28,6 +28,14 @@ pub(super) async fn parent_there(session: &Session, name: &TableName, row: &Row)
     }
 }
 
+pub(super) async fn lacks_parent(session: &Session, held: &Held) -> Result<bool, TargetError> {
+    let row: Row = held.image.values().map(|value| value.expect("rows here are whole").to_value()).collect();
+    match parent_there(session, held.key.table(), &row).await {
+        Err(TargetError::ParentMissing { .. }) => Ok(true),
+        other => other.map(|()| false),
+    }
+}
+
 /// The rows that refer to a row which the session holds; held too.
 async fn referring(
     session: &Session,

@@ -223,6 +223,14 @@ impl ApplyTransaction for MemoryTransaction {
         Ok(referrers)
     }
 
+    async fn lacks_parent(&mut self, held: &Held) -> Result<bool, TargetError> {
+        let verdict = self.verdict(Step::Referrers).await?;
+        let lacks = refer::lacks_parent(&self.session, held).await;
+        let lacks = self.settle(lacks)?;
+        self.settle(verdict.failed())?;
+        Ok(lacks)
+    }
+
     async fn position(&mut self) -> Result<GtidPosition, TargetError> {
         let verdict = self.verdict(Step::Position).await?;
         let position = self.session.target.end();

@@ -97,6 +97,32 @@ async fn a_session_that_had_foreign_keys_off_is_followed() {
 }
 
 #[tokio::test]
+async fn a_row_lacks_its_parent_where_one_of_its_foreign_keys_leads_nowhere() {
+    let (server, target) = campus(
+        "CREATE TABLE towns (id INT PRIMARY KEY, code VARCHAR(5), part INT, KEY (code, part));
+         CREATE TABLE riders (id INT PRIMARY KEY, town INT, part INT, code VARCHAR(5), boss INT, FOREIGN KEY (town) REFERENCES towns (id),
+            FOREIGN KEY (code, part) REFERENCES towns (code, part), FOREIGN KEY (boss) REFERENCES riders (id));
+         INSERT INTO towns VALUES (1, 'a', 1), (2, 'b', NULL); SET foreign_key_checks = 0;
+         INSERT INTO riders VALUES (1, 1, 1, 'A', 1), (2, NULL, 1, NULL, NULL), (3, 2, NULL, 'zz', 2), (4, 9, NULL, NULL, NULL),
+            (5, 1, 2, 'a', NULL), (6, 1, 1, 'a', 77)",
+    )
+    .await;
+    let riders = shape("campus.riders", &["id"], &[0]);
+    let mut transaction = target.begin(&mark(1)).await.unwrap();
+    let mut lacking = Vec::new();
+    for id in 1..=6 {
+        let key = RowKey { shape: riders.clone(), values: Box::new([Value::Int(id)]) };
+        let held = transaction.lock(&[key]).await.unwrap().pop().flatten().expect("it is there");
+        if transaction.lacks_parent(&held).await.unwrap() {
+            lacking.push(id);
+        }
+    }
+    assert_eq!(lacking, [4, 5, 6]);
+    assert!(!tried(&server, "DELETE FROM campus.towns WHERE id = 2").await, "what is referred to is held");
+    transaction.rollback().await;
+}
+
+#[tokio::test]
 async fn a_small_table_is_locked_by_row_too() {
     let (server, target) = campus(
         "CREATE TABLE seats (hall INT, seat INT, who INT, PRIMARY KEY (hall, seat)); INSERT INTO seats SELECT 1, seq, 0 FROM seq_2_to_9;

@@ -162,6 +162,11 @@ impl ApplyTransaction for MariadbTransaction {
         self.settle(referrers).await
     }
 
+    async fn lacks_parent(&mut self, held: &Held) -> Result<bool, TargetError> {
+        let lacks = self.lacks_parent_of(held).await;
+        self.settle(lacks).await
+    }
+
     async fn position(&mut self) -> Result<GtidPosition, TargetError> {
         let task = "reading the server's position";
         let read = async {

@@ -1,4 +1,4 @@
-//! Rows that refer to a row by a foreign key, and what that key makes of them.
+//! Rows that refer to a row by a foreign key, and what that key makes of them; and whether those are here that it refers to.
 //!
 //! The server would do the same by itself, but it would not ask whether such a row was written by somebody who did not
 //! know; and what it does to them it does not log. So the applier looks, decides, and writes each of them.
@@ -33,7 +33,7 @@ impl MariadbTransaction {
             if !from.shape.has_key() {
                 continue;
             }
-            let rows = self.referring(&from, &columns, &was).await?;
+            let rows = self.rows_with(&from, &columns, &was).await?;
             let keys: Vec<RowKey> = rows.iter().map(|held| held.key.clone()).collect();
             for (held, key) in rows.into_iter().zip(self.canonical(&from, &keys).await?) {
                 // A row that refers to itself goes with itself.
@@ -56,7 +56,24 @@ impl MariadbTransaction {
         Ok(met.into_iter().map(|(_, referrer)| referrer).collect())
     }
 
-    async fn referring(&mut self, from: &Table, columns: &[usize], values: &[Value]) -> Result<Vec<Held>, TargetError> {
+    pub(super) async fn lacks_parent_of(&mut self, held: &Held) -> Result<bool, TargetError> {
+        let table = self.table(held.key.table()).await?;
+        for (parent, reference) in &table.refers {
+            let parent = self.table(parent).await?;
+            let there: Option<Vec<usize>> = reference.columns.iter().map(|(_, there)| parent.column(there)).collect();
+            let (Some(own), Some(there)) = (columns(&table, reference), there) else { continue };
+            let values: Option<Vec<Value>> = own.iter().map(|&at| held.image.get(at).map(ValueRef::to_value)).collect();
+            // With a NULL it refers to nothing.
+            let Some(values) = values.filter(|values| !values.iter().any(Value::is_null)) else { continue };
+            if self.rows_with(&parent, &there, &values).await?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Rows whose columns, in the order of an index that begins with them, have these values; locked.
+    async fn rows_with(&mut self, from: &Table, columns: &[usize], values: &[Value]) -> Result<Vec<Held>, TargetError> {
         // The server has an index that begins with a foreign key's columns, in their order.
         let index = from.indexes.iter().find(|(_, own)| own.starts_with(columns)).map_or("PRIMARY", |(name, _)| name);
         let mut sql = select(from, index);
