@@ -427,7 +427,12 @@ impl Engine<'_> {
         // As it is now: earlier changes of the group may have written it.
         let held = transaction.lock(std::slice::from_ref(&step.key)).await?.pop().flatten();
         let Some(held) = held else { return Ok(Cleared::Alone) };
-        if transaction.lacks_parent(&held).await? {
+        let lacks_parent = match transaction.lacks_parent(&held).await {
+            // Of a table that is not here at all nobody can say: the row stays.
+            Err(error) if is_dead_letter(&error) => false,
+            other => other?,
+        };
+        if lacks_parent {
             if !self.remove_referring(transaction, group, step, &step.key, trouble, rows, work).await? {
                 return Ok(Cleared::Not);
             }
