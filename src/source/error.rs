@@ -20,6 +20,8 @@ pub enum SourceError {
     GrantMissing { place: String, account: String, what: String, grants: String },
     #[error("another reader is registered at {place} with the replica id {replica_id}")]
     ReplicaIdTaken { place: String, replica_id: u32 },
+    #[error("the database at {place} has the server_id {replica_id}, which is this node's replica_id")]
+    ReplicaIdOfServer { place: String, replica_id: u32 },
     /// A setting of the server with which changes would be missing.
     #[error("{what}")]
     Unsuited { what: String, remedy: String },
@@ -58,11 +60,13 @@ impl Fault for SourceError {
     fn disposition(&self) -> Disposition {
         match self {
             Self::Unreachable { .. } | Self::Lost { .. } | Self::Busy { .. } | Self::CannotHold { .. } => Disposition::Retry,
+            // A server that lost us unseen, as in a network that was cut, has us registered until it notices.
+            Self::ReplicaIdTaken { .. } => Disposition::Retry,
             // The same password and certificate will not do better, and a server blocks hosts that fail too often.
             Self::Tls { .. }
             | Self::LoginDenied { .. }
             | Self::GrantMissing { .. }
-            | Self::ReplicaIdTaken { .. }
+            | Self::ReplicaIdOfServer { .. }
             | Self::Unsuited { .. }
             | Self::Purged { .. }
             | Self::NotInHistory { .. }
@@ -89,8 +93,11 @@ impl Fault for SourceError {
             }
             Self::GrantMissing { grants, .. } => format!("as an administrator: {grants}"),
             Self::ReplicaIdTaken { .. } => {
-                "stop the other reader, or give this node another replica_id: two with the same id throw each other out".into()
+                "nothing is lost; it goes on by itself when the server has let go of a connection that \
+                 was cut. If another program reads with this id, stop it, or give this node another replica_id"
+                    .into()
             }
+            Self::ReplicaIdOfServer { .. } => "give this node another replica_id: no server and no reader may have it".into(),
             Self::Unsuited { remedy, .. } => remedy.clone(),
             Self::Purged { .. } => {
                 "what is missing cannot be read any more: stop tandem here, run `tandem reseed`, start it again; and \

@@ -3,7 +3,7 @@
 //! Deterministic: no threads, no clock of its own and no hash order. All that delays or fails comes from the
 //! [`Pause`] its maker gives, which is asked at every point where the real source waits for the world.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -114,11 +114,30 @@ pub struct MemorySource {
     pause: Arc<dyn Pause>,
     part_changes_max: usize,
     idle_after: Duration,
+    /// Held by the stream that lives.
+    reader: Arc<Mutex<Weak<()>>>,
 }
 
 impl MemorySource {
     pub fn new(binlog: MemoryBinlog) -> Self {
-        Self { binlog, pause: Arc::new(NoPause), part_changes_max: usize::MAX, idle_after: Duration::from_secs(1) }
+        Self {
+            binlog,
+            pause: Arc::new(NoPause),
+            part_changes_max: usize::MAX,
+            idle_after: Duration::from_secs(1),
+            reader: Arc::default(),
+        }
+    }
+
+    /// As a server that holds a lock for each replica id.
+    fn lease(&self) -> Result<Arc<()>, SourceError> {
+        let mut reader = self.reader.lock().expect("nobody panics while it is held");
+        if reader.strong_count() > 0 {
+            return Err(SourceError::ReplicaIdTaken { place: "memory".into(), replica_id: 0 });
+        }
+        let lease = Arc::new(());
+        *reader = Arc::downgrade(&lease);
+        Ok(lease)
     }
 
     pub fn with_pause(mut self, pause: Arc<dyn Pause>) -> Self {
@@ -163,7 +182,8 @@ impl Source for MemorySource {
         let next = history.purged;
         drop(history);
         let grown = self.binlog.0.grown.subscribe();
-        Ok(Box::new(MemoryStream { source: self.clone(), from: from.clone(), next, changes_given: 0, header: None, grown }))
+        let (source, _lease) = (self.clone(), self.lease()?);
+        Ok(Box::new(MemoryStream { source, from: from.clone(), next, changes_given: 0, header: None, grown, _lease }))
     }
 }
 
@@ -176,6 +196,7 @@ struct MemoryStream {
     /// Shared by the parts of the transaction that is being given.
     header: Option<Arc<TransactionHeader>>,
     grown: watch::Receiver<u64>,
+    _lease: Arc<()>,
 }
 
 #[async_trait]

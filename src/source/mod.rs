@@ -9,6 +9,7 @@
 //!   is skipped because it is not understood. Changes of Tandem's own tables come too.
 //! - **Repetition**: opening a stream again at an earlier position yields the same transactions again, part
 //!   boundaries aside.
+//! - **One at a time**: a stream is opened when the one before is dropped. A server has one reader for each replica id.
 //! - **Errors**: `Retry` means that the stream is dead and a new one may be opened from the last position; `Halt`
 //!   means that going on would lose or change data.
 
@@ -33,7 +34,8 @@ pub trait Source: Send + Sync {
     /// Where the history that the server still has begins.
     async fn oldest(&self) -> Result<GtidPosition, SourceError>;
 
-    /// All that was committed after the position. Fails where the server no longer has it, never skips ahead.
+    /// All that was committed after the position. Fails where the server no longer has it, never skips ahead; and while an
+    /// earlier stream lives.
     async fn stream(&self, from: &GtidPosition) -> Result<Box<dyn TransactionStream>, SourceError>;
 }
 

@@ -115,15 +115,19 @@ impl Tailer {
                     {
                         state.sequencer.trust();
                         observer.history_not_compared(&error.to_string());
+                        drop(stream);
                         match source.stream(&state.sequencer.read_from()).await {
                             Ok(again) => stream = again,
                             Err(error) => break Err(error.into()),
                         }
                     }
-                    Err(error) => match past(&mut state.sequencer, &*source, &observer, error.into()).await {
-                        Ok(on) => stream = on,
-                        Err(error) => break Err(error),
-                    },
+                    Err(error) => {
+                        drop(stream);
+                        match past(&mut state.sequencer, &*source, &observer, error.into()).await {
+                            Ok(on) => stream = on,
+                            Err(error) => break Err(error),
+                        }
+                    }
                     Ok(SourceEvent::Idle) => {}
                     Ok(SourceEvent::Part(part)) => {
                         let from = state.buffer.len();

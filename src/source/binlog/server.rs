@@ -153,7 +153,7 @@ impl Source for BinlogSource {
         let mut conn = connection::open(&self.opts, &self.place).await?;
         let settings = preflight::check(&mut conn, &self.place).await?;
         if settings.server_id == options.replica_id {
-            return Err(SourceError::ReplicaIdTaken { place: self.place.clone(), replica_id: options.replica_id });
+            return Err(SourceError::ReplicaIdOfServer { place: self.place.clone(), replica_id: options.replica_id });
         }
         // Of a domain that its binlog does not have, as after RESET MASTER, the server takes any position, and waits.
         let end = self.end(&mut conn).await?;

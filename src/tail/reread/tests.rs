@@ -1,7 +1,9 @@
-//! Reading again from an older place, over the memory twins.
+//! Reading again from an older place, and after what cannot be read, over the memory twins.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::sync::{oneshot, watch};
 
 use super::super::{Floor as _, Follower, MemoryFloor, TailOptions, Tailer};
@@ -12,8 +14,8 @@ use crate::change::{
 };
 use crate::observe::Observer;
 use crate::runtime::{Shutdown, SystemClock};
-use crate::source::TransactionHeader;
-use crate::source::memory::{MemoryBinlog, MemorySource, MemoryTransaction};
+use crate::source::memory::{MemoryBinlog, MemorySource, MemoryTransaction, Pause, PausePoint};
+use crate::source::{SourceError, TransactionHeader};
 use crate::topic::TopicReader as _;
 use crate::topic::memory::{FairWeather, MemoryTopics};
 
@@ -27,9 +29,22 @@ impl Follower for Passed {
     }
 }
 
+/// The next event cannot be read, where there is an error here.
+#[derive(Default)]
+struct Unreadable(Mutex<Option<SourceError>>);
+
+#[async_trait]
+impl Pause for Unreadable {
+    async fn at(&self, point: PausePoint) -> Result<(), SourceError> {
+        let error = if point == PausePoint::Next { self.0.lock().unwrap().take() } else { None };
+        error.map_or(Ok(()), Err)
+    }
+}
+
 /// A node whose tailer runs once and again.
 #[derive(Default)]
 struct Rig {
+    unreadable: Arc<Unreadable>,
     binlog: MemoryBinlog,
     topics: MemoryTopics,
     floor: Arc<MemoryFloor>,
@@ -63,7 +78,7 @@ impl Rig {
         options.ablation.no_passing_over = self.no_passing_over;
         let tailer = Tailer {
             options,
-            source: Arc::new(MemorySource::new(self.binlog.clone())),
+            source: Arc::new(MemorySource::new(self.binlog.clone()).with_pause(self.unreadable.clone())),
             writer: Box::new(self.topics.writer(Self::origin(), Arc::new(FairWeather))),
             follower: Arc::new(Passed(tell)),
             floor: self.floor.clone(),
@@ -169,6 +184,26 @@ async fn a_place_that_would_lose_something_or_is_gone_is_refused_and_the_tailer_
     let fresh = Rig::default();
     let stop = fresh.again("beginning").await.unwrap_err();
     assert_eq!(stop.message, "this node has published nothing yet, and its history begins now");
+}
+
+/// The stream that failed is open still, and a server lets nobody else read while it is.
+#[tokio::test(start_paused = true)]
+async fn what_is_read_to_compare_it_or_because_somebody_asks_may_be_unreadable_and_the_tailer_goes_on() {
+    let rig = Rig::published().await;
+    let fail = || {
+        let error = SourceError::UnknownEvent { at: "0-1-3".into(), event: "an event".into() };
+        *rig.unreadable.0.lock().unwrap() = Some(error);
+    };
+    fail();
+    rig.commit(4);
+    rig.run(None).await;
+    assert_eq!(rig.topic().await.len(), 8, "what was published last could not be compared");
+    fail();
+    rig.commit(5);
+    let stop = rig.again("0-1-1").await.expect_err("it cannot be read").to_string();
+    assert!(stop.contains("an event"), "{stop}");
+    rig.run(None).await;
+    assert_eq!(rig.topic().await.len(), 10, "each once");
 }
 
 #[test]
