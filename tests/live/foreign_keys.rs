@@ -112,6 +112,40 @@ async fn a_parent_deleted_here_while_a_child_comes_there() {
     cluster.end().await.unwrap();
 }
 
+/// Somebody dropped the parents' table with foreign keys off. Nobody can say then whether a row has its parent, and nothing stops.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_is_still_referred_to_stays_where_its_own_parents_table_is_missing() {
+    let (mut cluster, mut quiet) = start().await;
+    for server in &cluster.servers {
+        server
+            .query(
+                "SET sql_log_bin = 0; CREATE TABLE campus.bags (id INT PRIMARY KEY, rider INT, FOREIGN KEY (rider) REFERENCES \
+                 campus.riders (id) ON DELETE RESTRICT)",
+            )
+            .await;
+    }
+    cluster
+        .server(A)
+        .query("INSERT INTO campus.towns VALUES (1, 'one', 'o'); INSERT INTO campus.riders VALUES (10, 'known', 1)")
+        .await;
+    check(&mut cluster, &mut quiet, "before").await;
+    for server in &cluster.servers {
+        server.query("SET sql_log_bin = 0; SET foreign_key_checks = 0; DROP TABLE campus.towns").await;
+    }
+    cluster.cut(B);
+    cluster.server(A).query("DELETE FROM campus.riders WHERE id = 10").await;
+    cluster.server(B).query("INSERT INTO campus.bags VALUES (70, 10)").await;
+    cluster.mend(B);
+    quiet.wait(&mut cluster, DEADLINE).await;
+    for server in &cluster.servers {
+        let held = "SELECT (SELECT COUNT(*) FROM campus.riders), (SELECT COUNT(*) FROM campus.bags)";
+        assert_eq!(server.rows::<(u64, u64)>(held).await, [(1, 1)], "the row that the new one refers to stays");
+        assert_eq!(server.first::<u64>("SELECT COUNT(*) FROM tandem.dead_letters").await, Some(0));
+    }
+    assert_eq!(kinds(&cluster).await, ["still_referred"]);
+    cluster.end().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_parent_that_changes_there_keeps_the_children_that_went_with_it_here() {
     let (mut cluster, mut quiet) = start().await;

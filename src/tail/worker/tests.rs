@@ -1,5 +1,7 @@
 //! What a run of the tailer says of itself, over the memory twins.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
@@ -55,9 +57,12 @@ async fn a_new_topics_tailer_says_that_it_reads_when_the_place_where_it_begins_i
     let _ = gate.came.acquire().await.unwrap();
     assert!(!observer.status().tailer.connected, "its first record is on its way");
     gate.opened.add_permits(1);
-    while !observer.status().tailer.connected {
-        tokio::task::yield_now().await;
-    }
+    let connected = async {
+        while !observer.status().tailer.connected {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), connected).await.expect("the tailer says that it reads");
     shutdown.cancel();
     running.await.unwrap().unwrap();
     assert!(!observer.status().tailer.connected);
