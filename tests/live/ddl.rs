@@ -354,6 +354,7 @@ async fn a_default_that_no_statement_can_carry_is_named_where_it_differs() {
     cluster.tandem(A, &["snapshot", "found"]);
     let made = wait_for_state(&cluster, B, "campus.found", "done").await;
     assert!(made.remark.as_deref().is_some_and(|remark| remark.contains("column `trip`")), "{made:?}");
+    Quiet::new(&cluster).wait(&mut cluster, DEADLINE).await;
     let rows: Vec<(i32, Option<i32>)> = b.rows("SELECT id, trip FROM campus.found").await;
     assert_eq!(rows, [(1, None)]);
     cluster.end().await.unwrap();
