@@ -63,6 +63,9 @@ pub trait Target: Send + Sync {
     /// Keeps it by itself: in its place where it is kept already, or as the newest. Its number.
     async fn keep_schema(&self, entry: &SchemaEntry) -> Result<u64, TargetError>;
 
+    /// The end of this server's own history (`@@gtid_binlog_pos`).
+    async fn position(&self) -> Result<GtidPosition, TargetError>;
+
     /// The columns of a table as they are now; none where there is no such table.
     async fn columns(&self, table: &TableName) -> Result<Vec<(String, ColumnNow)>, TargetError>;
 

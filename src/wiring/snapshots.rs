@@ -64,7 +64,7 @@ impl RowReader for DatabaseRows {
             tables.push((size.table, statement));
         }
         // Read after them, so that every statement that made them so comes before the answer.
-        Ok(Listing { tables, until: target.position().await.map_err(failed)? })
+        Ok(Listing { tables, until: target.history_end().await.map_err(failed)? })
     }
 }
 

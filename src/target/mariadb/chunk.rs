@@ -8,11 +8,13 @@ use mysql_async::Row;
 use super::MariadbTarget;
 use super::fault::About;
 use super::literal;
-use super::read::{held, key_values, select_list};
+use super::read::{key_values, read_row, select_list};
 use super::schema::{ColumnFacts, Table};
 use super::session::Session;
 use super::statement::{key_literal, keys_in};
-use crate::change::{BinlogCoordinates, ColumnKind, GtidPosition, Image, RowKey, Shape, TableFilter, TableName, ValueRef};
+use crate::change::{
+    BinlogCoordinates, ColumnKind, GtidPosition, Image, RowBuffer, RowKey, Shape, TableFilter, TableName, ValueRef,
+};
 use crate::target::{Held, Range, TargetError};
 
 /// Which rows are wanted next.
@@ -94,10 +96,7 @@ impl MariadbTarget {
         }
         session.run(b"START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY", About::Task(TASK)).await?;
         let moment = moment(&mut session).await?;
-        let (sent, all) = session.rows_until(&sql, wanted.bytes_max, About::Table(&table)).await?;
-        let count = sent.len();
-        let rows: Option<Vec<Image>> = sent.into_iter().map(|row| held(&table, row).map(|held| held.image)).collect();
-        let rows = rows.ok_or_else(|| session.not_understood(TASK))?;
+        let (rows, all) = images(&mut session, &sql, wanted, &table).await?;
         let until = if all {
             session.run(b"COMMIT", About::Task(TASK)).await?;
             let until = position(&mut session).await?;
@@ -111,7 +110,8 @@ impl MariadbTarget {
             self.give_back(session);
             until
         };
-        Ok(Rows { shape: table.shape.clone(), rows, moment, until, ends: all && count < wanted.rows_max })
+        let ends = all && rows.len() < wanted.rows_max;
+        Ok(Rows { shape: table.shape.clone(), rows, moment, until, ends })
     }
 
     /// Of the next rows only their key and these columns, as far as the table has them; at no moment in particular.
@@ -132,14 +132,12 @@ impl MariadbTarget {
         if wanted.condition.is_some() {
             session.check_statement(&sql, About::Task("checking the condition")).await?;
         }
-        let (sent, all) = session.rows_until(&sql, wanted.bytes_max, About::Table(&table)).await?;
-        let count = sent.len();
-        let rows: Option<Vec<Image>> = sent.into_iter().map(|row| held(&table, row).map(|held| held.image)).collect();
-        let rows = rows.ok_or_else(|| session.not_understood(TASK))?;
+        let (rows, all) = images(&mut session, &sql, wanted, &table).await?;
         if all {
             self.give_back(session);
         }
-        Ok(Columns { shape: table.shape.clone(), rows, ends: all && count < wanted.rows_max })
+        let ends = all && rows.len() < wanted.rows_max;
+        Ok(Columns { shape: table.shape.clone(), rows, ends })
     }
 
     /// Rows of a range, and the history that they hold all of.
@@ -159,7 +157,7 @@ impl MariadbTarget {
     }
 
     /// How far the server's own history is.
-    pub async fn position(&self) -> Result<GtidPosition, TargetError> {
+    pub async fn history_end(&self) -> Result<GtidPosition, TargetError> {
         let mut session = self.0.session().await?;
         let position = position(&mut session).await?;
         self.give_back(session);
@@ -204,6 +202,19 @@ impl MariadbTarget {
         };
         Ok(parents_first(&captured, &parents).into_iter().map(size).collect())
     }
+}
+
+/// The rows of a [`select`], and whether these are all: as many as hold the bytes that are wanted at most.
+async fn images(
+    session: &mut Session,
+    sql: &[u8],
+    wanted: Wanted<'_>,
+    table: &Table,
+) -> Result<(Vec<Image>, bool), TargetError> {
+    let mut rows = RowBuffer::default();
+    let all = session.rows_until(sql, wanted.bytes_max, About::Table(table), |row| read_row(table, row, &mut rows)).await?;
+    let all = all.ok_or_else(|| session.not_understood(TASK))?;
+    Ok((rows.into_images(table.columns.len()).collect(), all))
 }
 
 fn with_key(table: &Table) -> Result<(), TargetError> {

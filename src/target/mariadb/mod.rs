@@ -257,6 +257,10 @@ impl Target for MariadbTarget {
         self.settle_kept(conflict).await
     }
 
+    async fn position(&self) -> Result<GtidPosition, TargetError> {
+        self.history_end().await
+    }
+
     async fn schema_entries(&self) -> Result<Vec<SchemaEntry>, TargetError> {
         self.open_entries().await
     }

@@ -7,7 +7,7 @@ use mysql_async::Value as Sent;
 
 use super::literal;
 use super::schema::{ColumnFacts, Table};
-use crate::change::{ColumnKind, Image, RowKey, Shape, Value, ValueRef};
+use crate::change::{ColumnKind, RowBuffer, RowKey, Shape, Value, ValueRef};
 use crate::target::Held;
 
 /// The columns as a SELECT list. A column of text in a character set that is neither plain nor sent as stored takes two
@@ -44,66 +44,68 @@ fn places(kind: ColumnKind, facts: &ColumnFacts) -> usize {
     if kind == ColumnKind::Text && !facts.plain || facts.blank { 2 } else { 1 }
 }
 
-/// The row that [`select_list`] asked for, from the first places of the answer. `None` where the answer is another.
-pub(super) fn held(table: &Table, row: Row) -> Option<Held> {
-    let mut sent = row.unwrap_raw().into_iter();
-    let mut values = Vec::with_capacity(table.columns.len());
+/// The row that [`select_list`] asked for, from the first places of the answer, put behind those that are in `rows`. `None` where the
+/// answer is another: then part of it may be in them.
+pub(super) fn read_row(table: &Table, row: &Row, rows: &mut RowBuffer) -> Option<()> {
+    let mut at = 0;
     for (column, facts) in table.shape.columns.iter().zip(&table.columns) {
-        let first = bytes_of(sent.next()??)?;
-        let value = match places(column.kind, facts) {
-            1 => first.map_or(Some(Value::Null), |bytes| read(column.kind, bytes)),
-            _ if facts.blank => match (first, bytes_of(sent.next()??)?) {
-                (Some(_), Some(number)) if number == b"0" => Some(Value::Int(0)),
-                (Some(text), Some(_)) => read(column.kind, text),
-                (None, None) => Some(Value::Null),
-                _ => None,
+        let first = bytes_at(row, at)?;
+        let places = places(column.kind, facts);
+        let value = match places {
+            1 => first.map_or(Some(ValueRef::Null), |bytes| read(column.kind, bytes))?,
+            _ if facts.blank => match (first, bytes_at(row, at + 1)?) {
+                (Some(_), Some(b"0")) => ValueRef::Int(0),
+                (Some(text), Some(_)) => read(column.kind, text)?,
+                (None, None) => ValueRef::Null,
+                _ => return None,
             },
-            _ => match (first, bytes_of(sent.next()??)?) {
+            _ => match (first, bytes_at(row, at + 1)?) {
                 // Half a pair of surrogates goes there and back, but is no UTF-8.
-                (Some(text), Some(bytes)) => Some(match String::from_utf8(text) {
-                    Ok(text) => Value::text(text),
-                    Err(_) => Value::Bytes(bytes.into()),
-                }),
-                (Some(_), None) => None,
-                (None, Some(bytes)) => Some(Value::Bytes(bytes.into())),
-                (None, None) => Some(Value::Null),
+                (Some(text), Some(bytes)) => std::str::from_utf8(text).map_or(ValueRef::Bytes(bytes), ValueRef::Text),
+                (Some(_), None) => return None,
+                (None, Some(bytes)) => ValueRef::Bytes(bytes),
+                (None, None) => ValueRef::Null,
             },
         };
-        values.push(Some(value?));
+        rows.push(value);
+        at += places;
     }
-    let image = Image::of(values);
-    Some(Held { key: RowKey::of(&table.shape, &image)?, image })
+    Some(())
+}
+
+/// The rows that [`select_list`] asked for. `None` where the answer is another.
+pub(super) fn held(table: &Table, sent: &[Row]) -> Option<Vec<Held>> {
+    let mut rows = RowBuffer::default();
+    sent.iter().try_for_each(|row| read_row(table, row, &mut rows))?;
+    let images = rows.into_images(table.columns.len());
+    images.map(|image| Some(Held { key: RowKey::of(&table.shape, &image)?, image })).collect()
 }
 
 /// Text protocol: everything is NULL or bytes.
-fn bytes_of(sent: Sent) -> Option<Option<Vec<u8>>> {
-    match sent {
+fn bytes_at(row: &Row, at: usize) -> Option<Option<&[u8]>> {
+    match row.as_ref(at)? {
         Sent::NULL => Some(None),
         Sent::Bytes(bytes) => Some(Some(bytes)),
         _ => None,
     }
 }
 
-fn read(kind: ColumnKind, bytes: Vec<u8>) -> Option<Value> {
-    let text = |bytes: Vec<u8>| match String::from_utf8(bytes) {
-        Ok(text) => Value::text(text),
-        Err(not_text) => Value::Bytes(not_text.into_bytes().into()),
-    };
+fn read(kind: ColumnKind, bytes: &[u8]) -> Option<ValueRef<'_>> {
     match kind {
         ColumnKind::Integer | ColumnKind::Year => {
-            let digits = std::str::from_utf8(&bytes).ok()?;
-            digits.parse().map(Value::Int).or_else(|_| digits.parse().map(Value::unsigned)).ok()
+            let digits = std::str::from_utf8(bytes).ok()?;
+            digits.parse().map(ValueRef::Int).or_else(|_| digits.parse().map(ValueRef::unsigned)).ok()
         }
         ColumnKind::Bit => {
             let number = (bytes.len() <= 8).then(|| bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)))?;
-            Some(Value::unsigned(number))
+            Some(ValueRef::unsigned(number))
         }
         ColumnKind::Float => {
-            let exact: f64 = std::str::from_utf8(&bytes).ok()?.parse().ok()?;
-            Some(Value::Float(exact as f32))
+            let exact: f64 = std::str::from_utf8(bytes).ok()?.parse().ok()?;
+            Some(ValueRef::Float(exact as f32))
         }
-        ColumnKind::Double => Some(Value::Double(std::str::from_utf8(&bytes).ok()?.parse().ok()?)),
-        ColumnKind::Binary | ColumnKind::Geometry => Some(Value::Bytes(bytes.into())),
+        ColumnKind::Double => Some(ValueRef::Double(std::str::from_utf8(bytes).ok()?.parse().ok()?)),
+        ColumnKind::Binary | ColumnKind::Geometry => Some(ValueRef::Bytes(bytes)),
         ColumnKind::Unknown
         | ColumnKind::Decimal
         | ColumnKind::Date
@@ -116,7 +118,7 @@ fn read(kind: ColumnKind, bytes: Vec<u8>) -> Option<Value> {
         | ColumnKind::Json
         | ColumnKind::Uuid
         | ColumnKind::Inet4
-        | ColumnKind::Inet6 => Some(text(bytes)),
+        | ColumnKind::Inet6 => Some(std::str::from_utf8(bytes).map_or(ValueRef::Bytes(bytes), ValueRef::Text)),
     }
 }
 

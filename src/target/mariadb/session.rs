@@ -186,25 +186,29 @@ impl Session {
         outcome
     }
 
-    /// The first rows of one query, until they hold about so many bytes. False where there are more: then the rest of the answer
-    /// is still under way, and the session is of no more use.
+    /// Has the first rows of one query taken, until they hold about so many bytes. `Some(false)` where there are more, `None` where
+    /// one of them could not be taken: then the rest of the answer is still under way, and the session is of no more use.
     pub async fn rows_until(
         &mut self,
         sql: &[u8],
         bytes_max: usize,
         about: About<'_>,
-    ) -> Result<(Vec<Row>, bool), TargetError> {
+        mut take: impl FnMut(&Row) -> Option<()>,
+    ) -> Result<Option<bool>, TargetError> {
         let read = async {
             let mut result = self.conn.query_iter(sql).await?;
-            let (mut rows, mut bytes) = (Vec::new(), 0);
+            let mut bytes = 0;
+            // One after the other, so that the memory of one is that of the next.
             while let Some(row) = result.next().await? {
+                if take(&row).is_none() {
+                    return Ok(None);
+                }
                 bytes += (0..row.len()).map(|at| weight(&row, at)).sum::<usize>();
-                rows.push(row);
                 if bytes >= bytes_max {
-                    return Ok((rows, false));
+                    return Ok(Some(false));
                 }
             }
-            Ok((rows, true))
+            Ok(Some(true))
         };
         let outcome = match tokio::time::timeout(self.limit, read).await {
             Ok(outcome) => outcome.map_err(|error| from_driver(&error, &self.place, about)),

@@ -239,6 +239,14 @@ impl Target for MemoryTarget {
         Ok(keys.iter().map(|key| fold::key(key.table(), &key.values)).collect())
     }
 
+    async fn position(&self) -> Result<GtidPosition, TargetError> {
+        let verdict = self.options.faults.before(Step::Position).await;
+        verdict.refused()?;
+        let position = self.end();
+        verdict.failed()?;
+        Ok(position)
+    }
+
     async fn ties(&self, changes: &[&Change]) -> Result<Vec<Tied>, TargetError> {
         let database = self.lock_database();
         changes.iter().map(|change| refer::ties(&database, change)).collect()

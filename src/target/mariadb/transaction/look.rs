@@ -47,8 +47,7 @@ impl MariadbTransaction {
         sql.extend_from_slice(b" FOR UPDATE");
         let session = self.session()?;
         let rows = session.rows_about(&sql, About::Table(table)).await?;
-        let all: Option<Vec<Held>> = rows.into_iter().map(|row| held(table, row)).collect();
-        all.ok_or_else(|| session.not_understood("reading locked rows"))
+        held(table, &rows).ok_or_else(|| session.not_understood("reading locked rows"))
     }
 
     pub(super) async fn holders_of(&mut self, change: &Change) -> Result<Vec<Held>, TargetError> {
@@ -141,8 +140,7 @@ impl MariadbTransaction {
         sql.extend_from_slice(condition);
         let session = self.session()?;
         let rows = session.rows_about(&sql, About::Table(table)).await?;
-        let found: Option<Vec<Held>> = rows.into_iter().map(|row| held(table, row)).collect();
-        let found = found.ok_or_else(|| session.not_understood("looking for a row by its unique value"))?;
+        let found = held(table, &rows).ok_or_else(|| session.not_understood("looking for a row by its unique value"))?;
         if found.is_empty() {
             return Ok(found);
         }
