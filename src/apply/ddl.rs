@@ -224,6 +224,9 @@ impl Applier {
 
     /// Runs it, unless it was cut off after it had run. False at shutdown.
     async fn define(&self, entry: &mut SchemaEntry, shutdown: &Shutdown) -> Result<bool, ApplyError> {
+        if !self.own_tailer_has_read(&entry.origin, shutdown).await? {
+            return Ok(false);
+        }
         let stamp = stamp(&entry.origin, entry.gtid);
         let mut patience = Patience::new(entry.offset);
         let outcome = loop {
@@ -249,6 +252,21 @@ impl Applier {
             Defined::Refused(reason) => (SchemaState::Failed, Some(reason)),
         };
         Ok(true)
+    }
+
+    /// Waits for the own tailer. Where the binlog names no columns, rows that it reads after their table was altered can no longer be
+    /// told apart, and it stops. Not for ever: one that is stopped or cut off must not hold the other nodes' statements. False at shutdown.
+    async fn own_tailer_has_read(&self, origin: &OriginId, shutdown: &Shutdown) -> Result<bool, ApplyError> {
+        let position = self.target.position().await?;
+        tokio::select! {
+            read = self.local.wait(&position, self.options.tailer_wait) => {
+                if !read {
+                    self.observer.waits_for_tailer(origin);
+                }
+                Ok(true)
+            }
+            () = shutdown.cancelled() => Ok(false),
+        }
     }
 
     /// Looks now and then at what people decided, and lets go what need not wait. True where something moved.

@@ -204,3 +204,38 @@ async fn a_table_that_a_snapshot_found_is_made_where_there_is_none() {
     assert!(made.len() == 1 && made[0].ends_with("CREATE TABLE IF NOT EXISTS `boats` (id INT)"), "{made:?}");
     assert_eq!((ids(&target, "riders"), target.schema().len()), (vec![1], 1));
 }
+
+/// The tailer of a server whose binlog names no columns could not read rows that are older than what the statement makes of their table.
+#[tokio::test(start_paused = true)]
+async fn a_statement_waits_for_what_the_own_tailer_has_not_read_but_not_for_ever() {
+    for passes in [true, false] {
+        let target = target(Arc::new(NoFaults));
+        let topics = topic(&[Did::Put("riders", 1, 1), Did::Ddl("riders", "ALTER TABLE riders ADD more INT")]).await;
+        let names = ["a", "b"].map(OriginId::new);
+        let local: Arc<LocalFeed> = Arc::default();
+        local.passed(&target.end());
+        let options = ApplyOptions::new(Cluster::new(names.clone(), &names[0]).unwrap());
+        let patience = options.tailer_wait;
+        let applier = applier(options, &target, &topics, local.clone());
+        let shutdown = Shutdown::new();
+        let running = tokio::spawn(applier.run(shutdown.clone()));
+        let pass_time = async |time: Duration| {
+            for _ in 0..time.as_millis() / 5 {
+                tokio::time::advance(Duration::from_millis(5)).await;
+                tokio::task::yield_now().await;
+            }
+        };
+        pass_time(patience / 2).await;
+        assert_eq!(ids(&target, "riders"), [1], "rows wait for nobody");
+        assert_eq!(next(&target), Offset(1), "the statement waits");
+        if passes {
+            local.passed(&target.end());
+            pass_time(patience / 4).await;
+        } else {
+            pass_time(patience).await;
+        }
+        assert_eq!(next(&target), Offset(2));
+        shutdown.cancel();
+        running.await.unwrap().unwrap();
+    }
+}
