@@ -12,6 +12,8 @@ use super::{
 };
 
 const READING_WITHIN: Duration = Duration::from_secs(60);
+/// How much of a log is shown of each node.
+const LAST_WORDS: usize = 8;
 
 /// How the sites are set up.
 pub struct ClusterOptions {
@@ -248,8 +250,20 @@ impl Cluster {
             Some((name, log, status)) => {
                 Err(format!("{name} has ended ({status}) while we waited for {what}; its log is {}", log.display()))
             }
-            None => waited,
+            None => waited.map_err(|missed| format!("{missed}{}", self.last_words())),
         }
+    }
+
+    /// The ends of the nodes' logs: their directory is gone when a test has failed.
+    fn last_words(&self) -> String {
+        let mut words = String::new();
+        for node in &self.nodes {
+            let text = node.log_text();
+            let lines: Vec<&str> = text.lines().rev().take(LAST_WORDS).collect();
+            words += &format!("\n{} said last:", node.name());
+            words.extend(lines.iter().rev().map(|line| format!("\n    {line}")));
+        }
+        words
     }
 
     /// Waits until every table has the same rows on all sites, and tells how long that took, or what differs.
