@@ -225,6 +225,19 @@ async fn rows_from_before_an_alter_stop_the_stream_where_the_binlog_names_no_col
     assert_eq!(&*parts[0].changes[0].shape.columns[1].name, "c");
 }
 
+/// The table's time and the rows' do not tell which was first.
+#[tokio::test]
+async fn rows_of_the_second_in_which_their_table_was_made_are_read_from_the_historys_end_on() {
+    let server = PrivateServer::start(ServerOptions { binlog_row_metadata: "NO_LOG", ..ServerOptions::default() }).await;
+    server.query("CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY, a INT); CREATE TABLE d.u LIKE d.t").await;
+    let source = source(&server);
+    let mut stream = source.stream(&source.position().await.unwrap()).await.unwrap();
+    let made = "SELECT UNIX_TIMESTAMP(MIN(CREATE_TIME)) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'd'";
+    server.query(&format!("SET timestamp = ({made}); INSERT INTO d.t VALUES (1, 2); INSERT INTO d.u VALUES (3, 4)")).await;
+    let parts = [part(&mut *stream).await.unwrap(), part(&mut *stream).await.unwrap()];
+    assert_eq!(story(&parts), ["c t 1,2", "-", "c u 3,4", "-"]);
+}
+
 #[tokio::test]
 async fn rows_from_before_an_alter_are_read_where_the_binlog_names_columns() {
     let server = PrivateServer::start(ServerOptions::default()).await;

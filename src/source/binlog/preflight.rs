@@ -19,6 +19,11 @@ pub struct ServerSettings {
 }
 
 impl ServerSettings {
+    /// The binlog says what the columns are called.
+    pub fn names_columns(&self) -> bool {
+        self.row_metadata.as_deref().is_some_and(|metadata| metadata.eq_ignore_ascii_case("FULL"))
+    }
+
     /// What works, but less well than it could. Sentences for people.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();

@@ -14,7 +14,7 @@ use mysql_async::{Conn, Opts, Row};
 
 use super::known::{KnownColumn, KnownTable, SystemVersioning};
 use super::{connection, statement};
-use crate::change::{Gtid, GtidPosition, TableName};
+use crate::change::{Gtid, GtidPosition, TableFilter, TableName};
 use crate::source::SourceError;
 
 /// An ALTER that holds the table makes information_schema wait; the tailer tries again after this.
@@ -26,6 +26,10 @@ const READ_AGAIN_MAX: usize = 5;
 /// Statements that are remembered, and how much of each: only those of the same second as a transaction matter.
 const PASSED_MAX: usize = 100;
 const PASSED_BYTES_MAX: usize = 4096;
+
+/// A table's time says that it is older than a transaction, unless it was made this short a time before reading begins. One second
+/// would do, if clocks were never set.
+const NEW: Duration = Duration::from_secs(60);
 
 pub struct Schema {
     opts: Opts,
@@ -101,6 +105,26 @@ impl Schema {
         Ok(Answer { known: fetched.known.clone(), certain: basis.is_some() })
     }
 
+    /// Asks for tables that were made just now, before anything is read: what is written in the same second could not be told from
+    /// what was written before they were made. Where reading begins at the history's end, they are [`Basis::CaughtUp`].
+    pub async fn ask_for_new(&mut self, filter: &TableFilter) -> Result<(), SourceError> {
+        let mut conn = alive(&self.opts, &self.place, self.conn.take()).await?;
+        let sql = format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE <> 'VIEW' \
+             AND (CREATE_TIME IS NULL OR CREATE_TIME >= NOW() - INTERVAL {} SECOND)",
+            NEW.as_secs()
+        );
+        let new: Vec<(String, String)> =
+            conn.query(sql).await.map_err(|error| connection::fault(&self.place, &self.opts, error))?;
+        self.conn = Some(conn);
+        let new = new.iter().map(|(database, table)| TableName::new(database, table));
+        for table in new.filter(|table| filter.captures(table)) {
+            let fetched = self.fetch(&table).await?;
+            self.tables.insert(table, fetched);
+        }
+        Ok(())
+    }
+
     /// A statement has passed that may have changed tables: what it mentions is asked anew. Names a table whose rows were
     /// read as if this statement had already run, which is known only now.
     pub fn forget(&mut self, text: &[u8], gtid: Gtid, ended: u64) -> Option<TableName> {
@@ -137,22 +161,22 @@ impl Schema {
     }
 }
 
+/// A connection to ask with. One that was idle for hours may have been closed by the server.
+async fn alive(opts: &Opts, place: &str, conn: Option<Conn>) -> Result<Conn, SourceError> {
+    if let Some(mut conn) = conn
+        && conn.ping().await.is_ok()
+    {
+        return Ok(conn);
+    }
+    let mut conn = connection::open(opts, place).await?;
+    let set = format!("SET time_zone = '+00:00', lock_wait_timeout = {}", LOCK_WAIT.as_secs());
+    conn.query_drop(set).await.map_err(|error| connection::fault(place, opts, error))?;
+    Ok(conn)
+}
+
 async fn fetch(opts: Opts, place: String, conn: Option<Conn>, table: TableName) -> Result<(Conn, Fetched), SourceError> {
     let fault = |error| connection::fault(&place, &opts, error);
-    // A connection that was idle for hours may have been closed by the server.
-    let alive = match conn {
-        Some(mut conn) => conn.ping().await.is_ok().then_some(conn),
-        None => None,
-    };
-    let mut conn = match alive {
-        Some(conn) => conn,
-        None => {
-            let mut conn = connection::open(&opts, &place).await?;
-            let set = format!("SET time_zone = '+00:00', lock_wait_timeout = {}", LOCK_WAIT.as_secs());
-            conn.query_drop(set).await.map_err(fault)?;
-            conn
-        }
-    };
+    let mut conn = alive(&opts, &place, conn).await?;
     for _ in 0..READ_AGAIN_MAX {
         if let Some(fetched) = read(&mut conn, &table).await.map_err(fault)? {
             return Ok((conn, fetched));

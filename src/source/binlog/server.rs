@@ -166,7 +166,10 @@ impl Source for BinlogSource {
         let session =
             Session::open(conn, &Request { opts: &self.opts, place: &self.place, from, replica_id, heartbeat }).await?;
         let tables = Tables::new(options.tables.clone());
-        let schema = Schema::new(self.opts.clone(), self.place.clone());
+        let mut schema = Schema::new(self.opts.clone(), self.place.clone());
+        if !settings.names_columns() && from.covers_all(&end) {
+            schema.ask_for_new(&options.tables).await?;
+        }
         let limits = Limits { part_bytes: options.part_bytes, hold_dir: options.hold_dir.clone() };
         match Transactions::new(session, tables, schema, limits, from.clone()).begin().await {
             Ok(transactions) => Ok(Box::new(transactions)),
